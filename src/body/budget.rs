@@ -1,0 +1,71 @@
+//! Room for octets in memory, shared by all requests: whoever finds none goes without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A bound on octets.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Debug)]
+struct Ledger {
+    used: AtomicU64,
+    max: u64,
+}
+
+/// Octets taken from a budget, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    ledger: Arc<Ledger>,
+    octets: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(max: u64) -> Self {
+        Self { ledger: Arc::new(Ledger { used: AtomicU64::new(0), max }) }
+    }
+
+    pub(crate) fn reserve(&self, octets: u64) -> Option<Reservation> {
+        let mut reservation = Reservation { ledger: Arc::clone(&self.ledger), octets: 0 };
+        reservation.grow(octets).then_some(reservation)
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.ledger.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Reservation {
+    /// Takes more; `false`, and nothing taken, where there is no room.
+    pub(crate) fn grow(&mut self, octets: u64) -> bool {
+        let max = self.ledger.max;
+        let fits = |used: u64| used.checked_add(octets).filter(|sum| *sum <= max);
+        let taken = self.ledger.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        self.octets += if taken { octets } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.ledger.used.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_exceeded_and_comes_back() {
+        let budget = Budget::new(10);
+        let mut one = budget.reserve(6).unwrap();
+        assert!(budget.reserve(5).is_none());
+        assert!(one.grow(4) && !one.grow(1) && !one.grow(u64::MAX));
+        assert_eq!(budget.used(), 10);
+        drop(one);
+        assert_eq!(budget.used(), 0);
+    }
+}

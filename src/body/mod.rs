@@ -1,0 +1,148 @@
+//! Bodies on their way through. Nothing here collects a body before the client gets it.
+
+mod budget;
+pub(crate) mod recorder;
+pub(crate) mod tee;
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+pub(crate) use self::budget::{Budget, Reservation};
+use self::recorder::Abandoned;
+use self::tee::Tee;
+use crate::error::BodyError;
+use crate::store::entry::StoredBody;
+
+pin_project! {
+    /// The body of every response that leaves a [`RedisCache`](crate::RedisCache): the service's own, passed on frame by
+    /// frame (and recorded meanwhile, if it is to be stored), or one out of the store.
+    #[derive(Debug)]
+    pub struct CacheBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = KindProj]
+    enum Kind<B> {
+        Passing { #[pin] body: B },
+        Recorded { #[pin] body: B, tee: Tee },
+        Stored { stored: Stored },
+    }
+}
+
+/// What is left of a stored body. A chunk is handed out as it lies in memory.
+#[derive(Debug)]
+struct Stored {
+    body: StoredBody,
+    next: usize,
+    left: u64,
+    trailers: Option<HeaderMap>,
+}
+
+impl<B> CacheBody<B> {
+    pub(crate) fn passing(body: B) -> Self {
+        Self { kind: Kind::Passing { body } }
+    }
+
+    pub(crate) fn stored(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
+        let left = body.len();
+        Self { kind: Kind::Stored { stored: Stored { body, next: 0, left, trailers } } }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::stored(StoredBody::default(), None)
+    }
+}
+
+impl<B: Body> CacheBody<B> {
+    pub(crate) fn recorded(body: B, mut tee: Tee) -> Self {
+        if body.is_end_stream() {
+            // Nobody need ever poll it.
+            tee.end();
+        }
+        Self { kind: Kind::Recorded { body, tee } }
+    }
+}
+
+impl<B: Body> Body for CacheBody<B> {
+    type Data = Bytes;
+    type Error = BodyError<B::Error>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Passing { body } => {
+                let frame = ready!(body.poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::Inner)))
+            }
+            KindProj::Recorded { body, tee } => poll_recorded(body, tee, cx),
+            KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Passing { body } | Kind::Recorded { body, .. } => body.is_end_stream(),
+            Kind::Stored { stored } => stored.left == 0 && stored.trailers.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Passing { body } | Kind::Recorded { body, .. } => body.size_hint(),
+            Kind::Stored { stored } => SizeHint::with_exact(stored.left),
+        }
+    }
+}
+
+fn poll_recorded<B: Body>(
+    mut body: Pin<&mut B>,
+    tee: &mut Tee,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError<B::Error>>>> {
+    let frame = match ready!(body.as_mut().poll_frame(cx)) {
+        Some(Ok(frame)) => with_bytes(frame),
+        Some(Err(error)) => {
+            tee.abandon(Abandoned::Failed);
+            return Poll::Ready(Some(Err(BodyError::Inner(error))));
+        }
+        None => {
+            tee.end();
+            return Poll::Ready(None);
+        }
+    };
+    if let Some(data) = frame.data_ref() {
+        tee.data(data);
+    }
+    if let Some(trailers) = frame.trailers_ref() {
+        tee.trailers(trailers);
+    }
+    // The consumer may know that this was the last frame, and never poll again.
+    if body.is_end_stream() {
+        tee.end();
+    }
+    Poll::Ready(Some(Ok(frame)))
+}
+
+/// No copy where the data are `Bytes` already.
+fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+impl Stored {
+    fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        if let Some(piece) = self.body.pieces().get(self.next) {
+            self.next += 1;
+            self.left -= piece.len() as u64;
+            return Some(Frame::data(piece.clone()));
+        }
+        self.trailers.take().map(Frame::trailers)
+    }
+}

@@ -1,0 +1,154 @@
+//! Keeps a copy of a body as it passes, up to the cap, and knows whether it was whole (RFC 9111 §3.3).
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::budget::Reservation;
+
+/// A body being recorded.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    stated_length: Option<u64>,
+    max_length: u64,
+    reservation: Reservation,
+    pieces: Vec<Bytes>,
+    tail: BytesMut,
+    length: u64,
+    trailers: Option<HeaderMap>,
+}
+
+/// A body recorded whole, and the room that it takes.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(crate) pieces: Vec<Bytes>,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) reservation: Reservation,
+}
+
+/// Why a recording was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abandoned {
+    /// It grew past the cap.
+    Capped,
+    /// There was no room in memory.
+    NoRoom,
+    /// It is shorter or longer than its Content-Length.
+    WrongLength,
+    /// It ended in an error.
+    Failed,
+    /// The client left before its end.
+    ClientLeft,
+}
+
+/// Pieces are no longer than this.
+const PIECE: usize = 256 * 1024;
+const FIRST_PIECE: usize = 4 * 1024;
+
+impl Recorder {
+    pub(crate) fn new(stated_length: Option<u64>, max_length: u64, reservation: Reservation) -> Self {
+        let first = stated_length.map_or(FIRST_PIECE, |stated| usize::try_from(stated).unwrap_or(PIECE).min(PIECE));
+        Self {
+            stated_length,
+            max_length,
+            reservation,
+            pieces: Vec::new(),
+            tail: BytesMut::with_capacity(first),
+            length: 0,
+            trailers: None,
+        }
+    }
+
+    /// Copies the octets: kept as they are, they would keep a connection's whole read buffer alive.
+    pub(crate) fn push(&mut self, octets: &[u8]) -> Result<(), Abandoned> {
+        let length = self.length + octets.len() as u64;
+        if self.stated_length.is_some_and(|stated| length > stated) {
+            return Err(Abandoned::WrongLength);
+        }
+        if length > self.max_length {
+            return Err(Abandoned::Capped);
+        }
+        if !self.reservation.grow(octets.len() as u64) {
+            return Err(Abandoned::NoRoom);
+        }
+        self.length = length;
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(rest.len().min(PIECE - self.tail.len()));
+            self.tail.extend_from_slice(part);
+            rest = more;
+            if self.tail.len() == PIECE {
+                self.pieces.push(std::mem::take(&mut self.tail).freeze());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = Some(trailers);
+    }
+
+    /// Whether as much has come as was stated.
+    pub(crate) fn is_as_long_as_stated(&self) -> bool {
+        self.stated_length == Some(self.length)
+    }
+
+    /// The body has ended.
+    pub(crate) fn finish(mut self) -> Result<Recording, Abandoned> {
+        if self.stated_length.is_some_and(|stated| stated != self.length) {
+            return Err(Abandoned::WrongLength);
+        }
+        if !self.tail.is_empty() {
+            // A buffer that grew by doubling may be half empty.
+            let fits = self.tail.capacity() <= self.tail.len() + self.tail.len() / 8;
+            let tail = if fits { self.tail.freeze() } else { Bytes::copy_from_slice(&self.tail) };
+            self.pieces.push(tail);
+        }
+        Ok(Recording { pieces: self.pieces, trailers: self.trailers, reservation: self.reservation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Budget;
+    use super::*;
+
+    fn recorder(stated: Option<u64>, max: u64) -> Recorder {
+        Recorder::new(stated, max, Budget::new(1 << 20).reserve(0).unwrap())
+    }
+
+    #[test]
+    fn a_whole_body_is_kept_in_pieces() {
+        let mut recorder = recorder(None, 1 << 20);
+        let body: Vec<u8> = (0..600_000_u32).map(|n| (n % 251) as u8).collect();
+        for part in body.chunks(7_001) {
+            recorder.push(part).unwrap();
+        }
+        let recording = recorder.finish().unwrap();
+        assert_eq!(recording.pieces.concat(), body);
+        assert!(recording.pieces.iter().all(|piece| piece.len() <= PIECE));
+    }
+
+    #[test]
+    fn lengths_are_held_to() {
+        let mut short = recorder(Some(5), 100);
+        short.push(b"four").unwrap();
+        assert!(!short.is_as_long_as_stated());
+        assert_eq!(short.finish().unwrap_err(), Abandoned::WrongLength);
+        let mut long = recorder(Some(5), 100);
+        assert_eq!(long.push(b"sixsix").unwrap_err(), Abandoned::WrongLength);
+        let mut capped = recorder(None, 5);
+        capped.push(b"five!").unwrap();
+        assert_eq!(capped.push(b"x").unwrap_err(), Abandoned::Capped);
+    }
+
+    #[test]
+    fn without_room_nothing_is_kept_and_the_room_comes_back() {
+        let budget = Budget::new(8);
+        let mut one = Recorder::new(None, 100, budget.reserve(0).unwrap());
+        one.push(b"12345678").unwrap();
+        let mut other = Recorder::new(None, 100, budget.reserve(0).unwrap());
+        assert_eq!(other.push(b"1").unwrap_err(), Abandoned::NoRoom);
+        drop(one);
+        assert_eq!(other.push(b"1"), Ok(()));
+    }
+}

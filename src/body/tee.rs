@@ -1,0 +1,60 @@
+//! The tee: sees each frame of a body on its way to the client, and hands the whole to the fill when the body has ended
+//! well. Dropped before that, it gives up: nothing is ever stored that was not whole.
+
+use http::HeaderMap;
+
+use super::recorder::{Abandoned, Recorder};
+use crate::exchange::fill::Fill;
+
+/// A recorder, and what is to become of the recording.
+#[derive(Debug)]
+pub(crate) struct Tee {
+    /// Taken when the story has ended, well or badly.
+    recording: Option<(Recorder, Fill)>,
+}
+
+impl Tee {
+    pub(crate) fn new(recorder: Recorder, fill: Fill) -> Self {
+        Self { recording: Some((recorder, fill)) }
+    }
+
+    pub(crate) fn data(&mut self, octets: &[u8]) {
+        if let Some((recorder, _)) = &mut self.recording
+            && let Err(reason) = recorder.push(octets)
+        {
+            self.abandon(reason);
+        }
+    }
+
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some((recorder, _)) = &mut self.recording {
+            recorder.set_trailers(trailers.clone());
+        }
+    }
+
+    pub(crate) fn end(&mut self) {
+        if let Some((recorder, fill)) = self.recording.take() {
+            match recorder.finish() {
+                Ok(recording) => fill.begin(recording),
+                Err(reason) => fill.abandon(reason),
+            }
+        }
+    }
+
+    pub(crate) fn abandon(&mut self, reason: Abandoned) {
+        if let Some((_, fill)) = self.recording.take() {
+            fill.abandon(reason);
+        }
+    }
+}
+
+/// A consumer that has had as much as Content-Length states need not ask for the end; any other has left early.
+impl Drop for Tee {
+    fn drop(&mut self) {
+        match &self.recording {
+            Some((recorder, _)) if recorder.is_as_long_as_stated() => self.end(),
+            Some(_) => self.abandon(Abandoned::ClientLeft),
+            None => {}
+        }
+    }
+}

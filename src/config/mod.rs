@@ -1,0 +1,248 @@
+//! Every setting of the cache: one door each, with its default and its unit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::ConfigError;
+use crate::key::{DefaultKey, KeyExtractor};
+use crate::observe::cache_status::CacheName;
+use crate::semantics::{CachePolicy, Rules};
+use crate::store::RedisAddress;
+
+mod route;
+
+pub use route::CacheOverride;
+
+/// The settings of a [`RedisCacheLayer`](crate::RedisCacheLayer).
+///
+/// A value that makes no sense is a [`ConfigError`] here, where it is written, and never later.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_cache::CacheConfig;
+///
+/// # fn main() -> Result<(), tower_redis_cache::ConfigError> {
+/// let config = CacheConfig::new("redis://127.0.0.1:6379/0")?
+///     .namespace("shop")?
+///     .default_ttl(Duration::from_secs(60))
+///     .max_body_size(2 * 1024 * 1024)
+///     .store_timeout(Duration::from_millis(50));
+/// # drop(config);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CacheConfig {
+    pub(crate) redis: RedisAddress,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) key: Arc<dyn KeyExtractor>,
+    pub(crate) rules: Rules,
+    pub(crate) ttl_jitter: u8,
+    pub(crate) max_key_size: usize,
+    pub(crate) max_variants: usize,
+    pub(crate) max_inflight_bytes: u64,
+    pub(crate) store_timeout: Duration,
+    pub(crate) store_write_timeout: Duration,
+    pub(crate) cache_name: CacheName,
+    pub(crate) clock: Clock,
+}
+
+/// No lifetime is longer, whatever a response says: 30 days unless `max_ttl` says otherwise.
+const DEFAULT_MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// What `max_ttl` can be at the most: the greatest delta-seconds (RFC 9111 §1.2.2).
+const GREATEST_TTL: Duration = Duration::from_secs(1 << 31);
+/// The greatest `max_body_size`: a Redis string ends at 512 MiB, a body is kept in chunks, and this is memory's sake.
+const GREATEST_BODY: u64 = 1024 * 1024 * 1024;
+/// The greatest `max_head_size`.
+const GREATEST_HEAD: usize = 256 * 1024;
+
+impl CacheConfig {
+    /// Settings for a cache in the Redis at this URL: `redis://[user[:password]@]host[:port][/database]`, or
+    /// `unix:///path`. No connection is made.
+    ///
+    /// # Errors
+    ///
+    /// The URL cannot be understood, or asks for TLS, which this build does not have. The message does not repeat it,
+    /// since it may hold a password.
+    pub fn new(redis_url: impl AsRef<str>) -> Result<Self, ConfigError> {
+        Ok(Self { redis: RedisAddress::parse(redis_url.as_ref())?, ..Self::default() })
+    }
+
+    /// The start of every key in Redis: instances that share it share entries. Defaults to `trc`.
+    ///
+    /// # Errors
+    ///
+    /// The name does not have 1 to 64 characters, or has others than ASCII letters, digits and `_ . : -`.
+    pub fn namespace(mut self, name: &str) -> Result<Self, ConfigError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
+            let reason = "must have 1 to 64 characters, each a letter, a digit or one of _ . : -";
+            return Err(ConfigError::new("namespace", reason));
+        }
+        self.namespace = name.into();
+        Ok(self)
+    }
+
+    /// What is stored beyond what RFC 9111 forbids. Defaults to [`CachePolicy::safe`].
+    pub fn policy(mut self, policy: CachePolicy) -> Self {
+        self.rules.policy = policy;
+        self
+    }
+
+    /// How requests get their keys. Defaults to [`DefaultKey::new`].
+    pub fn key(mut self, extractor: impl KeyExtractor) -> Self {
+        self.key = Arc::new(extractor);
+        self
+    }
+
+    /// The freshness lifetime of responses that state none. Defaults to none: they are not stored.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.rules.default_ttl = Some(ttl);
+        self
+    }
+
+    /// One freshness lifetime for all responses that may be stored, whatever they state. Defaults to none. `no-store`,
+    /// `private`, `no-cache`, Set-Cookie, Authorization and Vary keep their meaning.
+    pub fn fixed_ttl(mut self, ttl: Duration) -> Self {
+        self.rules.fixed_ttl = Some(ttl);
+        self
+    }
+
+    /// Raises shorter lifetimes to this one, but not a response's own zero. Defaults to zero.
+    pub fn min_ttl(mut self, ttl: Duration) -> Self {
+        self.rules.min_ttl = ttl.min(GREATEST_TTL);
+        self
+    }
+
+    /// Cuts longer lifetimes to this one; stronger than [`min_ttl`](Self::min_ttl). Defaults to 30 days, and is 2³¹
+    /// seconds at the most.
+    pub fn max_ttl(mut self, ttl: Duration) -> Self {
+        self.rules.max_ttl = ttl.min(GREATEST_TTL);
+        self
+    }
+
+    /// Shortens each lifetime by a random part of up to this many per cent, so that entries made together do not end
+    /// together. Defaults to 0, and is 50 at the most.
+    pub fn ttl_jitter(mut self, percent: u8) -> Self {
+        self.ttl_jitter = percent.min(50);
+        self
+    }
+
+    /// The largest body that is stored, in octets. A response that states a larger one is not recorded at all; one that
+    /// grows past it is given up while the client goes on receiving. Defaults to 8 MiB, and is 1 GiB at the most.
+    pub fn max_body_size(mut self, octets: u64) -> Self {
+        self.rules.max_body_size = octets.min(GREATEST_BODY);
+        self
+    }
+
+    /// The largest header section that is stored, in octets. Defaults to 32 KiB, and is 256 KiB at the most.
+    pub fn max_head_size(mut self, octets: usize) -> Self {
+        self.rules.max_head_size = octets.min(GREATEST_HEAD);
+        self
+    }
+
+    /// The most header field lines that are stored. Defaults to 128, and is 1024 at the most.
+    pub fn max_fields(mut self, count: usize) -> Self {
+        self.rules.max_fields = count.min(1024);
+        self
+    }
+
+    /// The longest key, in octets; requests with longer ones are not cached. Defaults to 8 KiB, and is 64 KiB at the
+    /// most.
+    pub fn max_key_size(mut self, octets: usize) -> Self {
+        self.max_key_size = octets.min(64 * 1024);
+        self
+    }
+
+    /// The most responses stored for one key under Vary; further ones pass uncached until some have expired. Defaults to
+    /// 32, and is 256 at the most.
+    pub fn max_variants(mut self, count: usize) -> Self {
+        self.max_variants = count.min(256);
+        self
+    }
+
+    /// The most octets of bodies that may be in memory for the store's sake: recorded, written or read, all requests
+    /// together. Past it responses pass without being stored. Defaults to 32 MiB.
+    pub fn max_inflight_bytes(mut self, octets: u64) -> Self {
+        self.max_inflight_bytes = octets;
+        self
+    }
+
+    /// All the time that one request may ever wait for the store; afterwards it goes on to the service. Defaults to
+    /// 100 ms, and is 1 ms at the least.
+    pub fn store_timeout(mut self, limit: Duration) -> Self {
+        self.store_timeout = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The time that one response's write may take, off the client's path. Defaults to 2 s, and is 1 ms at the least.
+    pub fn store_write_timeout(mut self, limit: Duration) -> Self {
+        self.store_write_timeout = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The name of this cache in the `Cache-Status` field (RFC 9211). Defaults to `tower-redis-cache`.
+    ///
+    /// # Errors
+    ///
+    /// The name does not have 1 to 128 characters of printable ASCII.
+    pub fn cache_status_name(mut self, name: &str) -> Result<Self, ConfigError> {
+        self.cache_name = CacheName::new(name)?;
+        Ok(self)
+    }
+
+    /// Where time is read from. Defaults to the system's clock; tests use a [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+/// The Redis at its usual place, `redis://127.0.0.1:6379`, and all other settings at their defaults.
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            redis: RedisAddress::local(),
+            namespace: "trc".into(),
+            key: Arc::new(DefaultKey::new()),
+            rules: Rules {
+                policy: CachePolicy::safe(),
+                default_ttl: None,
+                fixed_ttl: None,
+                min_ttl: Duration::ZERO,
+                max_ttl: DEFAULT_MAX_TTL,
+                max_body_size: 8 * 1024 * 1024,
+                max_head_size: 32 * 1024,
+                max_fields: 128,
+            },
+            ttl_jitter: 0,
+            max_key_size: 8 * 1024,
+            max_variants: 32,
+            max_inflight_bytes: 32 * 1024 * 1024,
+            store_timeout: Duration::from_millis(100),
+            store_write_timeout: Duration::from_secs(2),
+            cache_name: CacheName::default(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// Shows no password and calls no closure.
+impl fmt::Debug for CacheConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheConfig")
+            .field("redis", &self.redis)
+            .field("namespace", &self.namespace)
+            .field("rules", &self.rules)
+            .field("ttl_jitter", &self.ttl_jitter)
+            .field("max_key_size", &self.max_key_size)
+            .field("max_variants", &self.max_variants)
+            .field("max_inflight_bytes", &self.max_inflight_bytes)
+            .field("store_timeout", &self.store_timeout)
+            .field("store_write_timeout", &self.store_write_timeout)
+            .field("cache_name", &self.cache_name)
+            .finish_non_exhaustive()
+    }
+}

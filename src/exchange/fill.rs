@@ -1,0 +1,112 @@
+//! A recorded response goes into the store, off the client's path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use tokio::runtime::Handle;
+use tokio::time;
+
+use super::Shared;
+use crate::body::recorder::{Abandoned, Recording};
+use crate::key::CacheKey;
+use crate::semantics::fields::stored_fields;
+use crate::semantics::storing::{ReceivedHead, Storable};
+use crate::semantics::vary::VariantKey;
+use crate::store::Put;
+use crate::store::entry::{StoredBody, StoredResponse};
+use crate::store::select::{self, PutOutcome};
+
+/// A response that will be stored if its body comes whole.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    shared: Arc<Shared>,
+    key: CacheKey,
+    put: Put,
+    runtime: Handle,
+}
+
+/// How long an entry stays after it has become stale.
+const KEEP: Duration = Duration::from_secs(10);
+
+impl Fill {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: CacheKey,
+        received: &ReceivedHead<'_>,
+        storable: Storable,
+        variant: VariantKey,
+        origin_latency: Duration,
+    ) -> Self {
+        let mut headers = stored_fields(received.headers);
+        // RFC 9110 §6.6.1: a recipient with a clock records when a response without a date was received.
+        headers.entry(header::DATE).or_insert_with(|| {
+            let date = received.response_time.to_http_date();
+            HeaderValue::from_str(&date).expect("an HTTP-date is a field value")
+        });
+        let freshness = storable.freshness;
+        let ttl = freshness.remaining(received.response_time).unwrap_or_default() + KEEP;
+        let response = StoredResponse {
+            status: received.status,
+            headers,
+            freshness,
+            request_time: received.request_time,
+            origin_latency,
+            body: StoredBody::default(),
+            trailers: None,
+        };
+        let put = Put {
+            response: Arc::new(response),
+            nominated: storable.nominated,
+            variant,
+            ttl,
+            max_variants: shared.config.max_variants,
+        };
+        Self { shared, key, put, runtime: Handle::current() }
+    }
+
+    /// The body came whole. The write is a task of its own, counted and bounded; one too many is dropped.
+    pub(crate) fn begin(mut self, recording: Recording) {
+        if let Some(response) = Arc::get_mut(&mut self.put.response) {
+            response.body = StoredBody::new(recording.pieces).holding(recording.reservation);
+            response.trailers = recording.trailers;
+        }
+        let Some(place) = self.shared.background.enter() else {
+            self.shared.counters.dropped_writes.increment();
+            return;
+        };
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move {
+            self.write().await;
+            drop(place);
+        });
+    }
+
+    /// The body did not come whole: nothing is stored.
+    pub(crate) fn abandon(self, reason: Abandoned) {
+        self.shared.counters.abandoned.increment();
+        tracing::debug!(?reason, key = ?self.key, "fill abandoned");
+    }
+
+    async fn write(self) {
+        let Self { shared, key, put, .. } = self;
+        let now = shared.clock().now();
+        let writing = select::put(&shared.store, &key, &put, now);
+        match time::timeout(shared.config.store_write_timeout, writing).await {
+            Ok(Ok(PutOutcome::Stored)) => shared.counters.stored.increment(),
+            Ok(Ok(PutOutcome::TooManyVariants)) => {
+                shared.counters.refused.increment();
+                tracing::debug!(?key, "not stored: as many variants as allowed");
+            }
+            Ok(Err(error)) => {
+                shared.counters.dropped_writes.increment();
+                tracing::debug!(?key, store.error = %error, "write failed");
+            }
+            Err(_) => {
+                shared.store.met_deadline();
+                shared.counters.dropped_writes.increment();
+                tracing::debug!(?key, "write met its deadline");
+            }
+        }
+    }
+}

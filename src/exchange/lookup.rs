@@ -1,0 +1,62 @@
+//! Asking the store, within the one deadline that a request has for it.
+
+use std::sync::Arc;
+
+use http::request;
+use tokio::time;
+
+use super::Shared;
+use crate::error::StoreErrorKind;
+use crate::key::CacheKey;
+use crate::semantics::reuse::Found;
+use crate::store::entry::StoredResponse;
+use crate::store::{Lookup, select};
+
+/// The store's answer, or that there was none.
+#[derive(Debug)]
+pub(super) enum LookedUp {
+    Answered(Lookup),
+    Unavailable,
+}
+
+pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> LookedUp {
+    if !shared.store.is_available() {
+        return LookedUp::Unavailable;
+    }
+    let now = shared.clock().now();
+    let asking = select::look_up(&shared.store, key, &parts.headers, now);
+    match time::timeout(shared.config.store_timeout, asking).await {
+        Ok(Ok(lookup)) => LookedUp::Answered(lookup),
+        Ok(Err(error)) => {
+            // A link that is known to be down is no new error.
+            if error.kind() != StoreErrorKind::Unavailable {
+                tracing::debug!(store.error = %error, "look-up failed");
+            }
+            shared.counters.store_errors.increment();
+            LookedUp::Unavailable
+        }
+        Err(_) => {
+            shared.store.met_deadline();
+            shared.counters.store_timeouts.increment();
+            LookedUp::Unavailable
+        }
+    }
+}
+
+impl LookedUp {
+    pub(super) fn found(&self) -> Found<'_> {
+        match self {
+            Self::Answered(Lookup::Found(stored)) => Found::Response(&stored.freshness),
+            Self::Answered(Lookup::VaryMiss) => Found::VaryMiss,
+            Self::Answered(Lookup::UriMiss) => Found::UriMiss,
+            Self::Unavailable => Found::Unavailable,
+        }
+    }
+
+    pub(super) fn into_response(self) -> Option<Arc<StoredResponse>> {
+        match self {
+            Self::Answered(Lookup::Found(stored)) => Some(stored),
+            Self::Answered(Lookup::VaryMiss | Lookup::UriMiss) | Self::Unavailable => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The response future: unboxed for what passes, one box for what the cache has to do with.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use pin_project_lite::pin_project;
+
+use crate::body::CacheBody;
+use crate::exchange::Shared;
+use crate::observe::{Outcome, report};
+
+type Boxed<B, E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody<B>>, E>> + Send>>;
+
+pin_project! {
+    /// The future of a [`RedisCache`](crate::RedisCache).
+    pub struct ResponseFuture<F, B, E> {
+        #[pin]
+        kind: Kind<F, B, E>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F, B, E> {
+        Passthrough { #[pin] inner: F, shared: Arc<Shared>, outcome: Option<Outcome> },
+        Exchange { boxed: Boxed<B, E> },
+    }
+}
+
+impl<F, B, E> ResponseFuture<F, B, E> {
+    pub(crate) fn passthrough(inner: F, shared: Arc<Shared>, outcome: Outcome) -> Self {
+        Self { kind: Kind::Passthrough { inner, shared, outcome: Some(outcome) } }
+    }
+
+    pub(crate) fn exchange(story: impl Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static) -> Self {
+        Self { kind: Kind::Exchange { boxed: Box::pin(story) } }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B, E>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<CacheBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::Exchange { boxed } => boxed.as_mut().poll(cx),
+            KindProj::Passthrough { inner, shared, outcome } => {
+                let mut response = ready!(inner.poll(cx))?.map(CacheBody::passing);
+                if let Some(outcome) = outcome.take() {
+                    let outcome = outcome.with_status(response.status());
+                    report(&shared.config.cache_name, outcome, &mut response);
+                }
+                Poll::Ready(Ok(response))
+            }
+        }
+    }
+}
+
+impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

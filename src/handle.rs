@@ -1,0 +1,49 @@
+//! The operators' side of a cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::exchange::Shared;
+use crate::observe::counters::Stats;
+
+/// A cache, seen from outside the request path: [`RedisCacheLayer::handle`](crate::RedisCacheLayer::handle).
+///
+/// # Clone
+///
+/// Clones are cheap and speak of the same cache.
+#[derive(Clone, Debug)]
+pub struct CacheHandle {
+    shared: Arc<Shared>,
+}
+
+impl CacheHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            fills_in_flight: self.shared.background.running(),
+            bytes_in_flight: self.shared.recording.used(),
+            store_unavailable: u64::from(!self.shared.store.is_available()),
+            ..self.shared.counters.snapshot()
+        }
+    }
+
+    /// Whether the store answers. Connects if nobody has yet, and waits for that up to
+    /// [`store_timeout`](crate::CacheConfig::store_timeout). A service whose store does not answer works all the same,
+    /// uncached: take `false` for "degraded", not for "down".
+    pub async fn ready(&self) -> bool {
+        let limit = self.shared.config.store_timeout;
+        matches!(time::timeout(limit, self.shared.store.ready()).await, Ok(Ok(())))
+    }
+
+    /// Waits until all responses that have been recorded are written; `false` if some are not when `limit` is over. For
+    /// the end of a graceful shutdown, when no request is running any more.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.shared.background.drain(limit).await
+    }
+}

@@ -1,0 +1,361 @@
+//! The default key: scheme, authority, path and query, GET and HEAD together.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, Uri, request};
+
+use super::{CacheKey, KeyBuilder, KeyExtractor};
+use crate::error::ConfigError;
+
+/// The default [`KeyExtractor`], and the settings that most sites need instead of code.
+///
+/// The key of a request is its scheme, its authority (in lower case, without the scheme's default port), its path and
+/// its query as they were received: nothing is decoded, folded or sorted unless a setting asks for it. A request in
+/// origin form has the authority of its one Host field and the scheme that [`scheme`](Self::scheme) names; a request
+/// with no Host, two of them, or one that is no authority has no key and is not cached.
+///
+/// ```
+/// use tower_redis_cache::{CacheConfig, DefaultKey};
+///
+/// # fn main() -> Result<(), tower_redis_cache::ConfigError> {
+/// let key = DefaultKey::new().ignore_query(["utm_*", "fbclid"]).sort_query().header("accept-language")?;
+/// let config = CacheConfig::default().key(key);
+/// # drop(config);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct DefaultKey {
+    scheme: Scheme,
+    query: QueryRule,
+    sorted: bool,
+    headers: Vec<HeaderName>,
+    cookies: Vec<String>,
+    tenant: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+enum QueryRule {
+    #[default]
+    Whole,
+    Ignore(Vec<NamePattern>),
+    Keep(Vec<NamePattern>),
+}
+
+/// A parameter's name, or with a `*` at its end the start of one.
+#[derive(Clone, Debug)]
+enum NamePattern {
+    Exact(String),
+    Prefix(String),
+}
+
+impl DefaultKey {
+    /// Scheme `http` where the request names none, the whole query, no header, no cookie, no tenant.
+    pub fn new() -> Self {
+        Self {
+            scheme: Scheme::HTTP,
+            query: QueryRule::Whole,
+            sorted: false,
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            tenant: None,
+        }
+    }
+
+    /// Leaves these query parameters out of the key *and* of the target that is forwarded for a cacheable request, so
+    /// that nothing the key lacks can shape the answer. A `*` at the end of a name stands for any rest. The last of
+    /// `ignore_query` and [`keep_query`](Self::keep_query) counts.
+    pub fn ignore_query<I: IntoIterator<Item: AsRef<str>>>(mut self, names: I) -> Self {
+        self.query = QueryRule::Ignore(patterns(names));
+        self
+    }
+
+    /// Keeps these query parameters only, in the key and in the target that is forwarded for a cacheable request.
+    pub fn keep_query<I: IntoIterator<Item: AsRef<str>>>(mut self, names: I) -> Self {
+        self.query = QueryRule::Keep(patterns(names));
+        self
+    }
+
+    /// Sorts the query parameters by name, those of one name keeping their order, in the key and in the target that is
+    /// forwarded for a cacheable request.
+    pub fn sort_query(mut self) -> Self {
+        self.sorted = true;
+        self
+    }
+
+    /// Adds a request header's value to the key; of `Authorization` and its like a digest is kept, not the value.
+    ///
+    /// # Errors
+    ///
+    /// The name is not a header field name.
+    pub fn header(mut self, name: &str) -> Result<Self, ConfigError> {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| ConfigError::new("key header", format!("{name:?} is not a header field name")))?;
+        self.headers.push(name);
+        Ok(self)
+    }
+
+    /// Adds one cookie's value to the key, as a digest.
+    pub fn cookie(mut self, name: impl Into<String>) -> Self {
+        self.cookies.push(name.into());
+        self
+    }
+
+    /// Adds a constant to the key: one Redis namespace, several tenants.
+    pub fn tenant(mut self, name: impl Into<String>) -> Self {
+        self.tenant = Some(name.into());
+        self
+    }
+
+    /// The scheme of requests in origin form, which do not name one: `https` behind a listener or proxy that ends TLS.
+    ///
+    /// # Errors
+    ///
+    /// The scheme is neither `http` nor `https`.
+    pub fn scheme(mut self, scheme: &str) -> Result<Self, ConfigError> {
+        self.scheme = match scheme {
+            "http" => Scheme::HTTP,
+            "https" => Scheme::HTTPS,
+            other => return Err(ConfigError::new("key scheme", format!("{other:?} is neither http nor https"))),
+        };
+        Ok(self)
+    }
+
+    /// The query as the key holds it.
+    fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        if !self.sorted && matches!(self.query, QueryRule::Whole) {
+            return Cow::Borrowed(query);
+        }
+        let mut kept: Vec<&str> = query.split('&').filter(|pair| self.keeps(name_of(pair))).collect();
+        if self.sorted {
+            kept.sort_by_key(|pair| name_of(pair));
+        }
+        Cow::Owned(kept.join("&"))
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        match &self.query {
+            QueryRule::Whole => true,
+            QueryRule::Ignore(names) => !names.iter().any(|pattern| pattern.matches(name)),
+            QueryRule::Keep(names) => names.iter().any(|pattern| pattern.matches(name)),
+        }
+    }
+}
+
+impl Default for DefaultKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KeyExtractor for DefaultKey {
+    fn key(&self, parts: &request::Parts) -> Option<CacheKey> {
+        let scheme = parts.uri.scheme().unwrap_or(&self.scheme);
+        let mut builder = KeyBuilder::new();
+        builder.part(self.tenant.as_deref().unwrap_or_default().as_bytes());
+        builder.part(scheme.as_str().as_bytes());
+        builder.part(authority(parts, scheme)?.as_bytes());
+        builder.part(parts.uri.path().as_bytes());
+        match parts.uri.query() {
+            Some(query) => {
+                builder.part(b"?");
+                builder.part(self.query(query).as_bytes());
+            }
+            None => builder.part(b""),
+        }
+        for name in &self.headers {
+            header_part(&mut builder, &parts.headers, name);
+        }
+        for name in &self.cookies {
+            cookie_part(&mut builder, &parts.headers, name);
+        }
+        Some(builder.finish())
+    }
+
+    fn forwarded_uri(&self, parts: &request::Parts) -> Option<Uri> {
+        let received = parts.uri.query()?;
+        let Cow::Owned(query) = self.query(received) else { return None };
+        if query == received {
+            return None;
+        }
+        let path = parts.uri.path();
+        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+        let mut uri = parts.uri.clone().into_parts();
+        uri.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+        Uri::from_parts(uri).ok()
+    }
+}
+
+/// The authority of the target, else of the one Host field (RFC 9110 §7.2), in lower case and without the default port.
+fn authority(parts: &request::Parts, scheme: &Scheme) -> Option<String> {
+    let authority = match parts.uri.authority() {
+        Some(authority) => authority.clone(),
+        None => host_field(&parts.headers)?.to_str().ok()?.parse().ok()?,
+    };
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return None;
+    }
+    let default_port = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let host = authority.host().to_ascii_lowercase();
+    // "host:" with no digits means the default port (RFC 3986 §6.2.3); other text there is no port at all.
+    match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+        None | Some("") => Some(host),
+        Some(text) => match text.parse::<u16>().ok()? {
+            port if port == default_port => Some(host),
+            port => Some(format!("{host}:{port}")),
+        },
+    }
+}
+
+fn host_field(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let host = lines.next()?;
+    lines.next().is_none().then_some(host)
+}
+
+/// Absent, empty and several lines are different things.
+fn header_part(builder: &mut KeyBuilder, headers: &HeaderMap, name: &HeaderName) {
+    let secret = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION].contains(name);
+    builder.part(name.as_str().as_bytes());
+    let mut value = BytesMut::new();
+    for line in headers.get_all(name) {
+        value.extend_from_slice(&(line.len() as u64).to_le_bytes());
+        value.extend_from_slice(line.as_bytes());
+    }
+    if secret {
+        builder.part(blake3::hash(&value).as_bytes());
+    } else {
+        builder.part(&value);
+    }
+}
+
+fn cookie_part(builder: &mut KeyBuilder, headers: &HeaderMap, name: &str) {
+    builder.part(name.as_bytes());
+    let mut hasher = blake3::Hasher::new();
+    for line in headers.get_all(header::COOKIE) {
+        for pair in line.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+                hasher.update(&(value.len() as u64).to_le_bytes()).update(value);
+            }
+        }
+    }
+    builder.part(hasher.finalize().as_bytes());
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+fn patterns<I: IntoIterator<Item: AsRef<str>>>(names: I) -> Vec<NamePattern> {
+    names
+        .into_iter()
+        .map(|name| match name.as_ref().strip_suffix('*') {
+            Some(prefix) => NamePattern::Prefix(prefix.to_owned()),
+            None => NamePattern::Exact(name.as_ref().to_owned()),
+        })
+        .collect()
+}
+
+impl NamePattern {
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::Prefix(prefix) => name.starts_with(prefix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parts(target: &str, fields: &[(&str, &str)]) -> request::Parts {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn key_of(extractor: &DefaultKey, target: &str, fields: &[(&str, &str)]) -> Option<CacheKey> {
+        extractor.key(&parts(target, fields))
+    }
+
+    fn key(target: &str, host: &str) -> Option<CacheKey> {
+        key_of(&DefaultKey::new(), target, &[("host", host)])
+    }
+
+    #[test]
+    fn absolute_and_origin_form_of_one_target_share_a_key() {
+        let expected = key("/a?b=1", "example.com");
+        assert!(expected.is_some());
+        assert_eq!(key("http://example.com/a?b=1", "other.example"), expected);
+        assert_eq!(key("/a?b=1", "EXAMPLE.com"), expected);
+        assert_eq!(key("/a?b=1", "example.com:80"), expected);
+        assert_eq!(key("/a?b=1", "example.com:"), expected);
+    }
+
+    #[test]
+    fn what_identifies_a_resource_separates_keys() {
+        let base = key("/a", "h");
+        for (target, host) in [("/a", "g"), ("/a", "h:8080"), ("/A", "h"), ("/a?", "h"), ("/a?x", "h"), ("/%61", "h")] {
+            let other = key(target, host);
+            assert!(other.is_some());
+            assert_ne!(other, base, "{target} {host}");
+        }
+        assert_ne!(key("https://h/a", "h"), base);
+        assert_ne!(key("/a?b=1&c=2", "h"), key("/a?c=2&b=1", "h"));
+    }
+
+    #[test]
+    fn a_host_that_is_missing_double_or_senseless_has_no_key() {
+        assert_eq!(key_of(&DefaultKey::new(), "/", &[]), None);
+        assert_eq!(key_of(&DefaultKey::new(), "/", &[("host", "a"), ("host", "b")]), None);
+        for host in ["", "a b", "user@h", "h/x", "h:port", "h:99999"] {
+            assert_eq!(key("/", host), None, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn ignored_parameters_leave_key_and_forwarded_target() {
+        let extractor = DefaultKey::new().ignore_query(["utm_*", "fbclid"]);
+        let of = |target| key_of(&extractor, target, &[("host", "h")]);
+        assert_eq!(of("/a?x=1&utm_source=n&fbclid=7"), of("/a?x=1"));
+        assert_ne!(of("/a?x=1&utm=2"), of("/a?x=1"));
+        let forwarded = |target| extractor.forwarded_uri(&parts(target, &[])).map(|uri| uri.to_string());
+        assert_eq!(forwarded("/a?utm_source=n&x=1"), Some("/a?x=1".into()));
+        assert_eq!(forwarded("http://h/a?utm_source=n"), Some("http://h/a".into()));
+        assert_eq!(forwarded("/a?x=1"), None);
+    }
+
+    #[test]
+    fn kept_and_sorted_parameters() {
+        let kept = DefaultKey::new().keep_query(["id"]);
+        assert_eq!(key_of(&kept, "/a?id=1&z=2", &[("host", "h")]), key_of(&kept, "/a?id=1", &[("host", "h")]));
+        let sorted = DefaultKey::new().sort_query();
+        let of = |target| key_of(&sorted, target, &[("host", "h")]);
+        assert_eq!(of("/a?b=2&a=1"), of("/a?a=1&b=2"));
+        assert_ne!(of("/a?a=2&a=1"), of("/a?a=1&a=2"));
+    }
+
+    #[test]
+    fn headers_cookies_and_tenants_join_the_key_and_secrets_do_not_show() {
+        let extractor = DefaultKey::new().header("accept-language").unwrap().cookie("session").tenant("acme");
+        let of = |fields: &[(&str, &str)]| key_of(&extractor, "http://h/", fields).unwrap();
+        assert_ne!(of(&[("accept-language", "de")]), of(&[("accept-language", "en")]));
+        assert_ne!(of(&[("accept-language", "")]), of(&[]));
+        assert_ne!(of(&[("cookie", "session=a")]), of(&[("cookie", "session=b")]));
+        assert_eq!(of(&[("cookie", "x=1; session=a")]), of(&[("cookie", "session=a; y=2")]));
+        assert_eq!(of(&[("cookie", "xsession=a")]), of(&[]));
+        let secret = of(&[("cookie", "session=s3cret")]);
+        assert!(!secret.parts().windows(6).any(|window| window == b"s3cret"));
+        assert_ne!(
+            key_of(&DefaultKey::new(), "http://h/", &[]),
+            key_of(&DefaultKey::new().tenant("t"), "http://h/", &[])
+        );
+    }
+}

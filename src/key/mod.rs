@@ -1,0 +1,153 @@
+//! Cache keys: which requests may share a stored response (RFC 9111 §2).
+//!
+//! A [`CacheKey`] is a list of length-prefixed parts, so that no part can pretend to be two, and the digest of that
+//! list. The digest names the entry in the store; the list itself is kept in the entry and compared on every hit.
+
+mod default;
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Uri, request};
+
+pub use default::DefaultKey;
+
+/// The primary key of a stored response.
+///
+/// ```
+/// use tower_redis_cache::CacheKey;
+///
+/// let key = CacheKey::from_parts(["tenant-7", "/reports", "year=2026"]);
+/// assert_ne!(key, CacheKey::from_parts(["tenant-7", "/reportsyear", "=2026"]));
+/// ```
+#[derive(Clone)]
+pub struct CacheKey {
+    parts: Bytes,
+    digest: [u8; CacheKey::DIGEST_LEN],
+}
+
+/// Makes the cache key of a request, or `None` where the request is not to be cached.
+///
+/// Closures over the request's head are extractors, and may answer with a [`CacheKey`] or with text:
+///
+/// ```
+/// use http::request::Parts;
+/// use tower_redis_cache::{CacheConfig, CacheKey};
+///
+/// let config = CacheConfig::default().key(|parts: &Parts| {
+///     let tenant = parts.headers.get("x-tenant")?;
+///     Some(CacheKey::from_parts([tenant.as_bytes(), parts.uri.to_string().as_bytes()]))
+/// });
+/// # drop(config);
+/// ```
+///
+/// Two requests with one key get one answer: a key must hold everything that the response depends on, but for the
+/// request fields that the response itself names in `Vary`.
+pub trait KeyExtractor: Send + Sync + 'static {
+    /// The key. For HEAD, and for a method that invalidates, the request is shown as the GET that it stands for.
+    fn key(&self, parts: &request::Parts) -> Option<CacheKey>;
+
+    /// The target to forward for a request that has this extractor's key, where it is not the one received.
+    ///
+    /// An extractor that drops a part of the target from the key must drop it here as well: what the origin reads and
+    /// the key lacks is how caches are poisoned.
+    fn forwarded_uri(&self, parts: &request::Parts) -> Option<Uri> {
+        let _ = parts;
+        None
+    }
+}
+
+impl<F, K> KeyExtractor for F
+where
+    F: Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+    K: Into<CacheKey>,
+{
+    fn key(&self, parts: &request::Parts) -> Option<CacheKey> {
+        self(parts).map(Into::into)
+    }
+}
+
+// ===== impl CacheKey =====
+
+impl CacheKey {
+    /// 160 bits of BLAKE3.
+    pub(crate) const DIGEST_LEN: usize = 20;
+
+    /// A key of these parts. Each is length-prefixed, so `["ab", "c"]` and `["a", "bc"]` differ.
+    pub fn from_parts<I>(parts: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        let mut builder = KeyBuilder::new();
+        for part in parts {
+            builder.part(part.as_ref());
+        }
+        builder.finish()
+    }
+
+    pub(crate) fn parts(&self) -> &Bytes {
+        &self.parts
+    }
+
+    pub(crate) fn digest(&self) -> &[u8; Self::DIGEST_LEN] {
+        &self.digest
+    }
+}
+
+impl PartialEq for CacheKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for CacheKey {}
+
+impl From<String> for CacheKey {
+    fn from(text: String) -> Self {
+        Self::from_parts([text])
+    }
+}
+
+impl From<&str> for CacheKey {
+    fn from(text: &str) -> Self {
+        Self::from_parts([text])
+    }
+}
+
+/// A key may hold a URL, and a URL may hold a secret: only the digest is shown.
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CacheKey(")?;
+        for byte in &self.digest {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+// ===== KeyBuilder =====
+
+/// Collects the parts of a key in one buffer.
+#[derive(Debug)]
+pub(crate) struct KeyBuilder {
+    parts: BytesMut,
+}
+
+impl KeyBuilder {
+    pub(crate) fn new() -> Self {
+        Self { parts: BytesMut::with_capacity(128) }
+    }
+
+    pub(crate) fn part(&mut self, part: &[u8]) {
+        self.parts.put_u32_le(u32::try_from(part.len()).unwrap_or(u32::MAX));
+        self.parts.put_slice(part);
+    }
+
+    pub(crate) fn finish(self) -> CacheKey {
+        let parts = self.parts.freeze();
+        let mut digest = [0; CacheKey::DIGEST_LEN];
+        digest.copy_from_slice(&blake3::hash(&parts).as_bytes()[..CacheKey::DIGEST_LEN]);
+        CacheKey { parts, digest }
+    }
+}

@@ -1,0 +1,69 @@
+//! The layer: one line that puts the cache in front of a service.
+
+use std::sync::Arc;
+
+use tower_layer::Layer;
+
+use crate::body::Budget;
+use crate::config::CacheConfig;
+use crate::exchange::Shared;
+use crate::exchange::background::Background;
+use crate::handle::CacheHandle;
+use crate::observe::counters::Counters;
+use crate::service::RedisCache;
+use crate::store::{AnyStore, MemoryStore, RedisStore};
+
+/// Puts a shared HTTP cache in front of a service.
+///
+/// ```
+/// use tower_redis_cache::{CacheConfig, RedisCacheLayer};
+///
+/// # fn main() -> Result<(), tower_redis_cache::ConfigError> {
+/// let layer = RedisCacheLayer::new(CacheConfig::new("redis://127.0.0.1:6379")?);
+/// # drop(layer);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Clone
+///
+/// Clones share one cache: one set of connections, one set of counters.
+#[derive(Clone, Debug)]
+pub struct RedisCacheLayer {
+    shared: Arc<Shared>,
+}
+
+impl RedisCacheLayer {
+    /// A cache in Redis. Nothing is connected and nothing can fail here: the first request connects, and as long as
+    /// Redis cannot be reached, requests go on to the service as if there were no cache.
+    pub fn new(config: CacheConfig) -> Self {
+        let counters = Arc::new(Counters::default());
+        let store = AnyStore::Redis(RedisStore::new(&config, Arc::clone(&counters)));
+        Self::build(store, config, counters)
+    }
+
+    /// A cache in this process's memory. The settings that concern Redis have no effect.
+    pub fn with_store(mut store: MemoryStore, config: CacheConfig) -> Self {
+        store.clock = config.clock.clone();
+        Self::build(AnyStore::Memory(store), config, Arc::new(Counters::default()))
+    }
+
+    /// A handle for use outside the request path.
+    pub fn handle(&self) -> CacheHandle {
+        CacheHandle::new(Arc::clone(&self.shared))
+    }
+
+    fn build(store: AnyStore, config: CacheConfig, counters: Arc<Counters>) -> Self {
+        let recording = Budget::new(config.max_inflight_bytes);
+        let shared = Shared { store, config, counters, recording, background: Background::default() };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl<S> Layer<S> for RedisCacheLayer {
+    type Service = RedisCache<S>;
+
+    fn layer(&self, inner: S) -> RedisCache<S> {
+        RedisCache::new(inner, Arc::clone(&self.shared))
+    }
+}

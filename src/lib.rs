@@ -1,0 +1,83 @@
+//! A shared HTTP cache in Redis for any tower service.
+//!
+//! # Quick start
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower_redis_cache::{CacheConfig, RedisCacheLayer};
+//!
+//! # fn main() -> Result<(), tower_redis_cache::ConfigError> {
+//! let cache = RedisCacheLayer::new(CacheConfig::new("redis://127.0.0.1:6379")?);
+//! let app: Router = Router::new().route("/", get(|| async { "hello" })).layer(cache);
+//! # drop(app);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A response is stored if it says for how long it is fresh (`Cache-Control: max-age=60`, say) and nothing forbids it;
+//! the next request for it is answered from Redis, by this process or by any other with the same namespace. Every
+//! response says in its `Cache-Status` field (RFC 9211) what happened to it and why.
+//!
+//! # How a request travels
+//!
+//! 1. **Admission.** GET and HEAD without content may be answered from the cache. Other methods pass; if they are unsafe
+//!    and succeed, what is stored for their target ends (RFC 9111 §4.4). Upgrades, range requests, and requests without
+//!    a key pass untouched.
+//! 2. **Look-up.** One GET in Redis (two where responses vary) under one deadline, 100 ms by default. A Redis that is
+//!    slow, down or full never costs more than that, and after a few failures a circuit breaker makes it cost nothing.
+//! 3. **Decision.** A fresh response that the request's own directives accept is a hit: with `Age`, as 304 if the client
+//!    has it already, without its body for HEAD. Everything else goes on to the service.
+//! 4. **Storing.** The client gets the service's response frame by frame as it comes. If it may be stored, a copy is
+//!    recorded up to a cap on the way past, and written to Redis once the body has ended as it should; a body that ends
+//!    early, or does not have the length that it states, or whose client leaves, is not stored.
+//!
+//! # What is never shared
+//!
+//! Under the default policy, [`CachePolicy::safe`]: responses with `no-store`, `private`, `no-cache`, `Set-Cookie` or
+//! `Vary: *`; responses to requests with `Authorization` unless they say `public`, `must-revalidate` or `s-maxage`
+//! (RFC 9111 §3.5); errors without explicit freshness; partial responses and event streams. Responses with `Vary` are
+//! stored once for each set of values of the fields that it names. Request headers are never written to Redis; what
+//! depends on a cookie or a token is found by a digest of it.
+//!
+//! # What it does not do
+//!
+//! It does not validate stale responses with the service, answer range requests from the store, collapse concurrent
+//! requests, or serve stale responses. It speaks to one Redis server, without TLS, Cluster or Sentinel. It is no private
+//! (browser's) cache.
+//!
+//! # When Redis is not well
+//!
+//! [`RedisCacheLayer::new`] connects to nothing, and an unreachable Redis is not an error: requests pass, `Cache-Status`
+//! says `fwd=miss; detail=store-unavailable`, the log has one warning for each change, and caching resumes by itself
+//! within about a second of recovery. A Redis that is out of memory goes on answering look-ups while writes pause.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod body;
+mod clock;
+mod config;
+mod error;
+mod exchange;
+mod future;
+mod handle;
+mod key;
+mod layer;
+mod observe;
+mod semantics;
+mod service;
+mod store;
+
+pub use self::body::CacheBody;
+pub use self::clock::{Clock, ManualClock};
+pub use self::config::{CacheConfig, CacheOverride};
+pub use self::error::{BodyError, ConfigError};
+pub use self::future::ResponseFuture;
+pub use self::handle::CacheHandle;
+pub use self::key::{CacheKey, DefaultKey, KeyExtractor};
+pub use self::layer::RedisCacheLayer;
+pub use self::observe::counters::Stats;
+pub use self::observe::{ForwardReason, Outcome};
+pub use self::semantics::CachePolicy;
+pub use self::semantics::storing::Refusal;
+pub use self::service::RedisCache;
+pub use self::store::MemoryStore;

@@ -1,0 +1,113 @@
+//! The `Cache-Status` response field (RFC 9211).
+
+use std::fmt::Write;
+
+use bytes::{BufMut, BytesMut};
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use super::Outcome;
+use crate::error::ConfigError;
+
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The name by which this cache is known in the field: a token, or a quoted string where it is none (RFC 8941).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheName {
+    item: String,
+}
+
+impl CacheName {
+    pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
+        if name.is_empty() || name.len() > 128 {
+            return Err(ConfigError::new("cache_status_name", "must have 1 to 128 characters"));
+        }
+        if !name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return Err(ConfigError::new("cache_status_name", "must be printable ASCII"));
+        }
+        if is_token(name) {
+            return Ok(Self { item: name.to_owned() });
+        }
+        Ok(Self { item: format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) })
+    }
+}
+
+impl Default for CacheName {
+    fn default() -> Self {
+        Self { item: "tower-redis-cache".to_owned() }
+    }
+}
+
+/// RFC 8941 §3.3.4.
+fn is_token(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'*');
+    starts && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte))
+}
+
+/// Adds this cache's member behind those of the caches nearer to the origin (RFC 9211 §2).
+pub(crate) fn append(headers: &mut HeaderMap, name: &CacheName, outcome: &Outcome) {
+    headers.append(CACHE_STATUS, member(name, outcome));
+}
+
+fn member(name: &CacheName, outcome: &Outcome) -> HeaderValue {
+    let mut text = BytesMut::with_capacity(name.item.len() + 80);
+    text.put_slice(name.item.as_bytes());
+    if outcome.is_hit() {
+        text.put_slice(b"; hit");
+    }
+    if let Some(reason) = outcome.forward {
+        text.put_slice(b"; fwd=");
+        text.put_slice(reason.as_str().as_bytes());
+    }
+    if let Some(status) = outcome.forward_status {
+        text.put_slice(b"; fwd-status=");
+        text.put_slice(StatusCode::as_str(&status).as_bytes());
+    }
+    if let Some(ttl) = outcome.ttl {
+        write!(text, "; ttl={}", ttl.as_secs()).expect("memory takes any text");
+    }
+    if outcome.stored {
+        text.put_slice(b"; stored");
+    }
+    if let Some(detail) = outcome.detail {
+        text.put_slice(b"; detail=");
+        text.put_slice(detail.as_bytes());
+    }
+    HeaderValue::from_maybe_shared(text.freeze()).expect("a cache name, tokens and digits make a field value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::ForwardReason;
+    use crate::semantics::storing::Refusal;
+    use std::time::Duration;
+
+    fn text(outcome: &Outcome) -> String {
+        member(&CacheName::default(), outcome).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_outcome_has_its_parameters() {
+        assert_eq!(text(&Outcome::hit(Duration::from_millis(59_900))), "tower-redis-cache; hit; ttl=59");
+        let forwarded = Outcome::forwarded(ForwardReason::UriMiss).with_status(StatusCode::OK);
+        assert_eq!(
+            text(&forwarded.clone().being_stored(Duration::from_secs(60))),
+            "tower-redis-cache; fwd=uri-miss; fwd-status=200; ttl=60; stored"
+        );
+        assert_eq!(
+            text(&forwarded.refused(Refusal::SetCookie)),
+            "tower-redis-cache; fwd=uri-miss; fwd-status=200; detail=set-cookie"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_no_token_is_quoted() {
+        let name = |text| CacheName::new(text).map(|name| name.item);
+        assert_eq!(name("edge-1.example").unwrap(), "edge-1.example");
+        assert_eq!(name("1 \"x\\").unwrap(), r#""1 \"x\\""#);
+        assert!(name("").is_err());
+        assert!(name("a\r\nb").is_err());
+    }
+}

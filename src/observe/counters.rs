@@ -1,0 +1,76 @@
+//! Counters: what happened since the layer was made.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What happened since the layer was made. All are totals, but for the gauges at the end.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)+
+            /// Gauge: fills that are being written to the store.
+            pub fills_in_flight: u64,
+            /// Gauge: octets of bodies that are being recorded or written.
+            pub bytes_in_flight: u64,
+            /// Gauge: 1 while the store is considered unavailable, else 0.
+            pub store_unavailable: u64,
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.get(),)+ ..Stats::default() }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests answered from the cache.
+    hits,
+    /// Requests that might have been answered from the cache and were not.
+    misses,
+    /// Requests that the cache let pass: other methods, bypasses, requests without a key.
+    bypasses,
+    /// Responses written to the store.
+    stored,
+    /// Responses that might not be stored.
+    refused,
+    /// Fills given up: the body ended early, did not match its length, grew past the cap, or the client left.
+    abandoned,
+    /// Writes that the store did not take, or that were not tried because it takes none for now.
+    dropped_writes,
+    /// Look-ups that ended in an error other than a deadline.
+    store_errors,
+    /// Look-ups that met their deadline.
+    store_timeouts,
+    /// Stored values refused because their checksum or structure was wrong.
+    entries_damaged,
+    /// Stored values refused because they were not written by this software, or by a version unknown to it.
+    entries_foreign,
+    /// Stored values refused because they belong to another key than their place.
+    entries_mismatched,
+    /// Stored heads whose body was no longer complete.
+    entries_torn,
+    /// Stored values refused because they were larger than any that this configuration writes.
+    entries_oversized,
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

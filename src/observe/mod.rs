@@ -1,0 +1,136 @@
+//! The window: one [`Outcome`] a request, shown as a `Cache-Status` field, a debug event, counters and a response
+//! extension, which therefore never disagree.
+
+pub(crate) mod cache_status;
+pub(crate) mod counters;
+mod events;
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+
+use self::cache_status::CacheName;
+use crate::semantics::storing::Refusal;
+
+/// Why a request went on to the service (RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForwardReason {
+    /// The cache was not to be used for this request.
+    Bypass,
+    /// The method's semantics require it.
+    Method,
+    /// Nothing is stored for the URI.
+    UriMiss,
+    /// Something is stored for the URI, but for other values of the fields that Vary names.
+    VaryMiss,
+    /// The store could not be asked.
+    Miss,
+    /// The request's own directives do not let the stored response be used.
+    Request,
+    /// The stored response is stale.
+    Stale,
+}
+
+/// What the cache did with one request. It is found in the extensions of every response that leaves the layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub(crate) reuse: Option<Remaining>,
+    pub(crate) forward: Option<ForwardReason>,
+    pub(crate) forward_status: Option<StatusCode>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) stored: bool,
+    pub(crate) detail: Option<&'static str>,
+}
+
+/// What was left of a hit's freshness.
+pub(crate) type Remaining = Duration;
+
+/// Shows what was done with a request, wherever it is to be seen on the response.
+pub(crate) fn report<B>(name: &CacheName, outcome: Outcome, response: &mut Response<B>) {
+    events::record(&outcome, response.status());
+    cache_status::append(response.headers_mut(), name, &outcome);
+    response.extensions_mut().insert(outcome);
+}
+
+impl ForwardReason {
+    /// The value of the `fwd` parameter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl Outcome {
+    pub(crate) fn hit(remaining: Duration) -> Self {
+        Self {
+            reuse: Some(remaining),
+            forward: None,
+            forward_status: None,
+            ttl: Some(remaining),
+            stored: false,
+            detail: None,
+        }
+    }
+
+    pub(crate) fn forwarded(reason: ForwardReason) -> Self {
+        Self { reuse: None, forward: Some(reason), forward_status: None, ttl: None, stored: false, detail: None }
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.forward_status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, detail: &'static str) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
+    pub(crate) fn refused(self, refusal: Refusal) -> Self {
+        self.with_detail(refusal.as_str())
+    }
+
+    pub(crate) fn being_stored(mut self, remaining: Duration) -> Self {
+        self.stored = true;
+        self.ttl = Some(remaining);
+        self
+    }
+
+    /// Whether the response came from the cache.
+    pub fn is_hit(&self) -> bool {
+        self.reuse.is_some()
+    }
+
+    /// Why the request went on to the service; `None` for a hit.
+    pub fn forward_reason(&self) -> Option<ForwardReason> {
+        self.forward
+    }
+
+    /// The status of the service's response; `None` for a hit.
+    pub fn forward_status(&self) -> Option<StatusCode> {
+        self.forward_status
+    }
+
+    /// What is left of the response's freshness, for a hit and for a response that is being stored.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// Whether the response was fit for the store and is being written there as its body passes.
+    pub fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// One word more: why a response is not stored, or that the store was away.
+    pub fn detail(&self) -> Option<&'static str> {
+        self.detail
+    }
+}

@@ -1,0 +1,239 @@
+//! `Cache-Control` as types (RFC 9111 §5.2): one pass over all field lines, quotes respected, names in any case.
+
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+
+use super::time::DeltaSeconds;
+
+/// The value of a directive that takes delta-seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Seconds {
+    #[default]
+    Absent,
+    Of(DeltaSeconds),
+    /// Present but not a number of seconds: RFC 9111 §4.2.1 lets a cache consider the response stale, and we do.
+    Invalid,
+}
+
+/// The directives of a response that a shared cache obeys (RFC 9111 §5.2.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResponseDirectives {
+    pub(crate) no_store: bool,
+    pub(crate) no_cache: bool,
+    pub(crate) private: bool,
+    pub(crate) public: bool,
+    pub(crate) must_revalidate: bool,
+    pub(crate) max_age: Seconds,
+    pub(crate) s_maxage: Seconds,
+}
+
+/// The directives of a request (RFC 9111 §5.2.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestDirectives {
+    pub(crate) no_store: bool,
+    pub(crate) no_cache: bool,
+    pub(crate) only_if_cached: bool,
+    pub(crate) max_age: Seconds,
+    pub(crate) min_fresh: Seconds,
+}
+
+// ===== impl Seconds =====
+
+impl Seconds {
+    pub(crate) fn is_present(self) -> bool {
+        self != Self::Absent
+    }
+
+    /// RFC 9111 §4.2.1: of several values the first counts.
+    fn take_first(&mut self, argument: Option<&[u8]>) {
+        if *self == Self::Absent {
+            *self = argument.and_then(DeltaSeconds::parse).map_or(Self::Invalid, Self::Of);
+        }
+    }
+}
+
+// ===== impl ResponseDirectives =====
+
+impl ResponseDirectives {
+    pub(crate) fn parse(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        each_directive(headers, &header::CACHE_CONTROL, |name, argument| found.take(name, argument));
+        found
+    }
+
+    fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
+        match name {
+            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
+            // §5.2.2.4, §5.2.2.7: the qualified forms may be treated as the unqualified ones, which are stricter.
+            n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache = true,
+            n if n.eq_ignore_ascii_case(b"private") => self.private = true,
+            n if n.eq_ignore_ascii_case(b"public") => self.public = true,
+            n if n.eq_ignore_ascii_case(b"must-revalidate") => self.must_revalidate = true,
+            n if n.eq_ignore_ascii_case(b"max-age") => self.max_age.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"s-maxage") => self.s_maxage.take_first(argument),
+            // §5.2.3: unrecognised directives are ignored.
+            _ => {}
+        }
+    }
+}
+
+// ===== impl RequestDirectives =====
+
+impl RequestDirectives {
+    pub(crate) fn parse(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            // §5.4: Pragma counts only where Cache-Control is absent.
+            each_directive(headers, &header::PRAGMA, |name, _| {
+                found.no_cache |= name.eq_ignore_ascii_case(b"no-cache")
+            });
+            return found;
+        }
+        each_directive(headers, &header::CACHE_CONTROL, |name, argument| found.take(name, argument));
+        found
+    }
+
+    fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
+        match name {
+            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
+            n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache = true,
+            n if n.eq_ignore_ascii_case(b"only-if-cached") => self.only_if_cached = true,
+            n if n.eq_ignore_ascii_case(b"max-age") => self.max_age.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"min-fresh") => self.min_fresh.take_first(argument),
+            _ => {}
+        }
+    }
+}
+
+/// Calls `visit` with the name and the unquoted argument of each member of a `#directive` list.
+fn each_directive(headers: &HeaderMap, field: &HeaderName, mut visit: impl FnMut(&[u8], Option<&[u8]>)) {
+    for line in headers.get_all(field) {
+        for member in ListMembers::new(line.as_bytes()) {
+            let (name, argument) = match member.iter().position(|&byte| byte == b'=') {
+                Some(at) => (&member[..at], Some(unquote(member[at + 1..].trim_ascii()))),
+                None => (member, None),
+            };
+            visit(name.trim_ascii(), argument);
+        }
+    }
+}
+
+/// A quoted argument without its quotes. Escapes stay as they are: no number and no field name needs one.
+fn unquote(argument: &[u8]) -> &[u8] {
+    match argument {
+        [b'"', inner @ .., b'"'] => inner,
+        other => other,
+    }
+}
+
+/// The members of a comma-separated list (RFC 9110 §5.6.1), commas inside quoted strings not counting. Empty members
+/// are skipped.
+pub(crate) struct ListMembers<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> ListMembers<'a> {
+    pub(crate) fn new(line: &'a [u8]) -> Self {
+        Self { rest: line }
+    }
+}
+
+impl<'a> Iterator for ListMembers<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let (mut quoted, mut escaped) = (false, false);
+            let end = self.rest.iter().position(|&byte| {
+                if escaped {
+                    escaped = false;
+                } else if quoted && byte == b'\\' {
+                    escaped = true;
+                } else if byte == b'"' {
+                    quoted = !quoted;
+                } else {
+                    return byte == b',' && !quoted;
+                }
+                false
+            });
+            let (member, rest) = match end {
+                Some(at) => (&self.rest[..at], &self.rest[at + 1..]),
+                None => (self.rest, &[][..]),
+            };
+            self.rest = rest;
+            let member = member.trim_ascii();
+            if !member.is_empty() {
+                return Some(member);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn response(lines: &[&str]) -> ResponseDirectives {
+        ResponseDirectives::parse(&fields("cache-control", lines))
+    }
+
+    fn fields(name: &'static str, lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, HeaderValue::from_str(line).unwrap());
+        }
+        headers
+    }
+
+    fn seconds(value: u32) -> Seconds {
+        Seconds::Of(DeltaSeconds::new(value))
+    }
+
+    #[test]
+    fn names_count_in_any_case_and_any_list_position() {
+        for line in ["No-Store", "max-age=60, NO-STORE", "a=\"b,c\" , no-store", ",, no-store", "no-store;"] {
+            let expected = !line.ends_with(';');
+            assert_eq!(response(&[line]).no_store, expected, "{line}");
+        }
+        assert!(response(&["max-age=60", "Private"]).private);
+        assert_eq!(response(&["MAX-AGE=60"]).max_age, seconds(60));
+    }
+
+    #[test]
+    fn a_directive_inside_a_quoted_string_is_no_directive() {
+        let found = response(&[r#"ext="no-store, private \", no-cache", max-age=5"#]);
+        assert_eq!((found.no_store, found.private, found.no_cache), (false, false, false));
+        assert_eq!(found.max_age, seconds(5));
+    }
+
+    #[test]
+    fn qualified_forms_count_as_the_stricter_unqualified_ones() {
+        let found = response(&[r#"private="set-cookie", no-cache="x-a, x-b", max-age=5"#]);
+        assert!(found.private && found.no_cache);
+        assert_eq!(found.max_age, seconds(5));
+    }
+
+    #[test]
+    fn a_quoted_number_counts_and_a_malformed_one_is_invalid() {
+        assert_eq!(response(&["max-age=\"60\""]).max_age, seconds(60));
+        for line in ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=6o", "max-age='60'"] {
+            assert_eq!(response(&[line]).max_age, Seconds::Invalid, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_values_counts() {
+        assert_eq!(response(&["max-age=1, max-age=1800"]).max_age, seconds(1));
+        assert_eq!(response(&["max-age=1800", "max-age=1"]).max_age, seconds(1800));
+    }
+
+    #[test]
+    fn pragma_counts_only_without_cache_control() {
+        assert!(RequestDirectives::parse(&fields("pragma", &["No-Cache"])).no_cache);
+        let mut both = fields("pragma", &["no-cache"]);
+        both.insert("cache-control", HeaderValue::from_static("max-age=60"));
+        assert!(!RequestDirectives::parse(&both).no_cache);
+    }
+}

@@ -1,0 +1,111 @@
+//! The law: HTTP caching as pure, total, synchronous functions that know no clock.
+//!
+//! | RFC 9111 | file | what it answers |
+//! |---|---|---|
+//! | §4 | [`admission`] | may this request touch the cache at all |
+//! | §1.2.2 | [`time`] | delta-seconds and HTTP-dates |
+//! | §5.2 | [`cache_control`] | which directives are there |
+//! | §3, §3.5 | [`storing`] | may this response be stored |
+//! | §3.1 | [`fields`] | which of its fields |
+//! | §4.1 | [`vary`] | which requests it may answer |
+//! | §4.2.1 | [`freshness`] | how long it is fresh |
+//! | §4.2.3 | [`age`] | how old it is |
+//! | §4 | [`reuse`] | may it answer this request now |
+//! | §4.3.2 | [`precondition`] | or is 304 the answer |
+
+pub(crate) mod admission;
+pub(crate) mod age;
+pub(crate) mod cache_control;
+pub(crate) mod fields;
+pub(crate) mod freshness;
+pub(crate) mod precondition;
+pub(crate) mod reuse;
+pub(crate) mod storing;
+pub(crate) mod time;
+pub(crate) mod vary;
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, request};
+
+/// A request as the cache sees it (RFC 9111 §4, "presented request").
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PresentedRequest<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+impl<'a> PresentedRequest<'a> {
+    pub(crate) fn of(parts: &'a request::Parts) -> Self {
+        Self { method: &parts.method, headers: &parts.headers }
+    }
+}
+
+/// Which responses a cache stores beyond what the origin must allow in any case.
+///
+/// RFC 9111 leaves a shared cache free to be stricter than it must be. [`CachePolicy::safe`] uses that freedom wherever
+/// a mistake of the origin would show one user's data to another; [`CachePolicy::rfc9111`] stores all that the RFC
+/// lets a shared cache store. Under both, `no-store`, `private`, `Vary: *` and the rule for `Authorization` (§3.5) hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// Store a response that has Set-Cookie.
+    pub(crate) stores_set_cookie: bool,
+    /// Freshness from the age of Last-Modified (§4.2.2).
+    pub(crate) heuristic: bool,
+    /// A configured TTL also serves errors that §4.2.2 calls heuristically cacheable (404, 405, 410, 414, 501).
+    pub(crate) configured_ttl_for_errors: bool,
+    /// A request with Cookie needs freshness stated by the response itself.
+    pub(crate) cookie_needs_stated_freshness: bool,
+}
+
+/// Everything the law needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) policy: CachePolicy,
+    pub(crate) default_ttl: Option<Duration>,
+    pub(crate) fixed_ttl: Option<Duration>,
+    pub(crate) min_ttl: Duration,
+    pub(crate) max_ttl: Duration,
+    pub(crate) max_body_size: u64,
+    pub(crate) max_head_size: usize,
+    pub(crate) max_fields: usize,
+}
+
+/// What the application says of one request, stronger than the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RouteRules {
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl CachePolicy {
+    /// The default: what could leak is not stored.
+    ///
+    /// Besides the RFC's own prohibitions it refuses responses with `Set-Cookie`, guesses no freshness (no heuristic
+    /// from `Last-Modified`), applies configured TTLs to 200, 203, 300, 301 and 308 alone, and lets a request that has a
+    /// `Cookie` be answered for others only where the response itself states its freshness.
+    pub fn safe() -> Self {
+        Self {
+            stores_set_cookie: false,
+            heuristic: false,
+            configured_ttl_for_errors: false,
+            cookie_needs_stated_freshness: true,
+        }
+    }
+
+    /// All that RFC 9111 lets a shared cache store: `Set-Cookie` included (it is replayed to every client), and
+    /// heuristic freshness (§4.2.2) of a tenth of the time since `Last-Modified`.
+    pub fn rfc9111() -> Self {
+        Self {
+            stores_set_cookie: true,
+            heuristic: true,
+            configured_ttl_for_errors: true,
+            cookie_needs_stated_freshness: false,
+        }
+    }
+}
+
+impl Default for CachePolicy {
+    fn default() -> Self {
+        Self::safe()
+    }
+}

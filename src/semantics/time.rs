@@ -1,0 +1,131 @@
+//! Seconds, instants and dates as HTTP writes them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// An instant in milliseconds since 1970. HTTP speaks in seconds; milliseconds keep the age of an answer that was
+/// fetched and reused within one second honest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timestamp(u64);
+
+/// A non-negative number of seconds (RFC 9111 §1.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DeltaSeconds(u32);
+
+// ===== impl Timestamp =====
+
+impl Timestamp {
+    pub(crate) const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    pub(crate) const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The span from `earlier` to this instant; zero when `earlier` lies in the future (clocks differ).
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(millis(span)))
+    }
+
+    /// Parses an HTTP-date in any of its three forms (RFC 9110 §5.6.7).
+    pub(crate) fn from_http_date(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?;
+        let time = httpdate::parse_http_date(text.trim()).ok()?;
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(Self(millis(since_epoch)))
+    }
+
+    /// Writes an IMF-fixdate (RFC 9110 §5.6.7).
+    pub(crate) fn to_http_date(self) -> String {
+        // The format has four digits for the year.
+        const LAST: u64 = 253_402_300_799_999;
+        let time: SystemTime = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        httpdate::fmt_http_date(time)
+    }
+}
+
+/// A span in whole milliseconds, saturating.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+// ===== impl DeltaSeconds =====
+
+impl DeltaSeconds {
+    /// RFC 9111 §1.2.2: a recipient that cannot represent a value uses 2^31 or its greatest one.
+    pub(crate) const MAX: Self = Self(1 << 31);
+
+    pub(crate) const fn new(seconds: u32) -> Self {
+        Self(if seconds > Self::MAX.0 { Self::MAX.0 } else { seconds })
+    }
+
+    /// Digits only; anything else is no delta-seconds. Too large a number is the greatest one.
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
+        if value.is_empty() {
+            return None;
+        }
+        let mut seconds: u32 = 0;
+        for byte in value {
+            if !byte.is_ascii_digit() {
+                return None;
+            }
+            seconds = seconds.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+        }
+        Some(Self::new(seconds))
+    }
+
+    pub(crate) fn as_duration(self) -> Duration {
+        Duration::from_secs(u64::from(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delta_seconds_take_digits_only_and_saturate() {
+        let check = |text: &str, expected: Option<u32>| {
+            assert_eq!(DeltaSeconds::parse(text.as_bytes()).map(|s| s.0), expected, "{text:?}");
+        };
+        check("0", Some(0));
+        check("60", Some(60));
+        check("0060", Some(60));
+        check("2147483648", Some(1 << 31));
+        check("2147483649", Some(1 << 31));
+        check("99999999999999999999999999", Some(1 << 31));
+        check("", None);
+        check("-1", None);
+        check("+1", None);
+        check("1.5", None);
+        check("60s", None);
+        check(" 60", None);
+    }
+
+    #[test]
+    fn the_three_date_formats_are_read_and_one_is_written() {
+        let expected = Timestamp::from_millis(784_111_777_000);
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(Timestamp::from_http_date(date.as_bytes()), Some(expected), "{date}");
+        }
+        assert_eq!(expected.to_http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        for junk in ["", "0", "-1", "tomorrow", "1994-11-06T08:49:37Z"] {
+            assert_eq!(Timestamp::from_http_date(junk.as_bytes()), None, "{junk:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_past_the_calendar_does_not_panic() {
+        assert!(!Timestamp::from_millis(u64::MAX).to_http_date().is_empty());
+    }
+
+    #[test]
+    fn time_never_runs_below_zero() {
+        let early = Timestamp::from_millis(1_000);
+        assert_eq!(early.since(early.plus(Duration::from_secs(5))), Duration::ZERO);
+    }
+}

@@ -1,0 +1,165 @@
+//! Selected representations: which requests a stored response may answer (RFC 9111 §4.1).
+
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+
+use super::cache_control::ListMembers;
+
+/// The request fields that a response's Vary nominates, sorted, each once; empty where nothing is nominated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NominatedFields {
+    names: Box<[HeaderName]>,
+}
+
+/// What stands for the values of the nominated fields: a collision-resistant digest of names and values, so that
+/// neither a cookie nor a token is ever written to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct VariantKey([u8; VariantKey::LEN]);
+
+/// `Vary: *`, anywhere in the list: no later request matches (§4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VaryStar;
+
+/// §4.1 lets a cache combine lines and change white space between list members where the field's syntax allows it.
+/// These fields are no lists, and two of them are somebody's identity: they match octet for octet.
+const IS_NO_LIST: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::USER_AGENT];
+
+/// More fields than anybody negotiates on; beyond it the field is a mistake or an attack.
+const MAX_NOMINATED: usize = 32;
+
+// ===== impl NominatedFields =====
+
+impl NominatedFields {
+    /// Reads all Vary lines. A member that is no field name, like too many of them, matches nothing, as `*` does.
+    pub(crate) fn of_response(headers: &HeaderMap) -> Result<Self, VaryStar> {
+        let mut names = Vec::new();
+        for line in headers.get_all(header::VARY) {
+            for member in ListMembers::new(line.as_bytes()) {
+                if member == b"*" {
+                    return Err(VaryStar);
+                }
+                names.push(HeaderName::from_bytes(member).map_err(|_| VaryStar)?);
+            }
+        }
+        Self::new(names)
+    }
+
+    pub(crate) fn new(mut names: Vec<HeaderName>) -> Result<Self, VaryStar> {
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        if names.len() > MAX_NOMINATED {
+            return Err(VaryStar);
+        }
+        Ok(Self { names: names.into_boxed_slice() })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(crate) fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
+    /// The variant that a request with these fields selects.
+    pub(crate) fn select(&self, request: &HeaderMap) -> VariantKey {
+        let mut hasher = blake3::Hasher::new();
+        for name in &self.names {
+            part(&mut hasher, name.as_str().as_bytes());
+            let mut members = 0_u32;
+            for line in request.get_all(name) {
+                if IS_NO_LIST.contains(name) {
+                    part(&mut hasher, line.as_bytes());
+                    members += 1;
+                    continue;
+                }
+                for member in ListMembers::new(line.as_bytes()) {
+                    part(&mut hasher, member);
+                    members += 1;
+                }
+            }
+            // §4.1: a field that is absent matches only where it is absent as well.
+            let present = u32::from(request.contains_key(name));
+            hasher.update(&members.to_le_bytes()).update(&present.to_le_bytes());
+        }
+        let mut key = [0; VariantKey::LEN];
+        hasher.finalize_xof().fill(&mut key);
+        VariantKey(key)
+    }
+}
+
+fn part(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+}
+
+// ===== impl VariantKey =====
+
+impl VariantKey {
+    pub(crate) const LEN: usize = 20;
+
+    pub(crate) const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn same(vary: &'static str, one: &[(&'static str, &'static str)], other: &[(&'static str, &'static str)]) -> bool {
+        let nominated = NominatedFields::of_response(&headers(&[("vary", vary)])).unwrap();
+        nominated.select(&headers(one)) == nominated.select(&headers(other))
+    }
+
+    #[test]
+    fn a_star_anywhere_matches_nothing() {
+        for lines in [&[("vary", "*")][..], &[("vary", "accept, *")], &[("vary", "accept"), ("vary", "*, te")]] {
+            assert_eq!(NominatedFields::of_response(&headers(lines)), Err(VaryStar), "{lines:?}");
+        }
+        assert_eq!(NominatedFields::of_response(&headers(&[("vary", "not a name")])), Err(VaryStar));
+    }
+
+    #[test]
+    fn lists_over_several_lines_are_one_list() {
+        let one = NominatedFields::of_response(&headers(&[("vary", "Accept-Language, Accept")])).unwrap();
+        let two = NominatedFields::of_response(&headers(&[("vary", "accept"), ("vary", "ACCEPT-language, accept")]));
+        assert_eq!(Ok(one), two);
+    }
+
+    #[test]
+    fn equal_values_match_and_different_ones_do_not() {
+        assert!(same("foo", &[("foo", "1")], &[("foo", "1"), ("bar", "2")]));
+        assert!(!same("foo", &[("foo", "1")], &[("foo", "2")]));
+        assert!(!same("foo", &[("foo", "1")], &[]));
+        assert!(!same("foo", &[("foo", "")], &[]));
+        assert!(same("foo", &[], &[("bar", "2")]));
+        assert!(!same("foo, bar", &[("foo", "a"), ("bar", "b")], &[("foo", "b"), ("bar", "a")]));
+    }
+
+    #[test]
+    fn a_field_that_is_no_list_matches_octet_for_octet() {
+        assert!(!same("cookie", &[("cookie", "a=1,b")], &[("cookie", "a=1, b")]));
+        assert!(same("cookie", &[("cookie", "a=1, b")], &[("cookie", "a=1, b")]));
+    }
+
+    #[test]
+    fn white_space_and_line_breaks_between_members_do_not_matter() {
+        assert!(same("foo", &[("foo", "1,2")], &[("foo", "1"), ("foo", " 2 ")]));
+        assert!(!same("foo", &[("foo", "1,2")], &[("foo", "2,1")]));
+        assert!(!same("foo", &[("foo", "12")], &[("foo", "1,2")]));
+    }
+}

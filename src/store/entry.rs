@@ -1,0 +1,167 @@
+//! What a cell holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::body::Reservation;
+use crate::semantics::freshness::Freshness;
+use crate::semantics::time::Timestamp;
+use crate::semantics::vary::{NominatedFields, VariantKey};
+
+/// The content of one cell.
+#[derive(Clone, Debug)]
+pub(crate) enum Cell {
+    Response(Arc<StoredResponse>),
+    Index(Arc<VaryIndex>),
+}
+
+/// A complete response as it is stored (RFC 9111 §2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) freshness: Freshness,
+    pub(crate) request_time: Timestamp,
+    /// How long the service took to answer, for early refreshing.
+    pub(crate) origin_latency: Duration,
+    pub(crate) body: StoredBody,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// A body in the pieces in which it is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoredBody {
+    pieces: Vec<Bytes>,
+    /// The room that the pieces take in a budget, as long as somebody holds them.
+    _held: Option<Arc<Reservation>>,
+}
+
+/// Which variants a key has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VaryIndex {
+    /// The sets of nominated fields that the key's responses have had.
+    pub(crate) nominations: Vec<NominatedFields>,
+    pub(crate) variants: Vec<IndexedVariant>,
+}
+
+/// One variant of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexedVariant {
+    pub(crate) key: VariantKey,
+    /// When its cell ends.
+    pub(crate) until: Timestamp,
+}
+
+// ===== impl StoredBody =====
+
+impl StoredBody {
+    pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
+        Self { pieces, _held: None }
+    }
+
+    pub(crate) fn holding(mut self, reservation: Reservation) -> Self {
+        self._held = Some(Arc::new(reservation));
+        self
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    pub(crate) fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+}
+
+impl PartialEq for StoredBody {
+    fn eq(&self, other: &Self) -> bool {
+        self.pieces == other.pieces
+    }
+}
+
+impl Eq for StoredBody {}
+
+// ===== impl VaryIndex =====
+
+impl VaryIndex {
+    /// More sets of nominated fields than this, and the oldest is forgotten: each costs a read per look-up.
+    const MAX_NOMINATIONS: usize = 4;
+
+    /// The variants that a request selects and that are known to exist.
+    pub(crate) fn candidates(&self, request: &HeaderMap, now: Timestamp) -> Vec<VariantKey> {
+        let selected = self.nominations.iter().map(|nominated| nominated.select(request));
+        selected.filter(|key| self.variants.iter().any(|known| known.key == *key && known.until > now)).collect()
+    }
+
+    /// Adds a variant, or renews it; `None` where the key has as many as it may.
+    pub(crate) fn with(
+        &self,
+        nominated: &NominatedFields,
+        variant: IndexedVariant,
+        now: Timestamp,
+        max_variants: usize,
+    ) -> Option<Self> {
+        let mut next = self.clone();
+        next.variants.retain(|known| known.until > now && known.key != variant.key);
+        if next.variants.len() >= max_variants {
+            return None;
+        }
+        next.variants.push(variant);
+        next.nominations.retain(|known| known != nominated);
+        next.nominations.push(nominated.clone());
+        if next.nominations.len() > Self::MAX_NOMINATIONS {
+            next.nominations.remove(0);
+        }
+        Some(next)
+    }
+
+    /// When the last of its variants ends.
+    pub(crate) fn until(&self) -> Timestamp {
+        self.variants.iter().map(|variant| variant.until).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::HeaderName;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn variant(n: u8, seconds: u64) -> IndexedVariant {
+        let until = Timestamp::from_millis(NOW.as_millis() + seconds * 1000);
+        IndexedVariant { key: VariantKey::from_bytes([n; VariantKey::LEN]), until }
+    }
+
+    fn nominated(name: &'static str) -> NominatedFields {
+        NominatedFields::new(vec![HeaderName::from_static(name)]).unwrap()
+    }
+
+    #[test]
+    fn an_index_is_bounded_and_forgets_what_has_ended() {
+        let mut index = VaryIndex::default();
+        for n in 0..3 {
+            index = index.with(&nominated("foo"), variant(n, 10), NOW, 3).unwrap();
+        }
+        assert_eq!(index.with(&nominated("foo"), variant(3, 10), NOW, 3), None);
+        let renewed = index.with(&nominated("foo"), variant(1, 99), NOW, 3).unwrap();
+        assert_eq!(renewed.variants.len(), 3);
+        let later = Timestamp::from_millis(NOW.as_millis() + 10_000);
+        let after = renewed.with(&nominated("foo"), variant(3, 99), later, 3).unwrap();
+        assert_eq!(after.variants.len(), 2);
+        assert_eq!(after.until(), variant(3, 99).until);
+    }
+
+    #[test]
+    fn nominations_are_bounded_and_the_newest_stay() {
+        let mut index = VaryIndex::default();
+        for (n, name) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+            index = index.with(&nominated(name), variant(u8::try_from(n).unwrap(), 10), NOW, 32).unwrap();
+        }
+        assert_eq!(index.nominations.len(), 4);
+        assert_eq!(index.nominations.last(), Some(&nominated("e")));
+    }
+}

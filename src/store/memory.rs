@@ -1,0 +1,116 @@
+//! A store in this process's memory: for one instance, for development and for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::entry::Cell;
+use super::{CellKey, Store};
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::semantics::fields::wire_size;
+use crate::semantics::time::Timestamp;
+use crate::semantics::vary::VariantKey;
+
+/// Keeps responses in memory, up to a number of octets; the least useful go first (S3-FIFO).
+///
+/// ```
+/// use tower_redis_cache::{CacheConfig, MemoryStore, RedisCacheLayer};
+///
+/// let layer = RedisCacheLayer::with_store(MemoryStore::new(64 * 1024 * 1024), CacheConfig::default());
+/// # drop(layer);
+/// ```
+///
+/// Clones share their content. It is not shared between processes: for a fleet use Redis.
+#[derive(Clone)]
+pub struct MemoryStore {
+    cells: Arc<Cache<Name, Slot, ByOctets>>,
+    pub(crate) clock: Clock,
+}
+
+/// The whole key, not its digest alone, so that a hit compares it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name {
+    primary: bytes::Bytes,
+    variant: Option<VariantKey>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    cell: Cell,
+    until: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+struct ByOctets;
+
+/// What a cell takes besides its content: the maps, the pointers, the slot.
+const OVERHEAD: u64 = 512;
+
+impl MemoryStore {
+    /// A store for this many octets of responses, heads, bodies and keys counted. A response larger than a quarter of it
+    /// may be refused.
+    pub fn new(max_octets: u64) -> Self {
+        // An estimate for the tables, which grow by need.
+        let items = usize::try_from(max_octets / 8192).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        let cells = Cache::with_weighter(items, max_octets, ByOctets);
+        Self { cells: Arc::new(cells), clock: Clock::system() }
+    }
+
+    /// The octets in use.
+    pub fn octets(&self) -> u64 {
+        self.cells.weight()
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("octets", &self.octets()).finish_non_exhaustive()
+    }
+}
+
+impl Name {
+    fn of(key: CellKey<'_>) -> Self {
+        Self { primary: key.primary.parts().clone(), variant: key.variant }
+    }
+}
+
+impl Weighter<Name, Slot> for ByOctets {
+    fn weight(&self, name: &Name, slot: &Slot) -> u64 {
+        let content = match &slot.cell {
+            Cell::Response(response) => {
+                let trailers = response.trailers.as_ref().map_or(0, wire_size);
+                response.body.len() + (wire_size(&response.headers) + trailers) as u64
+            }
+            Cell::Index(index) => (index.variants.len() * (VariantKey::LEN + 8) + index.nominations.len() * 64) as u64,
+        };
+        OVERHEAD + name.primary.len() as u64 + content
+    }
+}
+
+impl Store for MemoryStore {
+    async fn get(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+        let name = Name::of(key);
+        let Some(slot) = self.cells.get(&name) else { return Ok(None) };
+        if slot.until <= self.clock.now() {
+            self.cells.remove(&name);
+            return Ok(None);
+        }
+        Ok(Some(slot.cell))
+    }
+
+    async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
+        let until = self.clock.now().plus(ttl);
+        self.cells.insert(Name::of(key), Slot { cell: cell.clone(), until });
+        Ok(())
+    }
+
+    async fn remove(&self, keys: &[CellKey<'_>]) -> Result<(), StoreError> {
+        for key in keys {
+            self.cells.remove(&Name::of(*key));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,326 @@
+//! The stored format: what the octets of a cell mean. Written and read by hand, so that a body is a slice of the value
+//! and so that no octets, however hostile, cost more than their own length to refuse.
+//!
+//! All numbers are little-endian.
+//!
+//! ```text
+//! 0  "TRC"            magic
+//! 3  version          of the format; a value with another is foreign
+//! 4  kind             'R' response, 'V' index of variants
+//! 5  [3]              zero
+//! 8  checksum         XXH3-64 of everything behind it
+//! 16 key              u32 length, the primary key's parts
+//!    variant          u8 length (0 or 20), the variant key
+//! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
+//!    (times and spans in ms) · purge number u64 (zero) · tags u16 (zero)
+//!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
+//!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
+//!    the body, if inline, to the end of the value
+//! V: nominations u8, each: u8 count, names as u16 length and octets · variants u16, each: [20] key, u64 until
+//! ```
+//!
+//! A chunk is: "TRCB" · index u32 · XXH3-64 of the octets, seeded with generation and index · the octets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::layout::Generation;
+use super::reader::{Malformed, Reader};
+use crate::semantics::freshness::Freshness;
+use crate::semantics::time::{Timestamp, millis};
+use crate::semantics::vary::{NominatedFields, VariantKey};
+use crate::store::CellKey;
+use crate::store::entry::{Cell, IndexedVariant, StoredBody, StoredResponse, VaryIndex};
+
+const MAGIC: &[u8; 3] = b"TRC";
+const VERSION: u8 = 1;
+const CHUNK_MAGIC: &[u8; 4] = b"TRCB";
+const CHECKSUM_AT: usize = 8;
+const CONTENT_AT: usize = 16;
+const CHUNK_CONTENT_AT: usize = 16;
+
+/// A body up to this size lives in its head's value.
+pub(crate) const INLINE_MAX: u64 = 32 * 1024;
+/// The size of all chunks but the last.
+pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
+/// No chunk's value is longer.
+pub(crate) const CHUNK_VALUE_MAX: usize = CHUNK_CONTENT_AT + CHUNK_SIZE;
+
+/// Why a value is no cell of ours. It is a miss in any case; the difference is for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// Not this format, or a version of it that this software does not know.
+    Foreign,
+    /// Checksum or structure is wrong.
+    Damaged,
+    /// A sound cell of another key.
+    Mismatched,
+}
+
+/// A decoded cell, or a response whose body is still to be read.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    Cell(Cell),
+    Chunked(ChunkedResponse),
+}
+
+/// A head, and where its body is.
+#[derive(Debug)]
+pub(crate) struct ChunkedResponse {
+    pub(crate) head: StoredResponse,
+    pub(crate) generation: Generation,
+    pub(crate) body_length: u64,
+    pub(crate) chunk_size: u32,
+}
+
+impl From<Malformed> for Rejection {
+    fn from(_: Malformed) -> Self {
+        Self::Damaged
+    }
+}
+
+// ===== Encoding =====
+
+/// The value of a cell. A response whose body does not fit inline refers to the chunks of `generation`.
+pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> Vec<u8> {
+    let mut value = Vec::with_capacity(size_hint(key, cell));
+    value.put_slice(MAGIC);
+    value.put_u8(VERSION);
+    value.put_u8(match cell {
+        Cell::Response(_) => b'R',
+        Cell::Index(_) => b'V',
+    });
+    value.put_bytes(0, CONTENT_AT - value.len());
+    put_long(&mut value, key.primary.parts());
+    match &key.variant {
+        Some(variant) => {
+            value.put_u8(20);
+            value.put_slice(variant.as_bytes());
+        }
+        None => value.put_u8(0),
+    }
+    match cell {
+        Cell::Response(response) => put_response(&mut value, response, generation),
+        Cell::Index(index) => put_index(&mut value, index),
+    }
+    let checksum = xxh3_64(&value[CONTENT_AT..]);
+    value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
+    value
+}
+
+/// The value of one chunk.
+pub(crate) fn encode_chunk(generation: Generation, index: u32, octets: &[Bytes]) -> Vec<u8> {
+    let length: usize = octets.iter().map(Bytes::len).sum();
+    let mut value = Vec::with_capacity(CHUNK_CONTENT_AT + length);
+    value.put_slice(CHUNK_MAGIC);
+    value.put_u32_le(index);
+    value.put_u64_le(0);
+    for piece in octets {
+        value.put_slice(piece);
+    }
+    let checksum = chunk_checksum(generation, index, &value[CHUNK_CONTENT_AT..]);
+    value[8..CHUNK_CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
+    value
+}
+
+fn size_hint(key: CellKey<'_>, cell: &Cell) -> usize {
+    let content = match cell {
+        Cell::Response(response) => {
+            let fields = crate::semantics::fields::wire_size(&response.headers) + 4 * response.headers.len();
+            let body = if response.body.len() <= INLINE_MAX { response.body.len() } else { 0 };
+            fields + usize::try_from(body).unwrap_or(0)
+        }
+        Cell::Index(index) => 64 * index.nominations.len() + 32 * index.variants.len(),
+    };
+    160 + key.primary.parts().len() + content
+}
+
+fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Generation) {
+    let freshness = &response.freshness;
+    value.put_u16_le(response.status.as_u16());
+    value.put_u64_le(response.request_time.as_millis());
+    value.put_u64_le(freshness.response_time.as_millis());
+    value.put_u64_le(millis(freshness.corrected_initial_age));
+    value.put_u64_le(millis(freshness.lifetime));
+    value.put_u64_le(millis(response.origin_latency));
+    value.put_u64_le(0);
+    value.put_u16_le(0);
+    put_fields(value, &response.headers);
+    value.put_u8(u8::from(response.trailers.is_some()));
+    if let Some(trailers) = &response.trailers {
+        put_fields(value, trailers);
+    }
+    let length = response.body.len();
+    value.put_u64_le(length);
+    if length <= INLINE_MAX {
+        value.put_u8(0);
+        for piece in response.body.pieces() {
+            value.put_slice(piece);
+        }
+    } else {
+        value.put_u8(1);
+        value.put_slice(&generation.to_be_bytes());
+        value.put_u32_le(u32::try_from(CHUNK_SIZE).expect("a chunk's size fits 32 bits"));
+    }
+}
+
+fn put_fields(value: &mut Vec<u8>, fields: &HeaderMap) {
+    value.put_u16_le(u16::try_from(fields.len()).expect("a header map holds fewer than 2^15 lines"));
+    for (name, line) in fields {
+        put_short(value, name.as_str().as_bytes());
+        put_long(value, line.as_bytes());
+    }
+}
+
+fn put_index(value: &mut Vec<u8>, index: &VaryIndex) {
+    value.put_u8(u8::try_from(index.nominations.len()).expect("nominations are bounded"));
+    for nominated in &index.nominations {
+        value.put_u8(u8::try_from(nominated.names().len()).expect("nominated fields are bounded"));
+        for name in nominated.names() {
+            put_short(value, name.as_str().as_bytes());
+        }
+    }
+    value.put_u16_le(u16::try_from(index.variants.len()).expect("variants are bounded"));
+    for variant in &index.variants {
+        value.put_slice(variant.key.as_bytes());
+        value.put_u64_le(variant.until.as_millis());
+    }
+}
+
+fn put_short(value: &mut Vec<u8>, octets: &[u8]) {
+    value.put_u16_le(u16::try_from(octets.len()).expect("a field name is shorter than 2^16"));
+    value.put_slice(octets);
+}
+
+fn put_long(value: &mut Vec<u8>, octets: &[u8]) {
+    value.put_u32_le(u32::try_from(octets.len()).expect("header section and key are bounded far below 2^32"));
+    value.put_slice(octets);
+}
+
+fn chunk_checksum(generation: Generation, index: u32, octets: &[u8]) -> u64 {
+    let folded = (generation as u64) ^ ((generation >> 64) as u64);
+    xxh3_64_with_seed(octets, folded.rotate_left(17) ^ u64::from(index))
+}
+
+// ===== Decoding =====
+
+/// Reads the value found under a cell's key.
+pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Decoded, Rejection> {
+    let Some(start) = value.get(..CONTENT_AT) else { return Err(Rejection::Foreign) };
+    if &start[..3] != MAGIC || start[3] != VERSION {
+        return Err(Rejection::Foreign);
+    }
+    if start[CHECKSUM_AT..] != xxh3_64(&value[CONTENT_AT..]).to_le_bytes() {
+        return Err(Rejection::Damaged);
+    }
+    let mut reader = Reader::new(value, CONTENT_AT);
+    let primary = reader.long()?;
+    let variant = match reader.u8()? {
+        0 => None,
+        20 => Some(VariantKey::from_bytes(reader.array()?)),
+        _ => return Err(Rejection::Damaged),
+    };
+    if primary != *key.primary.parts() || variant != key.variant {
+        return Err(Rejection::Mismatched);
+    }
+    match start[4] {
+        b'R' => read_response(reader),
+        b'V' => read_index(reader).map(|index| Decoded::Cell(Cell::Index(Arc::new(index)))),
+        _ => Err(Rejection::Foreign),
+    }
+}
+
+/// The octets of chunk `index`, if that is what the value holds.
+pub(crate) fn decode_chunk(
+    generation: Generation,
+    index: u32,
+    length: usize,
+    value: &Bytes,
+) -> Result<Bytes, Rejection> {
+    if value.len() != CHUNK_CONTENT_AT + length || &value[..4] != CHUNK_MAGIC {
+        return Err(Rejection::Damaged);
+    }
+    let octets = value.slice(CHUNK_CONTENT_AT..);
+    let expected = chunk_checksum(generation, index, &octets).to_le_bytes();
+    if value[4..8] != index.to_le_bytes() || value[8..CHUNK_CONTENT_AT] != expected {
+        return Err(Rejection::Damaged);
+    }
+    Ok(octets)
+}
+
+fn read_response(mut reader: Reader<'_>) -> Result<Decoded, Rejection> {
+    let status = StatusCode::from_u16(reader.u16()?).map_err(|_| Rejection::Damaged)?;
+    let request_time = Timestamp::from_millis(reader.u64()?);
+    let response_time = Timestamp::from_millis(reader.u64()?);
+    let corrected_initial_age = Duration::from_millis(reader.u64()?);
+    let lifetime = Duration::from_millis(reader.u64()?);
+    let origin_latency = Duration::from_millis(reader.u64()?);
+    let _purge_number = reader.u64()?;
+    let _tags = reader.u16()?;
+    let headers = read_fields(&mut reader)?;
+    let trailers = match reader.u8()? {
+        0 => None,
+        _ => Some(read_fields(&mut reader)?),
+    };
+    let body_length = reader.u64()?;
+    let freshness = Freshness { lifetime, corrected_initial_age, response_time };
+    let mut head = StoredResponse {
+        status,
+        headers,
+        freshness,
+        request_time,
+        origin_latency,
+        body: StoredBody::default(),
+        trailers,
+    };
+    if reader.u8()? == 0 {
+        let body = reader.rest();
+        if body.len() as u64 != body_length {
+            return Err(Rejection::Damaged);
+        }
+        head.body = StoredBody::new(if body.is_empty() { Vec::new() } else { vec![body] });
+        return Ok(Decoded::Cell(Cell::Response(Arc::new(head))));
+    }
+    let generation = Generation::from_be_bytes(reader.array()?);
+    let chunk_size = reader.u32()?;
+    if chunk_size == 0 || chunk_size as usize > CHUNK_SIZE || !reader.is_at_end() {
+        return Err(Rejection::Damaged);
+    }
+    Ok(Decoded::Chunked(ChunkedResponse { head, generation, body_length, chunk_size }))
+}
+
+fn read_fields(reader: &mut Reader<'_>) -> Result<HeaderMap, Rejection> {
+    let count = usize::from(reader.u16()?);
+    // Each line takes six octets at the least, so a count cannot reserve more than the value could hold.
+    let mut fields = HeaderMap::with_capacity(count.min(reader.remaining() / 6).min(1024));
+    for _ in 0..count {
+        let name = HeaderName::from_bytes(&reader.short()?).map_err(|_| Rejection::Damaged)?;
+        let line = HeaderValue::from_maybe_shared(reader.long()?).map_err(|_| Rejection::Damaged)?;
+        fields.try_append(name, line).map_err(|_| Rejection::Damaged)?;
+    }
+    Ok(fields)
+}
+
+fn read_index(mut reader: Reader<'_>) -> Result<VaryIndex, Rejection> {
+    let mut index = VaryIndex::default();
+    for _ in 0..reader.u8()? {
+        let mut names = Vec::new();
+        for _ in 0..reader.u8()? {
+            names.push(HeaderName::from_bytes(&reader.short()?).map_err(|_| Rejection::Damaged)?);
+        }
+        index.nominations.push(NominatedFields::new(names).map_err(|_| Rejection::Damaged)?);
+    }
+    for _ in 0..reader.u16()? {
+        let key = VariantKey::from_bytes(reader.array()?);
+        index.variants.push(IndexedVariant { key, until: Timestamp::from_millis(reader.u64()?) });
+    }
+    if reader.is_at_end() { Ok(index) } else { Err(Rejection::Damaged) }
+}
+
+#[cfg(test)]
+mod tests;

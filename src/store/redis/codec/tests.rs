@@ -1,0 +1,151 @@
+use super::*;
+use crate::key::CacheKey;
+use proptest::prelude::*;
+
+fn key() -> CacheKey {
+    CacheKey::from_parts(["", "http", "example.com", "/a", ""])
+}
+
+fn response(body: Vec<Bytes>) -> StoredResponse {
+    let mut headers = HeaderMap::new();
+    headers.append("content-type", HeaderValue::from_static("text/plain"));
+    headers.append("link", HeaderValue::from_static("<a>"));
+    headers.append("link", HeaderValue::from_static("<b>"));
+    headers.append("x-bytes", HeaderValue::from_bytes(b"\xff\xfe obs-text").unwrap());
+    headers.append("x-empty", HeaderValue::from_static(""));
+    let mut trailers = HeaderMap::new();
+    trailers.append("x-sum", HeaderValue::from_static("7"));
+    StoredResponse {
+        status: StatusCode::OK,
+        headers,
+        freshness: Freshness {
+            lifetime: Duration::from_secs(60),
+            corrected_initial_age: Duration::from_millis(1500),
+            response_time: Timestamp::from_millis(1_700_000_000_123),
+        },
+        request_time: Timestamp::from_millis(1_700_000_000_000),
+        origin_latency: Duration::from_millis(123),
+        body: StoredBody::new(body),
+        trailers: Some(trailers),
+    }
+}
+
+fn encoded(body: &'static [u8]) -> Bytes {
+    let key = key();
+    let cell = Cell::Response(Arc::new(response(vec![Bytes::from_static(body)])));
+    encode(CellKey::base(&key), &cell, 7).into()
+}
+
+#[test]
+fn a_response_comes_back_as_it_was_and_its_body_is_a_slice_of_the_value() {
+    let value = encoded(b"hello");
+    let key = key();
+    let Ok(Decoded::Cell(Cell::Response(found))) = decode(CellKey::base(&key), &value) else { panic!("a response") };
+    assert_eq!(*found, response(vec![Bytes::from_static(b"hello")]));
+    let body = &found.body.pieces()[0];
+    assert!(value.as_ptr_range().contains(&body.as_ptr()), "the body was copied");
+}
+
+#[test]
+fn a_large_body_is_referred_to() {
+    let key = key();
+    let body = vec![Bytes::from(vec![1; 300_000])];
+    let value = encode(CellKey::base(&key), &Cell::Response(Arc::new(response(body))), 7).into();
+    let Ok(Decoded::Chunked(found)) = decode(CellKey::base(&key), &value) else { panic!("in chunks") };
+    assert_eq!((found.generation, found.body_length, found.chunk_size), (7, 300_000, 256 * 1024));
+    assert!(value.len() < 1024);
+}
+
+#[test]
+fn an_index_comes_back_as_it_was() {
+    let key = key();
+    let index = VaryIndex {
+        nominations: vec![
+            NominatedFields::default(),
+            NominatedFields::new(vec![http::header::ACCEPT, http::header::COOKIE]).unwrap(),
+        ],
+        variants: vec![IndexedVariant {
+            key: VariantKey::from_bytes([9; VariantKey::LEN]),
+            until: Timestamp::from_millis(42),
+        }],
+    };
+    let value = encode(CellKey::base(&key), &Cell::Index(Arc::new(index.clone())), 0).into();
+    let Ok(Decoded::Cell(Cell::Index(found))) = decode(CellKey::base(&key), &value) else { panic!("an index") };
+    assert_eq!(*found, index);
+}
+
+#[test]
+fn every_single_flipped_bit_is_refused() {
+    let value = encoded(b"hello");
+    let key = key();
+    for bit in 0..value.len() * 8 {
+        let mut flipped = value.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let unused = (4 * 8..8 * 8).contains(&bit);
+        let found = decode(CellKey::base(&key), &flipped.into());
+        assert!(found.is_err() || unused, "bit {bit}");
+    }
+}
+
+#[test]
+fn every_shorter_value_is_refused() {
+    let value = encoded(b"hello");
+    let key = key();
+    for length in 0..value.len() {
+        assert!(decode(CellKey::base(&key), &value.slice(..length)).is_err(), "{length} octets");
+    }
+}
+
+#[test]
+fn a_value_of_another_key_variant_or_version_is_told_apart() {
+    let value = encoded(b"hello");
+    let key = key();
+    let check = |cell: CellKey<'_>, value: &Bytes| decode(cell, value).map(|_| ()).unwrap_err();
+    let other = CacheKey::from("other");
+    assert_eq!(check(CellKey::base(&other), &value), Rejection::Mismatched);
+    let variant = CellKey::variant(&key, VariantKey::from_bytes([0; VariantKey::LEN]));
+    assert_eq!(check(variant, &value), Rejection::Mismatched);
+    let mut newer = value.to_vec();
+    newer[3] += 1;
+    assert_eq!(check(CellKey::base(&key), &newer.into()), Rejection::Foreign);
+    assert_eq!(check(CellKey::base(&key), &Bytes::from_static(b"some other application's value")), Rejection::Foreign);
+}
+
+#[test]
+fn a_chunk_is_bound_to_its_generation_and_index() {
+    let value: Bytes = encode_chunk(7, 3, &[Bytes::from_static(b"he"), Bytes::from_static(b"llo")]).into();
+    assert_eq!(decode_chunk(7, 3, 5, &value).unwrap(), "hello");
+    assert!(decode_chunk(7, 4, 5, &value).is_err());
+    assert!(decode_chunk(8, 3, 5, &value).is_err());
+    assert!(decode_chunk(7, 3, 4, &value).is_err());
+    assert!(decode_chunk(7, 3, 5, &value.slice(..value.len() - 1)).is_err());
+    assert!(decode_chunk(7, 3, 5, &Bytes::new()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_octets_make_the_decoder_panic(content in proptest::collection::vec(any::<u8>(), 0..400), kind in 0_usize..3) {
+        // A sound frame around arbitrary content, so that the decoder behind the checksum is reached.
+        let key = key();
+        let mut value = Vec::new();
+        value.put_slice(MAGIC);
+        value.put_u8(VERSION);
+        value.put_u8([b'R', b'V', b'?'][kind]);
+        value.put_bytes(0, 3 + 8);
+        put_long(&mut value, key.parts());
+        value.put_u8(0);
+        value.put_slice(&content);
+        let checksum = xxh3_64(&value[CONTENT_AT..]);
+        value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
+        let _ = decode(CellKey::base(&key), &value.into());
+    }
+
+    #[test]
+    fn bodies_come_back_as_they_were(body in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        let key = key();
+        let pieces = body.chunks(700).map(Bytes::copy_from_slice).collect();
+        let value = encode(CellKey::base(&key), &Cell::Response(Arc::new(response(pieces))), 7).into();
+        let Ok(Decoded::Cell(Cell::Response(found))) = decode(CellKey::base(&key), &value) else { panic!("a response") };
+        prop_assert_eq!(found.body.pieces().concat(), body);
+    }
+}

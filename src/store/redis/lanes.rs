@@ -1,0 +1,61 @@
+//! Lanes: one multiplexed connection for heads and one for bodies, so that a small answer never waits behind a large
+//! one. Commands in flight are bounded on each; one more than that is refused at once, not queued.
+
+use std::sync::Mutex;
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::{StoreError, StoreErrorKind};
+
+/// Which lane a command takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneName {
+    Heads,
+    Bodies,
+}
+
+/// The place of one connection, which may be empty.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    link: Mutex<Option<MultiplexedConnection>>,
+    in_flight: Semaphore,
+}
+
+/// Commands in flight on one lane.
+pub(crate) const MAX_IN_FLIGHT: usize = 1024;
+
+impl Lane {
+    pub(crate) fn new() -> Self {
+        Self { link: Mutex::new(None), in_flight: Semaphore::new(MAX_IN_FLIGHT) }
+    }
+
+    pub(crate) fn enter(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
+    }
+
+    pub(crate) fn link(&self) -> Option<MultiplexedConnection> {
+        self.link.lock().ok()?.clone()
+    }
+
+    /// Puts a new connection in place of the old, or none.
+    pub(crate) fn replace(&self, link: Option<MultiplexedConnection>) {
+        if let Ok(mut place) = self.link.lock() {
+            *place = link;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_command_too_many_is_refused_and_not_queued() {
+        let lane = Lane::new();
+        let entered: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| lane.enter().unwrap()).collect();
+        assert_eq!(lane.enter().unwrap_err().kind(), StoreErrorKind::Busy);
+        drop(entered);
+        assert!(lane.enter().is_ok());
+    }
+}

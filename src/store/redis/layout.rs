@@ -1,0 +1,86 @@
+//! Every key that is ever written to Redis.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `<ns>:{K}` | the head of the stored response, with a small body; or the index of its variants |
+//! | `<ns>:{K}:<variant>` | the same for one selected representation |
+//! | `<ns>:{K}:b:<generation>:<n>` | chunk n of a large body |
+//! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
+//!
+//! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
+//! make it a hash tag: all keys of one primary key live in one slot of a cluster.
+
+use crate::semantics::vary::VariantKey;
+use crate::store::CellKey;
+
+/// One immutable writing of a body.
+pub(crate) type Generation = u128;
+
+/// Names keys within one namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    start: Box<str>,
+}
+
+impl Layout {
+    pub(crate) fn new(namespace: &str) -> Self {
+        Self { start: format!("{namespace}:{{").into_boxed_str() }
+    }
+
+    pub(crate) fn cell(&self, key: CellKey<'_>) -> Vec<u8> {
+        let mut name = self.tagged(key, 1 + 2 * VariantKey::LEN);
+        if let Some(variant) = key.variant {
+            name.push(b':');
+            push_hex(&mut name, variant.as_bytes());
+        }
+        name
+    }
+
+    pub(crate) fn chunk(&self, key: CellKey<'_>, generation: Generation, index: u32) -> Vec<u8> {
+        let mut name = self.tagged(key, 48);
+        name.extend_from_slice(b":b:");
+        push_hex(&mut name, &generation.to_be_bytes());
+        name.extend_from_slice(format!(":{index}").as_bytes());
+        name
+    }
+
+    pub(crate) fn probe(&self) -> Vec<u8> {
+        [self.start.as_bytes(), b"probe}"].concat()
+    }
+
+    fn tagged(&self, key: CellKey<'_>, more: usize) -> Vec<u8> {
+        let digest = key.primary.digest();
+        let mut name = Vec::with_capacity(self.start.len() + 2 * digest.len() + 1 + more);
+        name.extend_from_slice(self.start.as_bytes());
+        push_hex(&mut name, digest);
+        name.push(b'}');
+        name
+    }
+}
+
+fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        name.push(DIGITS[usize::from(byte >> 4)]);
+        name.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::CacheKey;
+
+    #[test]
+    fn all_keys_of_a_primary_key_share_their_hash_tag_and_namespace() {
+        let layout = Layout::new("shop");
+        let key = CacheKey::from("k");
+        let base = String::from_utf8(layout.cell(CellKey::base(&key))).unwrap();
+        assert!(base.starts_with("shop:{") && base.ends_with('}'));
+        assert_eq!(base.len(), "shop:{}".len() + 40);
+        let variant = CellKey::variant(&key, VariantKey::from_bytes([0xab; VariantKey::LEN]));
+        assert_eq!(layout.cell(variant), format!("{base}:{}", "ab".repeat(20)).into_bytes());
+        let chunk = String::from_utf8(layout.chunk(variant, 1, 12)).unwrap();
+        assert_eq!(chunk, format!("{base}:b:{:032x}:12", 1));
+    }
+}

@@ -1,0 +1,313 @@
+//! The store in Redis: cells as values, large bodies as chunks beside them.
+
+pub(crate) mod address;
+mod breaker;
+mod codec;
+mod connection;
+mod lanes;
+mod layout;
+mod reader;
+mod replies;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline, Value};
+
+use self::codec::{CHUNK_SIZE, CHUNK_VALUE_MAX, ChunkedResponse, Decoded, INLINE_MAX, Rejection};
+use self::connection::{Access, Connection};
+use self::lanes::LaneName;
+use self::layout::{Generation, Layout};
+use self::replies::{Failure, Verdict};
+use super::entry::{Cell, StoredBody};
+use super::{CellKey, Store};
+use crate::body::Budget;
+use crate::config::CacheConfig;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::observe::counters::Counters;
+use crate::semantics::time::millis;
+
+/// A store in one Redis server.
+#[derive(Debug)]
+pub(crate) struct RedisStore {
+    connection: Connection,
+    layout: Layout,
+    counters: Arc<Counters>,
+    /// Bounds the bodies that have been read and not yet been sent.
+    reading: Budget,
+    max_body_size: u64,
+    /// No head's value is longer, so no more of one is read.
+    max_head_value: usize,
+    /// GETRANGE is not granted: read with GET, whose answer has no bound.
+    plain_get: AtomicBool,
+}
+
+/// Chunks outlive their head, so that a reader who has just read the head finds them.
+const READER_MARGIN: Duration = Duration::from_secs(30);
+/// Chunks that are written in one go: 2 MiB.
+const CHUNKS_AT_ONCE: usize = 8;
+/// What reading may hold, as a multiple of what recording may.
+const READING_SHARE: u64 = 4;
+
+impl RedisStore {
+    pub(crate) fn new(config: &CacheConfig, counters: Arc<Counters>) -> Self {
+        let layout = Layout::new(&config.namespace);
+        let probe = layout.probe();
+        let index_max = config.max_variants * 64 + 64 * 1024;
+        // Names and lengths of fields are stored with up to six octets where the wire has four.
+        let head_max = config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024;
+        let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
+        Self {
+            connection: Connection::new(config.redis.clone(), probe),
+            layout,
+            counters,
+            reading: Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE)),
+            max_body_size: config.rules.max_body_size,
+            // A trailer section is bounded like a head.
+            max_head_value: (2 * head_max + inline_max).max(index_max),
+            plain_get: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_available(&self) -> bool {
+        self.connection.is_available()
+    }
+
+    pub(crate) fn takes_writes(&self) -> bool {
+        self.connection.takes_writes()
+    }
+
+    pub(crate) fn met_deadline(&self) {
+        self.connection.met_deadline();
+    }
+
+    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
+        self.connection.ready().await
+    }
+
+    /// A value, if there is one: at most `limit` octets of it and one more, by which too long a one is known.
+    async fn read(&self, name: &[u8], limit: usize) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            let plain = self.plain_get.load(Ordering::Relaxed);
+            let command = if plain { get(name) } else { get_range(name, limit) };
+            match self.connection.call(LaneName::Heads, Access::Read, &command).await {
+                Ok(value) => return Ok(octets(value)?.filter(|octets| !octets.is_empty())),
+                Err(failure) if failure.verdict == Verdict::NotGranted && !plain => {
+                    self.plain_get.store(true, Ordering::Relaxed);
+                }
+                Err(failure) if failure.verdict == Verdict::ForeignType => {
+                    self.counters.entries_foreign.increment();
+                    return Ok(None);
+                }
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+
+    fn reject(&self, rejection: Rejection) {
+        match rejection {
+            Rejection::Foreign => self.counters.entries_foreign.increment(),
+            Rejection::Damaged => self.counters.entries_damaged.increment(),
+            Rejection::Mismatched => self.counters.entries_mismatched.increment(),
+        }
+    }
+
+    /// Reads all chunks of a body. A chunk that is missing or damaged makes the whole entry a miss.
+    async fn read_body(&self, key: CellKey<'_>, found: ChunkedResponse) -> Result<Option<Cell>, StoreError> {
+        if found.body_length > self.max_body_size {
+            self.counters.entries_oversized.increment();
+            return Ok(None);
+        }
+        let Some(reservation) = self.reading.reserve(found.body_length) else {
+            return Err(StoreError::new(StoreErrorKind::Busy));
+        };
+        let lengths = chunk_lengths(found.body_length, found.chunk_size);
+        let mut pipeline = Pipeline::with_capacity(lengths.len());
+        for index in 0..lengths.len() {
+            let name = self.layout.chunk(key, found.generation, number(index));
+            pipeline.add_command(if self.plain_get.load(Ordering::Relaxed) {
+                get(&name)
+            } else {
+                get_range(&name, CHUNK_VALUE_MAX)
+            });
+        }
+        let values = match self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await {
+            Ok(values) => values,
+            Err(Failure { verdict: Verdict::ForeignType, .. }) => {
+                self.counters.entries_foreign.increment();
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure.error),
+        };
+        let mut pieces = Vec::with_capacity(lengths.len());
+        for (index, (value, length)) in values.into_iter().zip(lengths).enumerate() {
+            let Some(value) = octets(value)?.filter(|octets| !octets.is_empty()) else {
+                self.counters.entries_torn.increment();
+                return Ok(None);
+            };
+            match codec::decode_chunk(found.generation, number(index), length, &value) {
+                Ok(piece) => pieces.push(piece),
+                Err(rejection) => {
+                    self.reject(rejection);
+                    return Ok(None);
+                }
+            }
+        }
+        let mut response = found.head;
+        response.body = StoredBody::new(pieces).holding(reservation);
+        Ok(Some(Cell::Response(Arc::new(response))))
+    }
+
+    /// Writes the chunks of a body, a few at a time.
+    async fn write_body(
+        &self,
+        key: CellKey<'_>,
+        body: &StoredBody,
+        generation: Generation,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        let mut index = 0;
+        let chunks = chunks_of(body);
+        for some in chunks.chunks(CHUNKS_AT_ONCE) {
+            let mut pipeline = Pipeline::with_capacity(some.len());
+            for chunk in some {
+                let name = self.layout.chunk(key, generation, index);
+                let value = codec::encode_chunk(generation, index, chunk);
+                pipeline.add_command(set_px(&name, &value, ttl + READER_MARGIN));
+                index += 1;
+            }
+            self.connection
+                .call_all(LaneName::Bodies, Access::Write, &pipeline)
+                .await
+                .map_err(|failure| failure.error)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store for RedisStore {
+    async fn get(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+        let Some(value) = self.read(&self.layout.cell(key), self.max_head_value).await? else { return Ok(None) };
+        if value.len() > self.max_head_value {
+            self.counters.entries_oversized.increment();
+            return Ok(None);
+        }
+        match codec::decode(key, &value) {
+            Ok(Decoded::Cell(cell)) => Ok(Some(cell)),
+            Ok(Decoded::Chunked(found)) => self.read_body(key, found).await,
+            Err(rejection) => {
+                self.reject(rejection);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Chunks first, the head last: whoever finds a head finds its body.
+    async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
+        let generation = fastrand::u128(..);
+        if let Cell::Response(response) = cell
+            && response.body.len() > INLINE_MAX
+        {
+            self.write_body(key, &response.body, generation, ttl).await?;
+        }
+        let value = codec::encode(key, cell, generation);
+        let command = set_px(&self.layout.cell(key), &value, ttl);
+        let written = self.connection.call(LaneName::Heads, Access::Write, &command).await;
+        written.map(|_| ()).map_err(|failure| failure.error)
+    }
+
+    async fn remove(&self, keys: &[CellKey<'_>]) -> Result<(), StoreError> {
+        let mut command = redis::cmd("UNLINK");
+        for key in keys {
+            command.arg(self.layout.cell(*key));
+        }
+        let removed = self.connection.call(LaneName::Heads, Access::Write, &command).await;
+        removed.map(|_| ()).map_err(|failure| failure.error)
+    }
+}
+
+// ===== Commands =====
+
+fn get(name: &[u8]) -> Cmd {
+    let mut command = redis::cmd("GET");
+    command.arg(name);
+    command
+}
+
+/// The value up to and with octet `limit`, counted from zero: one more than is allowed.
+fn get_range(name: &[u8], limit: usize) -> Cmd {
+    let mut command = redis::cmd("GETRANGE");
+    command.arg(name).arg(0).arg(limit);
+    command
+}
+
+fn set_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
+    let mut command = redis::cmd("SET");
+    command.arg(name).arg(value).arg("PX").arg(millis(ttl).max(1));
+    command
+}
+
+fn octets(value: Value) -> Result<Option<Bytes>, StoreError> {
+    match value {
+        Value::BulkString(octets) => Ok(Some(octets.into())),
+        Value::Nil => Ok(None),
+        _ => Err(StoreError::new(StoreErrorKind::Protocol)),
+    }
+}
+
+// ===== Chunks =====
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a body has fewer than 2^32 chunks")
+}
+
+fn chunk_lengths(body_length: u64, chunk_size: u32) -> Vec<usize> {
+    let size = u64::from(chunk_size);
+    (0..body_length.div_ceil(size))
+        .map(|index| usize::try_from((body_length - index * size).min(size)).expect("a chunk fits in memory"))
+        .collect()
+}
+
+/// The pieces of a body cut at the chunks' borders, without copying.
+fn chunks_of(body: &StoredBody) -> Vec<Vec<Bytes>> {
+    let mut chunks: Vec<Vec<Bytes>> = Vec::new();
+    let mut room = 0;
+    for piece in body.pieces() {
+        let mut rest = piece.clone();
+        while !rest.is_empty() {
+            if room == 0 {
+                chunks.push(Vec::new());
+                room = CHUNK_SIZE;
+            }
+            let part = rest.split_to(rest.len().min(room));
+            room -= part.len();
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(part);
+            }
+        }
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_cut_at_the_chunks_borders_wherever_its_pieces_end() {
+        for pieces in [&[3 * CHUNK_SIZE][..], &[1, CHUNK_SIZE, 7], &[CHUNK_SIZE, CHUNK_SIZE], &[CHUNK_SIZE + 1]] {
+            let body = StoredBody::new(pieces.iter().map(|length| Bytes::from(vec![1; *length])).collect());
+            let lengths: Vec<usize> = chunks_of(&body).iter().map(|chunk| chunk.iter().map(Bytes::len).sum()).collect();
+            assert_eq!(lengths, chunk_lengths(body.len(), number(CHUNK_SIZE)), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_debugged_store_shows_no_password() {
+        let config = CacheConfig::new("redis://:s3cret@127.0.0.1:1").unwrap();
+        let store = RedisStore::new(&config, Arc::default());
+        assert!(!format!("{store:?} {config:?}").contains("s3cret"));
+    }
+}

@@ -1,0 +1,125 @@
+//! What an error of Redis or of the way there means for us. Each class is mapped on purpose.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::{StoreError, StoreErrorKind};
+
+/// An error, and what it says of the connection.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: StoreError,
+    pub(crate) verdict: Verdict,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The connection is of no more use: stop asking and build a new one.
+    Replace,
+    /// The server may recover by itself: count it.
+    Count,
+    /// The server takes no writes for now; reads go on.
+    PauseWrites,
+    /// The same, and another server may have taken over: look for it meanwhile.
+    PauseWritesAndReplace,
+    /// This command is not granted.
+    NotGranted,
+    /// The key holds another type than a string: somebody else's.
+    ForeignType,
+}
+
+impl From<&RedisError> for Failure {
+    fn from(error: &RedisError) -> Self {
+        let (kind, verdict) = classify(error);
+        // The server's code is safe to show; the detail may quote what was sent.
+        let detail = error.code().unwrap_or_else(|| error.category()).to_owned();
+        Self { error: StoreError::with_detail(kind, detail), verdict }
+    }
+}
+
+fn classify(error: &RedisError) -> (StoreErrorKind, Verdict) {
+    match error.kind() {
+        ErrorKind::Io => (StoreErrorKind::Unavailable, Verdict::Replace),
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => (StoreErrorKind::Protocol, Verdict::Replace),
+        ErrorKind::AuthenticationFailed => (StoreErrorKind::Denied, Verdict::Replace),
+        ErrorKind::Server(kind) => classify_server(kind, error.code().unwrap_or_default()),
+        ErrorKind::Extension => classify_code(error.code().unwrap_or_default()),
+        _ => (StoreErrorKind::Protocol, Verdict::Replace),
+    }
+}
+
+fn classify_server(kind: ServerErrorKind, code: &str) -> (StoreErrorKind, Verdict) {
+    match kind {
+        ServerErrorKind::ReadOnly => (StoreErrorKind::Full, Verdict::PauseWritesAndReplace),
+        ServerErrorKind::NoPerm => (StoreErrorKind::Denied, Verdict::NotGranted),
+        ServerErrorKind::BusyLoading
+        | ServerErrorKind::TryAgain
+        | ServerErrorKind::ClusterDown
+        | ServerErrorKind::MasterDown
+        | ServerErrorKind::Moved
+        | ServerErrorKind::Ask => (StoreErrorKind::NotReady, Verdict::Count),
+        _ => classify_code(code),
+    }
+}
+
+/// Codes that redis-rs has no kind for.
+fn classify_code(code: &str) -> (StoreErrorKind, Verdict) {
+    match code {
+        "OOM" | "MISCONF" | "NOREPLICAS" => (StoreErrorKind::Full, Verdict::PauseWrites),
+        "NOAUTH" | "WRONGPASS" => (StoreErrorKind::Denied, Verdict::Replace),
+        "WRONGTYPE" => (StoreErrorKind::Protocol, Verdict::ForeignType),
+        "BUSY" => (StoreErrorKind::NotReady, Verdict::Count),
+        _ => (StoreErrorKind::Protocol, Verdict::Count),
+    }
+}
+
+/// What helps, for the one line in the log.
+pub(crate) fn cure(error: &StoreError) -> &'static str {
+    match error.kind() {
+        StoreErrorKind::Unavailable => "check that the server runs and can be reached",
+        StoreErrorKind::Timeout => "the server does not answer in time: check its load, or raise store_timeout",
+        StoreErrorKind::Busy => "more look-ups are in flight than a connection takes",
+        StoreErrorKind::Full => {
+            "out of memory: raise maxmemory, or set maxmemory-policy allkeys-lfu (a cache of its own) or volatile-lfu \
+             (shared); read-only: point the URL at the primary; persistence failing: see the server's log"
+        }
+        StoreErrorKind::Denied => {
+            "check user and password in the URL, and that GET, GETRANGE, SET and UNLINK are granted"
+        }
+        StoreErrorKind::NotReady => "the server is loading or busy; nothing to do",
+        StoreErrorKind::Protocol => "check that the address is that of a Redis server",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_reply(code: &str) -> (StoreErrorKind, Verdict) {
+        let reply = format!("-{code} some words\r\n");
+        let value = redis::parse_redis_value(reply.as_bytes()).expect("a reply");
+        classify(&value.extract_error().expect_err("an error reply"))
+    }
+
+    #[test]
+    fn each_error_reply_has_its_meaning() {
+        for (code, kind, verdict) in [
+            ("OOM", StoreErrorKind::Full, Verdict::PauseWrites),
+            ("MISCONF", StoreErrorKind::Full, Verdict::PauseWrites),
+            ("NOREPLICAS", StoreErrorKind::Full, Verdict::PauseWrites),
+            ("READONLY", StoreErrorKind::Full, Verdict::PauseWritesAndReplace),
+            ("LOADING", StoreErrorKind::NotReady, Verdict::Count),
+            ("MASTERDOWN", StoreErrorKind::NotReady, Verdict::Count),
+            ("CLUSTERDOWN", StoreErrorKind::NotReady, Verdict::Count),
+            ("TRYAGAIN", StoreErrorKind::NotReady, Verdict::Count),
+            ("BUSY", StoreErrorKind::NotReady, Verdict::Count),
+            ("NOAUTH", StoreErrorKind::Denied, Verdict::Replace),
+            ("WRONGPASS", StoreErrorKind::Denied, Verdict::Replace),
+            ("NOPERM", StoreErrorKind::Denied, Verdict::NotGranted),
+            ("WRONGTYPE", StoreErrorKind::Protocol, Verdict::ForeignType),
+            ("ERR", StoreErrorKind::Protocol, Verdict::Count),
+        ] {
+            assert_eq!(of_reply(code), (kind, verdict), "{code}");
+        }
+    }
+}
