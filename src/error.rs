@@ -36,13 +36,14 @@ pub(crate) struct StoreError {
     detail: Option<String>,
 }
 
-/// An error of a response body that passes through or comes out of the cache.
+/// An error of a response body: that of the service's own body, whatever its type.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum BodyError<E> {
-    /// The error of the service's own body.
-    Inner(E),
+pub struct BodyError {
+    inner: BoxError,
 }
+
+/// Any error.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 // ===== impl ConfigError =====
 
@@ -111,18 +112,25 @@ impl Error for StoreError {}
 
 // ===== impl BodyError =====
 
-impl<E: fmt::Display> fmt::Display for BodyError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inner(error) => error.fmt(f),
-        }
+impl BodyError {
+    pub(crate) fn new(inner: impl Into<BoxError>) -> Self {
+        Self { inner: inner.into() }
+    }
+
+    /// The service's own error.
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.inner
     }
 }
 
-impl<E: Error + 'static> Error for BodyError<E> {
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Error for BodyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Inner(error) => error.source(),
-        }
+        self.inner.source()
     }
 }

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 pub(crate) use self::budget::{Budget, Reservation};
 use self::recorder::Abandoned;
 use self::tee::Tee;
-use crate::error::BodyError;
+use crate::error::{BodyError, BoxError};
 use crate::store::entry::StoredBody;
 
 pin_project! {
@@ -72,15 +72,15 @@ impl<B: Body> CacheBody<B> {
     }
 }
 
-impl<B: Body> Body for CacheBody<B> {
+impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     type Data = Bytes;
-    type Error = BodyError<B::Error>;
+    type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project().kind.project() {
             KindProj::Passing { body } => {
                 let frame = ready!(body.poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::Inner)))
+                Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::new)))
             }
             KindProj::Recorded { body, tee } => poll_recorded(body, tee, cx),
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
@@ -102,16 +102,16 @@ impl<B: Body> Body for CacheBody<B> {
     }
 }
 
-fn poll_recorded<B: Body>(
+fn poll_recorded<B: Body<Error: Into<BoxError>>>(
     mut body: Pin<&mut B>,
     tee: &mut Tee,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError<B::Error>>>> {
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
     let frame = match ready!(body.as_mut().poll_frame(cx)) {
         Some(Ok(frame)) => with_bytes(frame),
         Some(Err(error)) => {
             tee.abandon(Abandoned::Failed);
-            return Poll::Ready(Some(Err(BodyError::Inner(error))));
+            return Poll::Ready(Some(Err(BodyError::new(error))));
         }
         None => {
             tee.end();

@@ -25,7 +25,8 @@ impl CacheOverride {
     }
 
     /// The freshness lifetime of the response, whatever it states, and whatever the configuration's bounds. What may
-    /// not be stored is still not stored: `no-store`, `private`, `no-cache`, Set-Cookie, Authorization, `Vary: *`.
+    /// not be stored is still not stored (`no-store`, `private`, `no-cache`, Set-Cookie, Authorization, `Vary: *`), and
+    /// an error counts by its own freshness alone, as it does for all configured lifetimes under the safe policy.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

@@ -159,12 +159,13 @@ impl KeyExtractor for DefaultKey {
         builder.part(scheme.as_str().as_bytes());
         builder.part(authority(parts, scheme)?.as_bytes());
         builder.part(parts.uri.path().as_bytes());
-        match parts.uri.query() {
-            Some(query) => {
+        // As it is forwarded: a query that lost all its parameters is none.
+        match parts.uri.query().map(|query| (query, self.query(query))) {
+            Some((received, query)) if received.is_empty() || !query.is_empty() => {
                 builder.part(b"?");
-                builder.part(self.query(query).as_bytes());
+                builder.part(query.as_bytes());
             }
-            None => builder.part(b""),
+            _ => builder.part(b""),
         }
         for name in &self.headers {
             header_part(&mut builder, &parts.headers, name);
@@ -326,6 +327,8 @@ mod tests {
         let of = |target| key_of(&extractor, target, &[("host", "h")]);
         assert_eq!(of("/a?x=1&utm_source=n&fbclid=7"), of("/a?x=1"));
         assert_ne!(of("/a?x=1&utm=2"), of("/a?x=1"));
+        assert_eq!(of("/a?utm_source=n"), of("/a"));
+        assert_ne!(of("/a?"), of("/a"));
         let forwarded = |target| extractor.forwarded_uri(&parts(target, &[])).map(|uri| uri.to_string());
         assert_eq!(forwarded("/a?utm_source=n&x=1"), Some("/a?x=1".into()));
         assert_eq!(forwarded("http://h/a?utm_source=n"), Some("http://h/a".into()));

@@ -65,7 +65,9 @@ fn member(name: &CacheName, outcome: &Outcome) -> HeaderValue {
         text.put_slice(StatusCode::as_str(&status).as_bytes());
     }
     if let Some(ttl) = outcome.ttl {
-        write!(text, "; ttl={}", ttl.as_secs()).expect("memory takes any text");
+        // Rounded up, as Age is rounded down: together they are the lifetime.
+        let seconds = ttl.as_millis().div_ceil(1000);
+        write!(text, "; ttl={seconds}").expect("memory takes any text");
     }
     if outcome.stored {
         text.put_slice(b"; stored");
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_parameters() {
-        assert_eq!(text(&Outcome::hit(Duration::from_millis(59_900))), "tower-redis-cache; hit; ttl=59");
+        assert_eq!(text(&Outcome::hit(Duration::from_millis(59_900))), "tower-redis-cache; hit; ttl=60");
         let forwarded = Outcome::forwarded(ForwardReason::UriMiss).with_status(StatusCode::OK);
         assert_eq!(
             text(&forwarded.clone().being_stored(Duration::from_secs(60))),

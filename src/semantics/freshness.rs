@@ -69,10 +69,10 @@ pub(crate) fn freshness_lifetime(
     route: &RouteRules,
     rules: &Rules,
 ) -> Option<FreshnessLifetime> {
-    if let Some(lifetime) = route.ttl {
+    let configured_applies = takes_configured_ttl(status, rules);
+    if let Some(lifetime) = route.ttl.filter(|_| configured_applies) {
         return Some(FreshnessLifetime { lifetime, source: FreshnessSource::Route });
     }
-    let configured_applies = takes_configured_ttl(status, rules);
     let configured = |ttl: Duration| FreshnessLifetime { lifetime: ttl, source: FreshnessSource::Configured };
     let found = match rules.fixed_ttl.filter(|_| configured_applies) {
         Some(ttl) => configured(ttl),

@@ -241,3 +241,6 @@ fn freshness_of(response: &ReceivedHead<'_>, lifetime: Duration) -> Freshness {
         response_time: response.response_time,
     }
 }
+
+#[cfg(test)]
+mod tests;
