@@ -81,3 +81,8 @@ pub use self::semantics::CachePolicy;
 pub use self::semantics::storing::Refusal;
 pub use self::service::RedisCache;
 pub use self::store::MemoryStore;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

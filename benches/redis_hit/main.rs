@@ -1,0 +1,107 @@
+//! What a Redis hit costs, beside a bare server that does one Redis GET a request.
+//!
+//! ```sh
+//! cargo bench --bench redis_hit            # needs redis-server in PATH
+//! ```
+//!
+//! Two servers run as processes of their own: *bare* (hyper, one `redis-rs` GET a request on a multiplexed connection,
+//! the value as the body) and *cached* (hyper and the layer, whose inner service never has to answer after the first
+//! request). The same load goes to both in turn; what counts is the CPU time that each server's process used, as the
+//! kernel accounts it, for a fixed number of requests. Medians of the rounds and their ratio are printed.
+
+mod load;
+mod servers;
+
+#[path = "../../tests/support/redis.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod redis_server;
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use redis_server::RedisServer;
+
+const ROUNDS: usize = 7;
+const CONNECTIONS: usize = 32;
+const REQUESTS_PER_CONNECTION: usize = 1_500;
+const SIZES: [usize; 2] = [1024, 64 * 1024];
+
+fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("serve") => servers::serve(&arguments[2], &arguments[3], arguments[4].parse().expect("a size")),
+        // `cargo test --benches` runs this without `--bench`: there is nothing to test.
+        _ if arguments.iter().any(|argument| argument == "--bench") => measure(),
+        _ => {}
+    }
+}
+
+/// A server process, killed when dropped.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(kind: &str, redis_url: &str, size: usize) -> Self {
+        let program = env::current_exe().expect("this program has a path");
+        let mut process = Command::new(program)
+            .args(["serve", kind, redis_url, &size.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started again");
+        let mut address = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut address).expect("the server says where it listens");
+        Self { process, address: address.trim().to_owned() }
+    }
+
+    /// User and system time of the process so far, in ticks of the kernel's clock (a hundredth of a second).
+    fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the process runs");
+        // The second field, the name, may hold spaces; it ends with the last parenthesis.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn measure() {
+    let redis = RedisServer::start();
+    println!("{CONNECTIONS} connections, {ROUNDS} rounds of {} requests", CONNECTIONS * REQUESTS_PER_CONNECTION);
+    for size in SIZES {
+        let bare = Server::start("bare", &redis.url(), size);
+        let cached = Server::start("cached", &redis.url(), size);
+        let mut costs = [Vec::new(), Vec::new()];
+        for round in 0..=ROUNDS {
+            for (server, costs) in [&bare, &cached].into_iter().zip(&mut costs) {
+                let before = server.cpu_ticks();
+                load::run(&server.address, CONNECTIONS, REQUESTS_PER_CONNECTION, size);
+                let spent = server.cpu_ticks() - before;
+                // The first round warms up.
+                if round > 0 {
+                    costs.push(micros_per_request(spent));
+                }
+            }
+        }
+        let [bare, cached] = costs.map(median);
+        println!("{size:>6} B: bare {bare:.1} us of CPU a request, layer {cached:.1} us, ratio {:.2}", cached / bare);
+    }
+}
+
+fn micros_per_request(ticks: u64) -> f64 {
+    const MICROS_PER_TICK: f64 = 10_000.0;
+    ticks as f64 * MICROS_PER_TICK / (CONNECTIONS * REQUESTS_PER_CONNECTION) as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
