@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use crate::body::Budget;
+use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
 use crate::exchange::Shared;
 use crate::exchange::background::Background;
@@ -55,7 +56,14 @@ impl RedisCacheLayer {
 
     fn build(store: AnyStore, config: CacheConfig, counters: Arc<Counters>) -> Self {
         let recording = Budget::new(config.max_inflight_bytes);
-        let shared = Shared { store, config, counters, recording, background: Background::default() };
+        let shared = Shared {
+            store,
+            config,
+            counters,
+            recording,
+            uncacheable: UncacheableKeys::new(),
+            background: Background::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 }

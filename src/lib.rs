@@ -55,6 +55,7 @@
 
 mod body;
 mod clock;
+mod collapse;
 mod config;
 mod error;
 mod exchange;

@@ -32,6 +32,12 @@ impl Budget {
         reservation.grow(octets).then_some(reservation)
     }
 
+    /// A reservation of nothing yet, if there is room for so many octets now.
+    pub(crate) fn open(&self, octets: u64) -> Option<Reservation> {
+        let fits = self.used().checked_add(octets).is_some_and(|sum| sum <= self.ledger.max);
+        fits.then(|| Reservation { ledger: Arc::clone(&self.ledger), octets: 0 })
+    }
+
     pub(crate) fn used(&self) -> u64 {
         self.ledger.used.load(Ordering::Relaxed)
     }
@@ -62,7 +68,7 @@ mod tests {
     fn a_budget_is_never_exceeded_and_comes_back() {
         let budget = Budget::new(10);
         let mut one = budget.reserve(6).unwrap();
-        assert!(budget.reserve(5).is_none());
+        assert!(budget.reserve(5).is_none() && budget.open(5).is_none() && budget.open(4).is_some());
         assert!(one.grow(4) && !one.grow(1) && !one.grow(u64::MAX));
         assert_eq!(budget.used(), 10);
         drop(one);

@@ -4,6 +4,7 @@ mod budget;
 pub(crate) mod recorder;
 pub(crate) mod tee;
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -102,6 +103,27 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     }
 }
 
+/// Reads a body to its end for the recorder's sake alone.
+pub(crate) async fn drain<B: Body>(body: B, mut tee: Tee) {
+    let mut body = Box::pin(body);
+    if body.is_end_stream() {
+        return tee.end();
+    }
+    loop {
+        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(frame)) => {
+                let frame = with_bytes(frame);
+                tee.see(&frame);
+                if frame.is_trailers() || body.is_end_stream() || !tee.is_recording() {
+                    return tee.end();
+                }
+            }
+            Some(Err(_)) => return tee.abandon(Abandoned::Failed),
+            None => return tee.end(),
+        }
+    }
+}
+
 fn poll_recorded<B: Body<Error: Into<BoxError>>>(
     mut body: Pin<&mut B>,
     tee: &mut Tee,
@@ -118,14 +140,9 @@ fn poll_recorded<B: Body<Error: Into<BoxError>>>(
             return Poll::Ready(None);
         }
     };
-    if let Some(data) = frame.data_ref() {
-        tee.data(data);
-    }
-    if let Some(trailers) = frame.trailers_ref() {
-        tee.trailers(trailers);
-    }
-    // The consumer may know that this was the last frame, and never poll again.
-    if body.is_end_stream() {
+    tee.see(&frame);
+    // The consumer may know that this was the last frame, as trailers always are, and never poll again.
+    if frame.is_trailers() || body.is_end_stream() {
         tee.end();
     }
     Poll::Ready(Some(Ok(frame)))

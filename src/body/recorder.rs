@@ -42,17 +42,15 @@ pub(crate) enum Abandoned {
 
 /// Pieces are no longer than this.
 const PIECE: usize = 256 * 1024;
-const FIRST_PIECE: usize = 4 * 1024;
 
 impl Recorder {
     pub(crate) fn new(stated_length: Option<u64>, max_length: u64, reservation: Reservation) -> Self {
-        let first = stated_length.map_or(FIRST_PIECE, |stated| usize::try_from(stated).unwrap_or(PIECE).min(PIECE));
         Self {
             stated_length,
             max_length,
             reservation,
             pieces: Vec::new(),
-            tail: BytesMut::with_capacity(first),
+            tail: BytesMut::new(),
             length: 0,
             trailers: None,
         }
@@ -74,6 +72,7 @@ impl Recorder {
         let mut rest = octets;
         while !rest.is_empty() {
             let (part, more) = rest.split_at(rest.len().min(PIECE - self.tail.len()));
+            // Grows by doubling: what a body states and never sends takes no memory.
             self.tail.extend_from_slice(part);
             rest = more;
             if self.tail.len() == PIECE {

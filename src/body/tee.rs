@@ -1,7 +1,9 @@
 //! The tee: sees each frame of a body on its way to the client, and hands the whole to the fill when the body has ended
 //! well. Dropped before that, it gives up: nothing is ever stored that was not whole.
 
+use bytes::Bytes;
 use http::HeaderMap;
+use http_body::Frame;
 
 use super::recorder::{Abandoned, Recorder};
 use crate::exchange::fill::Fill;
@@ -18,7 +20,21 @@ impl Tee {
         Self { recording: Some((recorder, fill)) }
     }
 
-    pub(crate) fn data(&mut self, octets: &[u8]) {
+    /// Whether there is still something to wait for.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    pub(crate) fn see(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.data(data);
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers(trailers);
+        }
+    }
+
+    fn data(&mut self, octets: &[u8]) {
         if let Some((recorder, _)) = &mut self.recording
             && let Err(reason) = recorder.push(octets)
         {
@@ -26,7 +42,7 @@ impl Tee {
         }
     }
 
-    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+    fn trailers(&mut self, trailers: &HeaderMap) {
         if let Some((recorder, _)) = &mut self.recording {
             recorder.set_trailers(trailers.clone());
         }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
+use http_body::Body;
 use tokio::runtime::Handle;
 use tokio::time;
 
-use super::Shared;
+use super::{Miss, Shared};
+use crate::body::drain;
 use crate::body::recorder::{Abandoned, Recording};
+use crate::body::tee::Tee;
 use crate::key::CacheKey;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
@@ -29,10 +32,27 @@ pub(crate) struct Fill {
 /// How long an entry stays after it has become stale.
 const KEEP: Duration = Duration::from_secs(10);
 
+/// A body that nobody waits for is not read for longer.
+const READING_LIMIT: Duration = Duration::from_secs(30);
+
+/// Reads a body for the store alone; gives it back where there is no room for one more task.
+pub(super) fn read_in_background<B>(shared: &Shared, body: B, tee: Tee) -> Result<(), (B, Tee)>
+where
+    B: Body + Send + 'static,
+{
+    let Some(place) = shared.background.enter() else { return Err((body, tee)) };
+    tokio::spawn(async move {
+        // Past the limit the tee is dropped, and gives up.
+        let _ = time::timeout(READING_LIMIT, drain(body, tee)).await;
+        drop(place);
+    });
+    Ok(())
+}
+
 impl Fill {
     pub(super) fn new(
-        shared: Arc<Shared>,
-        key: CacheKey,
+        shared: &Arc<Shared>,
+        miss: &Miss,
         received: &ReceivedHead<'_>,
         storable: Storable,
         variant: VariantKey,
@@ -61,24 +81,25 @@ impl Fill {
             variant,
             ttl,
             max_variants: shared.config.max_variants,
+            seen: miss.seen,
         };
-        Self { shared, key, put, runtime: Handle::current() }
+        Self { shared: Arc::clone(shared), key: miss.key.clone(), put, runtime: Handle::current() }
     }
 
     /// The body came whole. The write is a task of its own, counted and bounded; one too many is dropped.
     pub(crate) fn begin(mut self, recording: Recording) {
         if let Some(response) = Arc::get_mut(&mut self.put.response) {
-            response.body = StoredBody::new(recording.pieces).holding(recording.reservation);
+            response.body = StoredBody::new(recording.pieces);
             response.trailers = recording.trailers;
         }
         let Some(place) = self.shared.background.enter() else {
             self.shared.counters.dropped_writes.increment();
             return;
         };
-        let runtime = self.runtime.clone();
+        let (runtime, reservation) = (self.runtime.clone(), recording.reservation);
         runtime.spawn(async move {
             self.write().await;
-            drop(place);
+            drop((place, reservation));
         });
     }
 

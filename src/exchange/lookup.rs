@@ -10,12 +10,12 @@ use crate::error::StoreErrorKind;
 use crate::key::CacheKey;
 use crate::semantics::reuse::Found;
 use crate::store::entry::StoredResponse;
-use crate::store::{Lookup, select};
+use crate::store::{Kept, Lookup, select};
 
 /// The store's answer, or that there was none.
 #[derive(Debug)]
 pub(super) enum LookedUp {
-    Answered(Lookup),
+    Answered(Lookup, Kept),
     Unavailable,
 }
 
@@ -26,7 +26,7 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
     let now = shared.clock().now();
     let asking = select::look_up(&shared.store, key, &parts.headers, now);
     match time::timeout(shared.config.store_timeout, asking).await {
-        Ok(Ok(lookup)) => LookedUp::Answered(lookup),
+        Ok(Ok((lookup, kept))) => LookedUp::Answered(lookup, kept),
         Ok(Err(error)) => {
             // A link that is known to be down is no new error.
             if error.kind() != StoreErrorKind::Unavailable {
@@ -46,17 +46,24 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
 impl LookedUp {
     pub(super) fn found(&self) -> Found<'_> {
         match self {
-            Self::Answered(Lookup::Found(stored)) => Found::Response(&stored.freshness),
-            Self::Answered(Lookup::VaryMiss) => Found::VaryMiss,
-            Self::Answered(Lookup::UriMiss) => Found::UriMiss,
+            Self::Answered(Lookup::Found(stored), _) => Found::Response(&stored.freshness),
+            Self::Answered(Lookup::VaryMiss, _) => Found::VaryMiss,
+            Self::Answered(Lookup::UriMiss, _) => Found::UriMiss,
             Self::Unavailable => Found::Unavailable,
+        }
+    }
+
+    pub(super) fn seen(&self) -> Kept {
+        match self {
+            Self::Answered(_, kept) => *kept,
+            Self::Unavailable => Kept::Alone,
         }
     }
 
     pub(super) fn into_response(self) -> Option<Arc<StoredResponse>> {
         match self {
-            Self::Answered(Lookup::Found(stored)) => Some(stored),
-            Self::Answered(Lookup::VaryMiss | Lookup::UriMiss) | Self::Unavailable => None,
+            Self::Answered(Lookup::Found(stored), _) => Some(stored),
+            Self::Answered(Lookup::VaryMiss | Lookup::UriMiss, _) | Self::Unavailable => None,
         }
     }
 }

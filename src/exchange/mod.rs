@@ -15,14 +15,15 @@ use tower_service::Service;
 
 use crate::body::{Budget, CacheBody};
 use crate::clock::Clock;
+use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride};
 use crate::error::StoreErrorKind;
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
-use crate::observe::{Outcome, report};
+use crate::observe::{ForwardReason, Outcome, report};
 use crate::semantics::reuse::{Decision, decide};
 use crate::semantics::{PresentedRequest, RouteRules};
-use crate::store::AnyStore;
+use crate::store::{AnyStore, Kept};
 
 pub(crate) use self::invalidate::run_invalidating;
 
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) config: CacheConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) recording: Budget,
+    pub(crate) uncacheable: UncacheableKeys,
     pub(crate) background: background::Background,
 }
 
@@ -52,19 +54,28 @@ pub(crate) async fn run<S, Q, R>(
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
-    R: Body,
+    R: Body + Send + 'static,
 {
     let looked_up = lookup::look_up(&shared, &key, &parts).await;
     let now = shared.clock().now();
     let decision = decide(&PresentedRequest::of(&parts), looked_up.found(), now);
+    let seen = looked_up.seen();
     match (decision, looked_up.into_response()) {
         (Decision::Hit(reuse), Some(stored)) => Ok(hit::serve(&shared, &parts, stored, &reuse)),
         (Decision::Unsatisfiable(reason), _) => Ok(unsatisfiable(&shared, Outcome::forwarded(reason))),
         (Decision::Forward(reason), _) => {
-            forward::forward(shared, service, key, parts, body, Outcome::forwarded(reason)).await
+            forward::forward(shared, service, Miss { key, reason, seen }, parts, body).await
         }
         (Decision::Hit(_), None) => unreachable!("a hit is decided from a found response"),
     }
+}
+
+/// A request that the cache could not answer.
+#[derive(Debug)]
+struct Miss {
+    key: CacheKey,
+    reason: ForwardReason,
+    seen: Kept,
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used.

@@ -42,6 +42,13 @@ pub(crate) fn evaluate(request: &PresentedRequest<'_>, status: StatusCode, store
     if modified { Precondition::Proceed } else { Precondition::NotModified }
 }
 
+/// Takes a client's own conditions off a request, so that a whole response comes back and can be stored
+/// (RFC 9111 §4.3.2 lets a cache judge them itself).
+pub(crate) fn strip_conditions(fields: &mut HeaderMap) {
+    fields.remove(header::IF_NONE_MATCH);
+    fields.remove(header::IF_MODIFIED_SINCE);
+}
+
 /// Takes from the fields of a stored response those that a 304 does not carry.
 pub(crate) fn reduce_to_not_modified(fields: &mut HeaderMap) {
     for name in &NOT_IN_304 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::entry::Cell;
+use super::entry::{Cell, VaryIndex};
 use super::{CellKey, Store};
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -99,6 +99,13 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         Ok(Some(slot.cell))
+    }
+
+    async fn get_index(&self, key: CellKey<'_>) -> Result<Option<Arc<VaryIndex>>, StoreError> {
+        Ok(match self.get(key).await? {
+            Some(Cell::Index(index)) => Some(index),
+            Some(Cell::Response(_)) | None => None,
+        })
     }
 
     async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {

@@ -10,14 +10,15 @@ pub(crate) mod redis;
 pub(crate) mod select;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::memory::MemoryStore;
 pub(crate) use self::redis::RedisStore;
 pub(crate) use self::redis::address::RedisAddress;
-pub(crate) use self::select::{Lookup, Put};
+pub(crate) use self::select::{Kept, Lookup, Put};
 
-use self::entry::Cell;
+use self::entry::{Cell, VaryIndex};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -43,6 +44,9 @@ impl<'a> CellKey<'a> {
 pub(crate) trait Store: Send + Sync {
     /// The cell, whole and verified to belong to this key, or nothing.
     fn get(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
+
+    /// The cell's index of variants, if that is what it holds: no body is read and nothing is counted.
+    fn get_index(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Arc<VaryIndex>>, StoreError>> + Send;
 
     /// Writes a cell that ends by itself after `ttl`.
     fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -97,6 +101,13 @@ impl Store for AnyStore {
         match self {
             Self::Redis(store) => store.get(key).await,
             Self::Memory(store) => store.get(key).await,
+        }
+    }
+
+    async fn get_index(&self, key: CellKey<'_>) -> Result<Option<Arc<VaryIndex>>, StoreError> {
+        match self {
+            Self::Redis(store) => store.get_index(key).await,
+            Self::Memory(store) => store.get_index(key).await,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::entry::{Cell, IndexedVariant, StoredResponse, VaryIndex};
+use super::entry::{Cell, IndexedVariant, StoredResponse};
 use super::{CellKey, Store};
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -20,6 +20,15 @@ pub(crate) enum Lookup {
     UriMiss,
 }
 
+/// How a key's responses are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// One response in the key's own cell, or none.
+    Alone,
+    /// Variants, behind an index.
+    Indexed,
+}
+
 /// A response on its way into the store, and how it is selected there.
 #[derive(Clone, Debug)]
 pub(crate) struct Put {
@@ -28,6 +37,8 @@ pub(crate) struct Put {
     pub(crate) variant: VariantKey,
     pub(crate) ttl: Duration,
     pub(crate) max_variants: usize,
+    /// What the look-up before this fill saw.
+    pub(crate) seen: Kept,
 }
 
 /// What became of a fill.
@@ -44,10 +55,10 @@ pub(crate) async fn look_up(
     key: &CacheKey,
     request: &HeaderMap,
     now: Timestamp,
-) -> Result<Lookup, StoreError> {
+) -> Result<(Lookup, Kept), StoreError> {
     let index = match store.get(CellKey::base(key)).await? {
-        None => return Ok(Lookup::UriMiss),
-        Some(Cell::Response(response)) => return Ok(Lookup::Found(response)),
+        None => return Ok((Lookup::UriMiss, Kept::Alone)),
+        Some(Cell::Response(response)) => return Ok((Lookup::Found(response), Kept::Alone)),
         Some(Cell::Index(index)) => index,
     };
     let mut newest: Option<Arc<StoredResponse>> = None;
@@ -58,7 +69,7 @@ pub(crate) async fn look_up(
             newest = Some(response);
         }
     }
-    Ok(newest.map_or(Lookup::VaryMiss, Lookup::Found))
+    Ok((newest.map_or(Lookup::VaryMiss, Lookup::Found), Kept::Indexed))
 }
 
 /// Stores a response. Where the key varies, its variant is written before the index that leads to it. Two fills that
@@ -70,14 +81,12 @@ pub(crate) async fn put(
     now: Timestamp,
 ) -> Result<PutOutcome, StoreError> {
     let cell = Cell::Response(Arc::clone(&fill.response));
-    let known = match store.get(CellKey::base(key)).await? {
-        Some(Cell::Index(index)) => Some(index),
-        Some(Cell::Response(_)) | None => None,
-    };
-    if known.is_none() && fill.nominated.is_empty() {
+    if fill.seen == Kept::Alone && fill.nominated.is_empty() {
+        // An index that came meanwhile is lost with it: its variants will be fetched once more.
         store.set(CellKey::base(key), &cell, fill.ttl).await?;
         return Ok(PutOutcome::Stored);
     }
+    let known = store.get_index(CellKey::base(key)).await?;
     let variant = IndexedVariant { key: fill.variant, until: now.plus(fill.ttl) };
     let index = known.as_deref().cloned().unwrap_or_default();
     let Some(index) = index.with(&fill.nominated, variant, now, fill.max_variants) else {
@@ -91,16 +100,9 @@ pub(crate) async fn put(
 
 /// Removes all that is stored for a key.
 pub(crate) async fn invalidate(store: &impl Store, key: &CacheKey) -> Result<(), StoreError> {
-    let variants = match store.get(CellKey::base(key)).await {
-        Ok(Some(Cell::Index(index))) => variants_of(&index),
-        Ok(_) => Vec::new(),
-        Err(error) => return Err(error),
-    };
     let mut cells = vec![CellKey::base(key)];
-    cells.extend(variants.into_iter().map(|variant| CellKey::variant(key, variant)));
+    if let Some(index) = store.get_index(CellKey::base(key)).await? {
+        cells.extend(index.variants.iter().map(|variant| CellKey::variant(key, variant.key)));
+    }
     store.remove(&cells).await
-}
-
-fn variants_of(index: &VaryIndex) -> Vec<VariantKey> {
-    index.variants.iter().map(|variant| variant.key).collect()
 }

@@ -18,8 +18,16 @@ use super::{PresentedRequest, RouteRules, Rules};
 pub(crate) struct ReceivedHead<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
+    pub(crate) body_length: BodyLength,
     pub(crate) request_time: Timestamp,
     pub(crate) response_time: Timestamp,
+}
+
+/// What is known of a body's length apart from the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BodyLength {
+    pub(crate) at_least: u64,
+    pub(crate) exactly: Option<u64>,
 }
 
 /// The verdict.
@@ -127,7 +135,7 @@ fn storable(
     refuse_by_directives(&directives)?;
     refuse_shared_secrets(request, response, &directives, rules)?;
     let nominated = NominatedFields::of_response(response.headers).map_err(|_| Refusal::VaryStar)?;
-    let stated_length = refuse_by_size(response.headers, rules)?;
+    let stated_length = refuse_by_size(response.headers, response.body_length, rules)?;
     let found =
         freshness_lifetime(response.status, response.headers, &directives, response.response_time, route, rules)
             .ok_or(Refusal::NoFreshness)?;
@@ -197,12 +205,12 @@ fn refuse_shared_secrets(
     Ok(())
 }
 
-fn refuse_by_size(headers: &HeaderMap, rules: &Rules) -> Result<Option<u64>, Refusal> {
-    let stated = stated_length(headers).map_err(|_| Refusal::InvalidLength)?;
+fn refuse_by_size(headers: &HeaderMap, known: BodyLength, rules: &Rules) -> Result<Option<u64>, Refusal> {
+    let stated = stated_length(headers).map_err(|_| Refusal::InvalidLength)?.or(known.exactly);
     if is_event_stream(headers) {
         return Err(Refusal::EventStream);
     }
-    if stated.is_some_and(|length| length > rules.max_body_size) {
+    if stated.unwrap_or(known.at_least) > rules.max_body_size {
         return Err(Refusal::BodySize);
     }
     if headers.len() > rules.max_fields {

@@ -43,6 +43,7 @@ fn judge(
     let head = ReceivedHead {
         status: StatusCode::from_u16(status).unwrap(),
         headers: &response,
+        body_length: BodyLength::default(),
         request_time: T0,
         response_time: T0,
     };
@@ -82,7 +83,13 @@ fn what_the_response_forbids_is_not_stored_under_any_policy() {
 #[test]
 fn a_method_other_than_get_makes_no_entry() {
     let response = map(&[FRESH]);
-    let head = ReceivedHead { status: StatusCode::OK, headers: &response, request_time: T0, response_time: T0 };
+    let head = ReceivedHead {
+        status: StatusCode::OK,
+        headers: &response,
+        body_length: BodyLength::default(),
+        request_time: T0,
+        response_time: T0,
+    };
     for method in [Method::HEAD, Method::POST, Method::OPTIONS] {
         let request = PresentedRequest { method: &method, headers: &HeaderMap::new() };
         let verdict = storability(&request, &head, &RouteRules::default(), &rules(CachePolicy::rfc9111()));
@@ -228,4 +235,24 @@ fn what_is_too_large_or_endless_is_refused_by_its_head() {
     for content_type in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
         assert_eq!(safe(&[], 200, &[FRESH, ("content-type", content_type)]), Err(Refusal::EventStream));
     }
+}
+
+#[test]
+fn a_body_that_is_known_to_be_too_large_is_refused_without_a_stated_length() {
+    let check = |body_length| {
+        let response = map(&[FRESH]);
+        let request = PresentedRequest { method: &Method::GET, headers: &HeaderMap::new() };
+        let head = ReceivedHead {
+            status: StatusCode::OK,
+            headers: &response,
+            body_length,
+            request_time: T0,
+            response_time: T0,
+        };
+        storability(&request, &head, &RouteRules::default(), &rules(CachePolicy::safe()))
+    };
+    let refused = Storability::Refuse(Refusal::BodySize);
+    assert_eq!(check(BodyLength { at_least: 1001, exactly: Some(1001) }), refused);
+    assert_eq!(check(BodyLength { at_least: 1001, exactly: None }), refused);
+    assert_ne!(check(BodyLength { at_least: 1000, exactly: None }), refused);
 }

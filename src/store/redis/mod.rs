@@ -21,7 +21,7 @@ use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
 use self::replies::{Failure, Verdict};
-use super::entry::{Cell, StoredBody};
+use super::entry::{Cell, StoredBody, VaryIndex};
 use super::{CellKey, Store};
 use crate::body::Budget;
 use crate::config::CacheConfig;
@@ -202,6 +202,14 @@ impl Store for RedisStore {
                 Ok(None)
             }
         }
+    }
+
+    async fn get_index(&self, key: CellKey<'_>) -> Result<Option<Arc<VaryIndex>>, StoreError> {
+        let Some(value) = self.read(&self.layout.cell(key), self.max_head_value).await? else { return Ok(None) };
+        Ok(match codec::decode(key, &value) {
+            Ok(Decoded::Cell(Cell::Index(index))) => Some(index),
+            Ok(Decoded::Cell(Cell::Response(_)) | Decoded::Chunked(_)) | Err(_) => None,
+        })
     }
 
     /// Chunks first, the head last: whoever finds a head finds its body.

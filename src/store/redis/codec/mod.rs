@@ -6,10 +6,10 @@
 //! ```text
 //! 0  "TRC"            magic
 //! 3  version          of the format; a value with another is foreign
-//! 4  kind             'R' response, 'V' index of variants
-//! 5  [3]              zero
+//! 4  [4]              zero
 //! 8  checksum         XXH3-64 of everything behind it
-//! 16 key              u32 length, the primary key's parts
+//! 16 kind             'R' response, 'V' index of variants
+//! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
 //!    (times and spans in ms) · purge number u64 (zero) · tags u16 (zero)
@@ -91,11 +91,11 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
     let mut value = Vec::with_capacity(size_hint(key, cell));
     value.put_slice(MAGIC);
     value.put_u8(VERSION);
+    value.put_bytes(0, CONTENT_AT - value.len());
     value.put_u8(match cell {
         Cell::Response(_) => b'R',
         Cell::Index(_) => b'V',
     });
-    value.put_bytes(0, CONTENT_AT - value.len());
     put_long(&mut value, key.primary.parts());
     match &key.variant {
         Some(variant) => {
@@ -215,10 +215,11 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Decoded, Rejecti
     if &start[..3] != MAGIC || start[3] != VERSION {
         return Err(Rejection::Foreign);
     }
-    if start[CHECKSUM_AT..] != xxh3_64(&value[CONTENT_AT..]).to_le_bytes() {
+    if start[4..CHECKSUM_AT] != [0; 4] || start[CHECKSUM_AT..] != xxh3_64(&value[CONTENT_AT..]).to_le_bytes() {
         return Err(Rejection::Damaged);
     }
     let mut reader = Reader::new(value, CONTENT_AT);
+    let kind = reader.u8()?;
     let primary = reader.long()?;
     let variant = match reader.u8()? {
         0 => None,
@@ -228,7 +229,7 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Decoded, Rejecti
     if primary != *key.primary.parts() || variant != key.variant {
         return Err(Rejection::Mismatched);
     }
-    match start[4] {
+    match kind {
         b'R' => read_response(reader),
         b'V' => read_index(reader).map(|index| Decoded::Cell(Cell::Index(Arc::new(index)))),
         _ => Err(Rejection::Foreign),

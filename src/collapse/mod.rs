@@ -1,0 +1,3 @@
+//! What requests for one key know of each other.
+
+pub(crate) mod uncacheable;
