@@ -52,6 +52,7 @@
 //! within about a second of recovery. A Redis that is out of memory goes on answering look-ups while writes pause.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::print_stdout)]
 
 mod body;
 mod clock;

@@ -12,12 +12,18 @@ use crate::exchange::fill::Fill;
 #[derive(Debug)]
 pub(crate) struct Tee {
     /// Taken when the story has ended, well or badly.
-    recording: Option<(Recorder, Fill)>,
+    recording: Option<Box<Underway>>,
+}
+
+#[derive(Debug)]
+struct Underway {
+    recorder: Recorder,
+    fill: Fill,
 }
 
 impl Tee {
     pub(crate) fn new(recorder: Recorder, fill: Fill) -> Self {
-        Self { recording: Some((recorder, fill)) }
+        Self { recording: Some(Box::new(Underway { recorder, fill })) }
     }
 
     /// Whether there is still something to wait for.
@@ -35,21 +41,22 @@ impl Tee {
     }
 
     fn data(&mut self, octets: &[u8]) {
-        if let Some((recorder, _)) = &mut self.recording
-            && let Err(reason) = recorder.push(octets)
+        if let Some(underway) = &mut self.recording
+            && let Err(reason) = underway.recorder.push(octets)
         {
             self.abandon(reason);
         }
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some((recorder, _)) = &mut self.recording {
-            recorder.set_trailers(trailers.clone());
+        if let Some(underway) = &mut self.recording {
+            underway.recorder.set_trailers(trailers.clone());
         }
     }
 
     pub(crate) fn end(&mut self) {
-        if let Some((recorder, fill)) = self.recording.take() {
+        if let Some(underway) = self.recording.take() {
+            let Underway { recorder, fill } = *underway;
             match recorder.finish() {
                 Ok(recording) => fill.begin(recording),
                 Err(reason) => fill.abandon(reason),
@@ -58,8 +65,8 @@ impl Tee {
     }
 
     pub(crate) fn abandon(&mut self, reason: Abandoned) {
-        if let Some((_, fill)) = self.recording.take() {
-            fill.abandon(reason);
+        if let Some(underway) = self.recording.take() {
+            underway.fill.abandon(reason);
         }
     }
 }
@@ -68,7 +75,7 @@ impl Tee {
 impl Drop for Tee {
     fn drop(&mut self) {
         match &self.recording {
-            Some((recorder, _)) if recorder.is_as_long_as_stated() => self.end(),
+            Some(underway) if underway.recorder.is_as_long_as_stated() => self.end(),
             Some(_) => self.abandon(Abandoned::ClientLeft),
             None => {}
         }

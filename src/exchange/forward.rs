@@ -36,7 +36,7 @@ enum Prospect {
     /// It passes, and that is all.
     Pass(Outcome),
     /// It is recorded as it passes.
-    Record(Outcome, Box<Tee>),
+    Record(Outcome, Tee),
 }
 
 pub(super) async fn forward<S, Q, R>(
@@ -89,8 +89,8 @@ where
     let (outcome, body) = match prospect(shared, sent, &head, length) {
         Prospect::Pass(outcome) => (outcome, CacheBody::passing(body)),
         Prospect::Record(outcome, tee) => match judge_conditions(sent, &head) {
-            Precondition::Proceed => (outcome, CacheBody::recorded(body, *tee)),
-            Precondition::NotModified => (outcome, not_modified(shared, &mut head, body, *tee)),
+            Precondition::Proceed => (outcome, CacheBody::recorded(body, tee)),
+            Precondition::NotModified => (outcome, not_modified(shared, &mut head, body, tee)),
         },
     };
     let mut response = Response::from_parts(head, body);
@@ -185,7 +185,7 @@ fn record(
     let recorder = Recorder::new(storable.stated_length, shared.config.rules.max_body_size, reservation);
     let variant = storable.nominated.select(&sent.headers);
     let fill = Fill::new(shared, &sent.miss, received, storable, variant, sent.stopwatch.elapsed());
-    Prospect::Record(outcome.being_stored(remaining), Box::new(Tee::new(recorder, fill)))
+    Prospect::Record(outcome.being_stored(remaining), Tee::new(recorder, fill))
 }
 
 /// Shortened by a random part of up to so many per cent.

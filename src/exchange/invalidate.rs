@@ -48,7 +48,7 @@ async fn invalidated(shared: &Shared, key: &CacheKey) -> bool {
         return false;
     }
     let removing = select::invalidate(&shared.store, key);
-    match time::timeout(shared.config.store_timeout, removing).await {
+    match time::timeout(shared.store_deadline(), removing).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::debug!(?key, store.error = %error, "invalidation failed");

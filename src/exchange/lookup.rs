@@ -6,7 +6,6 @@ use http::request;
 use tokio::time;
 
 use super::Shared;
-use crate::error::StoreErrorKind;
 use crate::key::CacheKey;
 use crate::semantics::reuse::Found;
 use crate::store::entry::StoredResponse;
@@ -25,13 +24,10 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
     }
     let now = shared.clock().now();
     let asking = select::look_up(&shared.store, key, &parts.headers, now);
-    match time::timeout(shared.config.store_timeout, asking).await {
+    match time::timeout(shared.store_deadline(), asking).await {
         Ok(Ok((lookup, kept))) => LookedUp::Answered(lookup, kept),
         Ok(Err(error)) => {
-            // A link that is known to be down is no new error.
-            if error.kind() != StoreErrorKind::Unavailable {
-                tracing::debug!(store.error = %error, "look-up failed");
-            }
+            tracing::debug!(store.error = %error, "look-up failed");
             shared.counters.store_errors.increment();
             LookedUp::Unavailable
         }

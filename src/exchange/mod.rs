@@ -8,6 +8,7 @@ mod invalidate;
 mod lookup;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode, request};
 use http_body::Body;
@@ -41,6 +42,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn clock(&self) -> &Clock {
         &self.config.clock
+    }
+
+    /// What a request may wait for the store. The runtime's timers count whole milliseconds and round up.
+    fn store_deadline(&self) -> Duration {
+        const GRAIN: Duration = Duration::from_millis(1);
+        self.config.store_timeout.saturating_sub(GRAIN).max(GRAIN)
     }
 }
 

@@ -196,7 +196,7 @@ impl Store for RedisStore {
         }
         match codec::decode(key, &value) {
             Ok(Decoded::Cell(cell)) => Ok(Some(cell)),
-            Ok(Decoded::Chunked(found)) => self.read_body(key, found).await,
+            Ok(Decoded::Chunked(found)) => self.read_body(key, *found).await,
             Err(rejection) => {
                 self.reject(rejection);
                 Ok(None)

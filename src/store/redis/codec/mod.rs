@@ -66,7 +66,7 @@ pub(crate) enum Rejection {
 #[derive(Debug)]
 pub(crate) enum Decoded {
     Cell(Cell),
-    Chunked(ChunkedResponse),
+    Chunked(Box<ChunkedResponse>),
 }
 
 /// A head, and where its body is.
@@ -292,7 +292,7 @@ fn read_response(mut reader: Reader<'_>) -> Result<Decoded, Rejection> {
     if chunk_size == 0 || chunk_size as usize > CHUNK_SIZE || !reader.is_at_end() {
         return Err(Rejection::Damaged);
     }
-    Ok(Decoded::Chunked(ChunkedResponse { head, generation, body_length, chunk_size }))
+    Ok(Decoded::Chunked(Box::new(ChunkedResponse { head, generation, body_length, chunk_size })))
 }
 
 fn read_fields(reader: &mut Reader<'_>) -> Result<HeaderMap, Rejection> {
