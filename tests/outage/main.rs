@@ -1,0 +1,11 @@
+//! What becomes of requests when Redis is not well: they pass, within the deadline, and caching comes back by itself.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod away;
+mod credentials;
+mod junk;
+mod refusing;
+mod silent;
+mod troupe;
