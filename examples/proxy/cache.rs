@@ -1,0 +1,95 @@
+//! The cache layer, as the command line describes it.
+
+use tower_redis_cache::{CacheConfig, CachePolicy, DefaultKey, MemoryStore, RedisCacheLayer};
+
+use crate::cli::{CacheArgs, KeyArgs, Policy};
+use crate::redact::redact;
+use crate::units::size_text;
+
+/// The layer and where it keeps what it stores, for people.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    pub(crate) layer: RedisCacheLayer,
+    pub(crate) kept_in: String,
+}
+
+// ===== impl Cache =====
+
+impl Cache {
+    /// Builds the layer; nothing is contacted yet.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the argument to change.
+    pub(crate) fn new(args: &CacheArgs, key: &KeyArgs) -> Result<Self, String> {
+        let base = match &args.redis {
+            Some(url) => CacheConfig::new(url)
+                .map_err(|error| format!("--redis or REDIS_URL: {error}; expected redis://host:port or similar"))?,
+            None => CacheConfig::default(),
+        };
+        let config = configure(base, args, key)?;
+        Ok(match &args.redis {
+            Some(url) => Self { layer: RedisCacheLayer::new(config), kept_in: format!("Redis at {}", redact(url)) },
+            None => Self {
+                layer: RedisCacheLayer::with_store(MemoryStore::new(args.memory_size), config),
+                kept_in: format!(
+                    "this process's memory, up to {}; --redis URL shares it and keeps it",
+                    size_text(args.memory_size)
+                ),
+            },
+        })
+    }
+}
+
+fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result<CacheConfig, String> {
+    if let Some(namespace) = &args.namespace {
+        config = config.namespace(namespace).map_err(|error| format!("--namespace: {error}"))?;
+    }
+    config = config.policy(match args.policy {
+        Policy::Safe => CachePolicy::safe(),
+        Policy::Rfc9111 => CachePolicy::rfc9111(),
+    });
+    if let (Some(min), Some(max)) = (args.min_ttl, args.max_ttl)
+        && min > max
+    {
+        return Err("--min-ttl is longer than --max-ttl; swap them or drop one".to_owned());
+    }
+    if let Some(ttl) = args.default_ttl {
+        config = config.default_ttl(ttl);
+    }
+    if let Some(ttl) = args.ttl {
+        config = config.fixed_ttl(ttl);
+    }
+    if let Some(ttl) = args.min_ttl {
+        config = config.min_ttl(ttl);
+    }
+    if let Some(ttl) = args.max_ttl {
+        config = config.max_ttl(ttl);
+    }
+    if let Some(percent) = args.ttl_jitter {
+        config = config.ttl_jitter(percent);
+    }
+    if let Some(size) = args.max_body_size {
+        config = config.max_body_size(size);
+    }
+    if let Some(timeout) = args.store_timeout {
+        config = config.store_timeout(timeout);
+    }
+    let mut extractor = DefaultKey::new();
+    for name in &key.key_header {
+        extractor = extractor.header(name).map_err(|error| format!("--key-header: {error}"))?;
+    }
+    for name in &key.key_cookie {
+        extractor = extractor.cookie(name);
+    }
+    if !key.ignore_query.is_empty() {
+        extractor = extractor.ignore_query(&key.ignore_query);
+    }
+    if !key.keep_query.is_empty() {
+        extractor = extractor.keep_query(&key.keep_query);
+    }
+    if key.sort_query {
+        extractor = extractor.sort_query();
+    }
+    Ok(config.key(extractor))
+}

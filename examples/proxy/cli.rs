@@ -1,0 +1,248 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, ValueEnum};
+
+use crate::origin::HostField;
+use crate::origin_url::OriginUrl;
+use crate::redact::redact;
+use crate::trusted::Network;
+use crate::units::{duration, size, timeout};
+
+const EXAMPLES: &str = "\
+Examples:
+  proxy --origin http://127.0.0.1:8000
+  proxy --origin https://example.com --redis redis://127.0.0.1:6379
+  proxy --origin http://127.0.0.1:8000 --default-ttl 60s --ignore-query 'utm_*,fbclid'
+
+Durations: 100ms, 5s, 2m, 1h; a plain number means seconds. Sizes: 65536, 64k, 8MiB, 1G.
+SIGTERM or Ctrl-C lets requests in flight finish; a second one ends the proxy at once.";
+
+/// A caching reverse proxy: tower-redis-cache in front of one origin.
+#[derive(Parser)]
+#[command(name = "proxy", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) origin: OriginArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+
+    /// What to log on standard error, as level or target=level pairs: warn,access=off
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "RUST_LOG",
+        hide_env_values = true,
+        default_value = "warn,access=info,proxy=info"
+    )]
+    pub(crate) log: String,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Origin")]
+pub(crate) struct OriginArgs {
+    /// Where to get what is not in the cache: http:// or https://, a host, perhaps a port
+    #[arg(long, value_name = "URL")]
+    pub(crate) origin: OriginUrl,
+
+    /// Which host the origin is asked for: its own, or the one the client asked for (HTTP/1.1 only)
+    #[arg(long, value_enum, default_value = "origin")]
+    pub(crate) host: HostField,
+
+    /// Trust the certificates in this PEM file, instead of the public authorities, for an https origin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) origin_ca: Option<PathBuf>,
+
+    /// How long a connection to the origin may take, name resolution and TLS included
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = timeout)]
+    pub(crate) connect_timeout: Duration,
+
+    /// How long the origin may take until its response begins
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    pub(crate) first_byte_timeout: Duration,
+
+    /// Let WebSocket through (otherwise answered with 501)
+    #[arg(long)]
+    pub(crate) upgrades: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Cache")]
+pub(crate) struct CacheArgs {
+    /// Keep responses in this Redis; without it they are kept in this process's memory
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
+
+    /// How much memory the cache may take when there is no Redis
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    pub(crate) memory_size: u64,
+
+    /// First part of every key in Redis, so that several caches can share one [default: trc]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// What may be stored: the cautious choice, or all that RFC 9111 allows
+    #[arg(long, value_enum, default_value = "safe")]
+    pub(crate) policy: Policy,
+
+    /// How long to keep a response that does not say how long it is fresh [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) default_ttl: Option<Duration>,
+
+    /// Keep every storable response exactly so long, whatever it says
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// Keep no response shorter than this
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) min_ttl: Option<Duration>,
+
+    /// Keep no response longer than this
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_ttl: Option<Duration>,
+
+    /// Shorten each lifetime at random by up to so many percent, so that not all end at once
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) ttl_jitter: Option<u8>,
+
+    /// Do not store larger bodies; they still reach the client [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_body_size: Option<u64>,
+
+    /// How long one request may wait for Redis before it goes to the origin [default: 100ms]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) store_timeout: Option<Duration>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Cache key (scheme, host, path and query, unless changed here)")]
+pub(crate) struct KeyArgs {
+    /// Drop these query parameters, for the key and for the origin; name* stands for all that begin so
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub(crate) ignore_query: Vec<String>,
+
+    /// Drop all query parameters but these, for the key and for the origin
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', conflicts_with = "ignore_query")]
+    pub(crate) keep_query: Vec<String>,
+
+    /// Sort query parameters by name
+    #[arg(long)]
+    pub(crate) sort_query: bool,
+
+    /// Keep one response per value of this request header; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key_header: Vec<String>,
+
+    /// Keep one response per value of this cookie; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key_cookie: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Clients")]
+pub(crate) struct ListenArgs {
+    /// Where to listen, for HTTP/1.1 and for HTTP/2 without TLS; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen_address)]
+    pub(crate) listen: SocketAddr,
+
+    /// Believe X-Forwarded-For, -Proto and -Host from these addresses or CIDR blocks [default: from nobody]
+    #[arg(long, value_name = "ADDR,..", value_delimiter = ',')]
+    pub(crate) trust_forwarded: Vec<Network>,
+
+    /// How long a connection may take to send a whole request head
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
+    pub(crate) header_timeout: Duration,
+
+    /// How long a body may stand still, in either direction and towards the origin too
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    pub(crate) idle_timeout: Duration,
+
+    /// How long a connection is kept for the next request
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = timeout)]
+    pub(crate) keep_alive_timeout: Duration,
+
+    /// How many connections are served at a time; more wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections: u32,
+
+    /// Answer larger request heads with 431
+    #[arg(long, value_name = "SIZE", default_value = "32k", value_parser = head_size)]
+    pub(crate) max_header_size: usize,
+
+    /// Answer longer request targets with 414
+    #[arg(long, value_name = "SIZE", default_value = "8k", value_parser = head_size)]
+    pub(crate) max_uri_size: usize,
+
+    /// How long requests in flight, and writes to the cache, may take to finish on shutdown
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
+    pub(crate) shutdown_timeout: Duration,
+}
+
+/// What may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    Safe,
+    Rfc9111,
+}
+
+// ===== impl Cli =====
+
+impl Cli {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    ///
+    /// The exit code, after help or a one-line message has been printed.
+    pub(crate) fn read() -> Result<Self, u8> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                // Nobody is left to tell when standard output is closed.
+                let _ = error.print();
+                0
+            }
+            _ => refuse(&one_line(&error)),
+        })
+    }
+}
+
+/// Prints why the proxy does not start and returns its exit code.
+pub(crate) fn refuse(reason: &str) -> u8 {
+    eprintln!("proxy: {} (see --help)", redact(reason));
+    2
+}
+
+/// The message of `error` without its usage and over one line.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        return "--origin is missing: name the server to put the cache in front of, \
+                for example --origin http://127.0.0.1:8000"
+            .to_owned();
+    }
+    let text = error.render().to_string();
+    let message = text.split("Usage:").next().unwrap_or_default();
+    let message = message.split("For more information").next().unwrap_or_default();
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = lines.join("; ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
+}
+
+fn head_size(text: &str) -> Result<usize, String> {
+    // The server's own limits end there.
+    const MOST: u64 = 1 << 20;
+    match size(text)? {
+        size @ 64..=MOST => usize::try_from(size).map_err(|error| error.to_string()),
+        _ => Err("expected a size between 64 and 1MiB".to_owned()),
+    }
+}

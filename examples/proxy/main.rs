@@ -1,0 +1,175 @@
+//! A caching reverse proxy: [`RedisCacheLayer`](tower_redis_cache::RedisCacheLayer) in front of one origin.
+//!
+//! ```text
+//! cargo run --release --example proxy -- --origin http://127.0.0.1:8000
+//! ```
+//!
+//! What a request passes, outermost first:
+//!
+//! ```text
+//! guarded_stream + monitor   deadlines, connection limit, framing verdicts   (connection.rs, listener.rs)
+//! access_log                 one line per request
+//! front_door                 refuses what is not sound, rewrites the rest
+//! RedisCacheLayer            the cache
+//! origin                     connection pool, TLS, 502 and 504
+//! ```
+//!
+//! It does not terminate TLS, compress, balance load or serve files; other programs do that well.
+
+mod access_log;
+mod answer;
+mod authority;
+mod banner;
+mod cache;
+mod cli;
+mod connection;
+mod descriptors;
+mod fields;
+mod framing;
+mod front_door;
+mod guarded_stream;
+mod idle_body;
+mod listener;
+mod monitor;
+mod origin;
+mod origin_url;
+mod redact;
+mod request_body;
+mod response_body;
+mod shutdown;
+mod trusted;
+mod units;
+mod via;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tower::ServiceBuilder;
+use tower_redis_cache::CacheHandle;
+
+use banner::Banner;
+use cache::Cache;
+use cli::{Cli, refuse};
+use connection::ParserLimits;
+use front_door::{FrontDoorLayer, Rules};
+use listener::{Listener, ListenerLimits};
+use monitor::Timeouts;
+use origin::{Origin, OriginSettings, Trust};
+use shutdown::Shutdown;
+use trusted::TrustedPeers;
+use via::Via;
+
+/// Any error, where only its text matters.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long after the start Redis may take until somebody is told.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(format!("cannot start the runtime: {error}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => ExitCode::from(refuse(&reason)),
+    }
+}
+
+/// Serves until a signal says otherwise; an error is a sentence that says what to change.
+async fn run(cli: Cli) -> Result<(), String> {
+    access_log::start(&cli.log)?;
+    let cache = Cache::new(&cli.cache, &cli.key)?;
+    let handle = cache.layer.handle();
+    let limits = listener_limits(&cli);
+    descriptors::make_room_for(limits.max_connections);
+    let lenient = cli.cache.default_ttl.is_some() || cli.cache.ttl.is_some();
+    let shutdown_timeout = cli.listen.shutdown_timeout;
+    let url = cli.origin.origin.clone();
+    let mut shutdown = Shutdown::new().map_err(|error| format!("cannot hear signals: {error}"))?;
+    let address = cli.listen.listen;
+    let socket = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}; choose another with --listen ADDR"))?;
+    let listening = socket.local_addr().map_err(|error| error.to_string())?;
+
+    let (rules, origin) = settings(cli)?;
+    let stack = ServiceBuilder::new()
+        .layer(access_log::layer())
+        .layer(FrontDoorLayer::new(rules))
+        .layer(cache.layer)
+        .service(Origin::new(origin));
+
+    let banner = Banner { listening, origin: &url, kept_in: &cache.kept_in, lenient };
+    // Somebody who closed standard output does not want to read it.
+    let _ = banner.print();
+    tokio::spawn(report_store(handle.clone()));
+
+    let listener = Listener::new(limits);
+    listener.serve(socket, stack, shutdown.asked()).await;
+    tracing::info!("shutting down; a second signal ends the proxy at once");
+    tokio::spawn(shutdown.insisted());
+    let until = Instant::now() + shutdown_timeout;
+    if !listener.drain(shutdown_timeout).await {
+        tracing::warn!("requests were cut off by the shutdown timeout");
+    }
+    if !handle.drain(until.saturating_duration_since(Instant::now())).await {
+        tracing::warn!("writes to the cache were cut off by the shutdown timeout");
+    }
+    Ok(())
+}
+
+fn listener_limits(cli: &Cli) -> ListenerLimits {
+    let args = &cli.listen;
+    ListenerLimits {
+        max_connections: args.max_connections,
+        timeouts: Timeouts {
+            header: args.header_timeout,
+            keep_alive: args.keep_alive_timeout,
+            idle: args.idle_timeout,
+        },
+        parser: ParserLimits { max_header_size: args.max_header_size, max_uri_size: args.max_uri_size },
+    }
+}
+
+fn settings(cli: Cli) -> Result<(Rules, OriginSettings), String> {
+    let trust = match &cli.origin.origin_ca {
+        Some(file) => Trust::from_file(file).map_err(|error| format!("--origin-ca: {error}"))?,
+        None => Trust::Public,
+    };
+    let rules = Rules {
+        max_uri_size: cli.listen.max_uri_size,
+        max_header_size: cli.listen.max_header_size,
+        upgrades: cli.origin.upgrades,
+        trusted: TrustedPeers(cli.listen.trust_forwarded),
+        via: Via::new(),
+    };
+    let origin = OriginSettings {
+        url: cli.origin.origin,
+        host: cli.origin.host,
+        trust,
+        connect_timeout: cli.origin.connect_timeout,
+        first_byte_timeout: cli.origin.first_byte_timeout,
+        idle_timeout: cli.listen.idle_timeout,
+    };
+    Ok((rules, origin))
+}
+
+/// Says once when the store does not answer. The proxy works without it, and the cache begins by itself.
+async fn report_store(store: CacheHandle) {
+    let until = Instant::now() + STORE_PATIENCE;
+    while !store.ready().await {
+        if Instant::now() >= until {
+            tracing::warn!("Redis does not answer; requests go to the origin, and caching begins when it does");
+            return;
+        }
+        tokio::time::sleep(STORE_PATIENCE / 20).await;
+    }
+}

@@ -1,0 +1,91 @@
+//! The ways in which forwarding fails, and what the client is told.
+
+use std::error::Error;
+use std::io;
+
+use hyper::StatusCode;
+use hyper_util::client::legacy::Error as PoolError;
+
+use super::connector::ConnectTimedOut;
+use crate::answer::{Answer, Refusal};
+
+/// Why there is no response from the origin.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection: refused, unreachable, unknown name, TLS.
+    Unreachable(PoolError),
+    /// No connection in time.
+    ConnectTimedOut,
+    /// A connection, but no response head in time.
+    NoAnswer,
+    /// The connection broke before a response head.
+    Broken(PoolError),
+    /// What came was not HTTP.
+    Nonsense(PoolError),
+    /// `101 Switching Protocols` to a request that did not ask for it, or to another protocol.
+    UnaskedSwitch,
+    /// The client did not send the rest of its body.
+    ClientStalled,
+    /// The client broke off inside its body.
+    ClientLeft,
+}
+
+// ===== impl Failure =====
+
+impl Failure {
+    /// The answer in place of the origin's. The log gets the details, the client does not.
+    pub(super) fn answer(&self) -> Answer {
+        let (status, reason) = match self {
+            Self::Unreachable(_) => (StatusCode::BAD_GATEWAY, "the origin cannot be reached"),
+            Self::ConnectTimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin could not be reached in time"),
+            Self::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time"),
+            Self::Broken(_) => (StatusCode::BAD_GATEWAY, "the origin closed the connection without an answer"),
+            Self::Nonsense(_) | Self::UnaskedSwitch => (StatusCode::BAD_GATEWAY, "the origin's answer is not valid"),
+            Self::ClientStalled => (StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time"),
+            Self::ClientLeft => (StatusCode::BAD_REQUEST, "the request broke off"),
+        };
+        match self {
+            Self::ClientStalled | Self::ClientLeft => tracing::debug!("{reason}"),
+            _ => tracing::warn!(cause = self.cause(), "{reason}"),
+        }
+        Refusal::new(status, reason).answer()
+    }
+
+    /// All that is known, from the outermost error to the innermost.
+    fn cause(&self) -> Option<String> {
+        let (Self::Unreachable(error) | Self::Broken(error) | Self::Nonsense(error)) = self else {
+            return None;
+        };
+        let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
+        Some(texts.join(": "))
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        let timed_out = chain(&error).any(timed_out);
+        let nonsense = chain(&error).any(not_http);
+        match (error.is_connect(), timed_out, nonsense) {
+            (true, true, _) => Self::ConnectTimedOut,
+            (true, false, _) => Self::Unreachable(error),
+            (false, _, true) => Self::Nonsense(error),
+            (false, _, false) => Self::Broken(error),
+        }
+    }
+}
+
+fn not_http(cause: &(dyn Error + 'static)) -> bool {
+    let cause: Option<&hyper::Error> = cause.downcast_ref();
+    cause.is_some_and(hyper::Error::is_parse)
+}
+
+/// Whether our deadline or the system's own ended the attempt.
+fn timed_out(cause: &(dyn Error + 'static)) -> bool {
+    let system = cause.downcast_ref::<io::Error>();
+    cause.is::<ConnectTimedOut>() || system.is_some_and(|e| e.kind() == io::ErrorKind::TimedOut)
+}
+
+/// `error` and everything that caused it.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}

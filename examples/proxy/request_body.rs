@@ -1,0 +1,162 @@
+//! The client's request body on its way to the origin, or to nobody.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::idle_body::{IdleBody, IdleBodyError};
+
+/// How much of an unwanted body is read so that the connection can be used again, and for how long.
+const DRAIN_BYTES: u64 = 256 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A request body with an inactivity deadline, whose progress others can follow.
+///
+/// A body that nobody reads to its end – a cache hit, an early answer – is drained within bounds when it is
+/// dropped. Beyond them the connection closes, so its bytes are never taken for the next request.
+#[derive(Debug, Default)]
+pub(crate) struct RequestBody {
+    inner: Option<IdleBody>,
+    upload: Upload,
+    drain: Drain,
+}
+
+/// What happens to the unread rest of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// The server closes the connection or resets the stream.
+    #[default]
+    Never,
+    /// Only once reading has begun: before that, a client that sent `Expect` holds its body back, and
+    /// reading would ask for it.
+    OnceBegun,
+    Always,
+}
+
+// ===== impl RequestBody =====
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, idle: Duration, drain: Drain) -> Self {
+        if incoming.is_end_stream() {
+            return Self::default();
+        }
+        let upload = Upload::default();
+        upload.set(Progress::Moved(Instant::now()));
+        Self { inner: Some(IdleBody::new(incoming, idle)), upload, drain }
+    }
+
+    /// A view of this body's progress that outlives it.
+    pub(crate) fn upload(&self) -> Upload {
+        self.upload.clone()
+    }
+
+    fn finish(&mut self, progress: Progress) {
+        self.inner = None;
+        self.upload.set(progress);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = IdleBodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, IdleBodyError>>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(inner).poll_frame(cx);
+        if self.drain == Drain::OnceBegun {
+            self.drain = Drain::Always;
+        }
+        match &polled {
+            Poll::Pending => self.upload.set(Progress::AwaitingClient),
+            Poll::Ready(Some(Ok(_))) => self.upload.set(Progress::Moved(Instant::now())),
+            Poll::Ready(None) => self.finish(Progress::Moved(Instant::now())),
+            Poll::Ready(Some(Err(IdleBodyError::Stalled))) => self.finish(Progress::Stalled),
+            Poll::Ready(Some(Err(IdleBodyError::Broken(_)))) => self.finish(Progress::Broken),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Some(inner) => inner.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(rest) = self.inner.take() else {
+            return;
+        };
+        // Whoever waits for this body waits for the client no longer.
+        self.upload.set(Progress::Moved(Instant::now()));
+        let wanted = self.drain == Drain::Always && !rest.is_end_stream() && rest.size_hint().lower() <= DRAIN_BYTES;
+        if wanted && let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DRAIN_TIME, drain(rest)));
+        }
+    }
+}
+
+/// Reads `body` to its end, or gives up at the cap.
+async fn drain(mut body: IdleBody) {
+    let mut left = DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// How far a request body has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upload {
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// Who is waited for, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is no body.
+    #[default]
+    Nothing,
+    /// The client must send more; its own deadline is running.
+    AwaitingClient,
+    /// The body, or a piece of it, was handed over.
+    Moved(Instant),
+    /// The client sent nothing within the idle timeout.
+    Stalled,
+    /// The client broke off.
+    Broken,
+}
+
+// ===== impl Upload =====
+
+impl Upload {
+    pub(crate) fn progress(&self) -> Progress {
+        *self.lock()
+    }
+
+    fn set(&self, progress: Progress) {
+        *self.lock() = progress;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("no panic while the progress is locked")
+    }
+}

@@ -1,0 +1,20 @@
+//! The caching proxy of `examples/proxy`, started as a person would start it and spoken to over raw sockets, because
+//! half of what it must answer no HTTP client would send.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod running;
+mod tls_origin;
+mod wire;
+
+mod bodies;
+mod deadlines;
+mod failures;
+mod forwarding;
+mod front_door;
+mod hits;
+mod leaving;
+mod parts;
+mod starting;
+mod upgrades;
