@@ -27,6 +27,8 @@ pub(crate) enum StoreErrorKind {
     NotReady,
     /// The answer was not what the protocol promises.
     Protocol,
+    /// The server is of a kind that is not supported.
+    Unsupported,
 }
 
 /// An error of the store. It is counted and shown in `Cache-Status`; the request goes on without the cache.
@@ -79,6 +81,7 @@ impl StoreErrorKind {
             Self::Denied => "denied",
             Self::NotReady => "not-ready",
             Self::Protocol => "protocol",
+            Self::Unsupported => "unsupported",
         }
     }
 }

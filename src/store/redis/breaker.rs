@@ -1,17 +1,17 @@
-//! The circuit breaker: when to stop asking.
+//! The circuit breaker: when to stop asking, and how long to wait before trying again.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
 
-/// Opens after five failures in a row, or when half of twenty or more calls within a second failed. While it is open
-/// no request asks the store; a background probe closes it again.
+/// Counts the failures of one lane: five in a row, or half of twenty or more calls within a second, are too many.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    open: AtomicBool,
     in_a_row: AtomicU32,
+    /// Whether the window has a failure in it: as long as it has none, a success need not be counted.
+    troubled: AtomicU32,
     window: Mutex<Window>,
 }
 
@@ -28,18 +28,16 @@ const MIN_CALLS: u32 = 20;
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Self { open: AtomicBool::new(false), in_a_row: AtomicU32::new(0), window: Mutex::new(Window::new()) }
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        Self { in_a_row: AtomicU32::new(0), troubled: AtomicU32::new(0), window: Mutex::new(Window::new()) }
     }
 
     pub(crate) fn succeeded(&self) {
         if self.in_a_row.load(Ordering::Relaxed) != 0 {
             self.in_a_row.store(0, Ordering::Relaxed);
         }
-        self.count(false);
+        if self.troubled.load(Ordering::Relaxed) != 0 {
+            self.count(false);
+        }
     }
 
     /// Whether the call's failure is one too many.
@@ -49,18 +47,12 @@ impl Breaker {
         in_a_row >= MAX_IN_A_ROW || half_failed
     }
 
-    /// Whether it was closed before.
-    pub(crate) fn open(&self) -> bool {
-        !self.open.swap(true, Ordering::AcqRel)
-    }
-
-    /// Whether it was open before.
-    pub(crate) fn close(&self) -> bool {
+    pub(crate) fn forgive(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
+        self.troubled.store(0, Ordering::Relaxed);
         if let Ok(mut window) = self.window.lock() {
             *window = Window::new();
         }
-        self.open.swap(false, Ordering::AcqRel)
     }
 
     fn count(&self, failed: bool) -> bool {
@@ -70,6 +62,7 @@ impl Breaker {
         }
         window.calls += 1;
         window.failures += u32::from(failed);
+        self.troubled.store(window.failures, Ordering::Relaxed);
         window.calls >= MIN_CALLS && window.failures * 2 >= window.calls
     }
 }
@@ -84,19 +77,24 @@ impl Window {
 /// move in step.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    first: Duration,
     next: Duration,
     limit: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new(first: Duration, limit: Duration) -> Self {
-        Self { next: first, limit }
+        Self { first, next: first, limit }
     }
 
     pub(crate) fn next(&mut self) -> Duration {
         let pause = self.next.min(self.limit);
         self.next = pause * 2;
         pause.mul_f64(1.0 - fastrand::f64() / 5.0)
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.next = self.first;
     }
 }
 
@@ -117,29 +115,42 @@ mod tests {
     fn half_of_twenty_calls_within_a_second_are_too_many() {
         let breaker = Breaker::new();
         let mut opened = false;
-        for _ in 0..10 {
-            breaker.succeeded();
+        for _ in 0..15 {
             opened |= breaker.failed();
+            breaker.succeeded();
         }
         assert!(opened);
     }
 
     #[test]
-    fn closing_forgets() {
+    fn one_failure_among_many_successes_is_none_too_many() {
+        let breaker = Breaker::new();
+        for call in 0..200 {
+            if call % 10 == 0 {
+                assert!(!breaker.failed());
+            } else {
+                breaker.succeeded();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_forgiven_does_not_count() {
         let breaker = Breaker::new();
         assert!((0..5).any(|_| breaker.failed()));
-        assert!(breaker.open() && !breaker.open() && breaker.is_open());
-        assert!(breaker.close() && !breaker.close() && !breaker.is_open());
+        breaker.forgive();
         assert!(!breaker.failed());
     }
 
     #[test]
-    fn pauses_grow_to_their_limit() {
+    fn pauses_grow_to_their_limit_until_reset() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(400));
         let pauses: Vec<_> = (0..5).map(|_| backoff.next()).collect();
         for (pause, most) in pauses.iter().zip([100, 200, 400, 400, 400]) {
             let most = Duration::from_millis(most);
             assert!(*pause <= most && *pause >= most.mul_f64(0.8), "{pause:?}");
         }
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(100));
     }
 }

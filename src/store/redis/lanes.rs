@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::breaker::Breaker;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Which lane a command takes.
@@ -15,11 +16,19 @@ pub(crate) enum LaneName {
     Bodies,
 }
 
-/// The place of one connection, which may be empty.
+/// The place of one connection, which may be empty, and the record of how its commands fare.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    link: Mutex<Option<MultiplexedConnection>>,
+    link: Mutex<Option<Linked>>,
     in_flight: Semaphore,
+    pub(crate) breaker: Breaker,
+}
+
+/// A connection, and the generation it belongs to: what is reported of an older one says nothing of the present one.
+#[derive(Clone, Debug)]
+pub(crate) struct Linked {
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) generation: u64,
 }
 
 /// Commands in flight on one lane.
@@ -27,22 +36,23 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        Self { link: Mutex::new(None), in_flight: Semaphore::new(MAX_IN_FLIGHT) }
+        Self { link: Mutex::new(None), in_flight: Semaphore::new(MAX_IN_FLIGHT), breaker: Breaker::new() }
     }
 
     pub(crate) fn enter(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
     }
 
-    pub(crate) fn link(&self) -> Option<MultiplexedConnection> {
+    pub(crate) fn link(&self) -> Option<Linked> {
         self.link.lock().ok()?.clone()
     }
 
     /// Puts a new connection in place of the old, or none.
-    pub(crate) fn replace(&self, link: Option<MultiplexedConnection>) {
+    pub(crate) fn replace(&self, link: Option<Linked>) {
         if let Ok(mut place) = self.link.lock() {
             *place = link;
         }
+        self.breaker.forgive();
     }
 }
 

@@ -28,6 +28,13 @@ pub(crate) enum Verdict {
     ForeignType,
 }
 
+impl Failure {
+    /// An error that says nothing new about the server.
+    pub(crate) fn ignored(error: StoreError) -> Self {
+        Self { error, verdict: Verdict::Count }
+    }
+}
+
 impl From<&RedisError> for Failure {
     fn from(error: &RedisError) -> Self {
         let (kind, verdict) = classify(error);
@@ -55,9 +62,8 @@ fn classify_server(kind: ServerErrorKind, code: &str) -> (StoreErrorKind, Verdic
         ServerErrorKind::BusyLoading
         | ServerErrorKind::TryAgain
         | ServerErrorKind::ClusterDown
-        | ServerErrorKind::MasterDown
-        | ServerErrorKind::Moved
-        | ServerErrorKind::Ask => (StoreErrorKind::NotReady, Verdict::Count),
+        | ServerErrorKind::MasterDown => (StoreErrorKind::NotReady, Verdict::Count),
+        ServerErrorKind::Moved | ServerErrorKind::Ask => (StoreErrorKind::Unsupported, Verdict::Count),
         _ => classify_code(code),
     }
 }
@@ -86,6 +92,7 @@ pub(crate) fn cure(error: &StoreError) -> &'static str {
         StoreErrorKind::Denied => {
             "check user and password in the URL, and that GET, GETRANGE, SET and UNLINK are granted"
         }
+        StoreErrorKind::Unsupported => "the server is a node of a Redis Cluster, which is not supported yet",
         StoreErrorKind::NotReady => "the server is loading or busy; nothing to do",
         StoreErrorKind::Protocol => "check that the address is that of a Redis server",
     }
@@ -108,6 +115,7 @@ mod tests {
             ("MISCONF", StoreErrorKind::Full, Verdict::PauseWrites),
             ("NOREPLICAS", StoreErrorKind::Full, Verdict::PauseWrites),
             ("READONLY", StoreErrorKind::Full, Verdict::PauseWritesAndReplace),
+            ("MOVED", StoreErrorKind::Unsupported, Verdict::Count),
             ("LOADING", StoreErrorKind::NotReady, Verdict::Count),
             ("MASTERDOWN", StoreErrorKind::NotReady, Verdict::Count),
             ("CLUSTERDOWN", StoreErrorKind::NotReady, Verdict::Count),

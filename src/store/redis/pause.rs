@@ -1,0 +1,55 @@
+//! A pause in writing, longer each time it is found necessary again.
+
+use std::time::Duration;
+
+use super::breaker::Backoff;
+use crate::clock::Stopwatch;
+
+#[derive(Debug)]
+pub(crate) struct WritePause {
+    since: Option<(Stopwatch, Duration)>,
+    backoff: Backoff,
+}
+
+const FIRST: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(30);
+
+impl WritePause {
+    pub(crate) fn new() -> Self {
+        Self { since: None, backoff: Backoff::new(FIRST, LAST) }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.since.is_some_and(|(since, pause)| since.elapsed() < pause)
+    }
+
+    /// A write was refused. Whether that is news.
+    pub(crate) fn begin(&mut self) -> bool {
+        if self.is_on() {
+            return false;
+        }
+        let news = self.since.is_none();
+        self.since = Some((Stopwatch::start(), self.backoff.next()));
+        news
+    }
+
+    /// A write was taken. Whether that is news.
+    pub(crate) fn end(&mut self) -> bool {
+        self.backoff.reset();
+        self.since.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_news_once_and_so_is_its_end() {
+        let mut pause = WritePause::new();
+        assert!(!pause.is_on() && !pause.end());
+        assert!(pause.begin() && pause.is_on() && !pause.begin());
+        assert!(pause.end() && !pause.is_on() && !pause.end());
+        assert!(pause.begin());
+    }
+}

@@ -1,0 +1,218 @@
+//! The one task that waits for a server in trouble.
+//!
+//! It connects both lanes anew, with a new look-up of the name, and lets each answer a read before requests may use
+//! them. It is started by whoever needs the link and finds it down; it ends when it has succeeded or the store is gone.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Value};
+use tokio::runtime::Handle;
+use tokio::time;
+
+use super::breaker::Backoff;
+use super::connection::{Link, LinkState};
+use super::lanes::Linked;
+use super::replies::Failure;
+use crate::clock::Stopwatch;
+use crate::error::{StoreError, StoreErrorKind};
+
+/// Who repairs, and how often it was needed.
+#[derive(Debug)]
+pub(crate) struct RepairState {
+    /// The task that has the right to repair, and when it last gave a sign of life.
+    running: Option<(u64, Stopwatch)>,
+    next_task: u64,
+    backoff: Backoff,
+    /// Since when the link has been up.
+    up: Option<Stopwatch>,
+    warned: Option<Stopwatch>,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// A link that stayed up for so long starts its next repair without a pause.
+const PROVEN: Duration = Duration::from_secs(10);
+/// A task that gave no sign for so long sits in a runtime that nobody drives.
+const LOST: Duration = Duration::from_secs(5);
+/// Changes that follow each other faster are not told apart in the log.
+const WARN_INTERVAL: Duration = Duration::from_secs(5);
+const PIPELINE_DEPTH: usize = 512;
+
+impl RepairState {
+    pub(crate) fn new() -> Self {
+        Self { running: None, next_task: 0, backoff: Backoff::new(FIRST_RETRY, LAST_RETRY), up: None, warned: None }
+    }
+
+    /// The number of a task that may start now.
+    fn begin(&mut self) -> Option<(u64, Option<Duration>)> {
+        if self.running.is_some_and(|(_, sign)| sign.elapsed() < LOST) {
+            return None;
+        }
+        self.next_task += 1;
+        self.running = Some((self.next_task, Stopwatch::start()));
+        // One that flaps is not reconnected at once, again and again.
+        let flapping = self.up.take().is_some_and(|up| up.elapsed() < PROVEN);
+        if !flapping {
+            self.backoff.reset();
+        }
+        Some((self.next_task, flapping.then(|| self.backoff.next())))
+    }
+
+    /// A sign of life; `false` for a task that has been given up.
+    fn sign(&mut self, task: u64) -> bool {
+        match &mut self.running {
+            Some((running, sign)) if *running == task => {
+                *sign = Stopwatch::start();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The right to repair; given back when the task ends, however it ends.
+#[derive(Debug)]
+struct Repairing {
+    link: Weak<Link>,
+    task: u64,
+}
+
+impl Drop for Repairing {
+    fn drop(&mut self) {
+        let Some(link) = self.link.upgrade() else { return };
+        if let Ok(mut repair) = link.repair.lock()
+            && repair.running.is_some_and(|(running, _)| running == self.task)
+        {
+            repair.running = None;
+        }
+        // The link may have failed again before the right was given back.
+        if link.down.load(Ordering::Acquire) {
+            link.start_repair();
+        }
+    }
+}
+
+impl Link {
+    /// Starts the repair, unless it runs.
+    pub(super) fn start_repair(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Some((task, pause)) = self.repair.lock().ok().and_then(|mut repair| repair.begin()) else { return };
+        runtime.spawn(repair(Repairing { link: Arc::downgrade(self), task }, pause));
+    }
+
+    /// Whether the log has not heard of a change just now.
+    pub(super) fn may_warn(&self) -> bool {
+        let Ok(mut repair) = self.repair.lock() else { return false };
+        let may = repair.warned.is_none_or(|warned| warned.elapsed() >= WARN_INTERVAL);
+        if may {
+            repair.warned = Some(Stopwatch::start());
+        }
+        may
+    }
+
+    fn next_pause(&self) -> Duration {
+        self.repair.lock().map_or(LAST_RETRY, |mut repair| repair.backoff.next())
+    }
+
+    async fn connect(&self) -> Result<[MultiplexedConnection; 2], StoreError> {
+        match time::timeout(CONNECT_TIMEOUT, self.open_lanes()).await {
+            Ok(Ok(lanes)) => self.read_through(lanes).await,
+            Ok(Err(error)) => Err(Failure::from(&error).error),
+            Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
+        }
+    }
+
+    async fn open_lanes(&self) -> redis::RedisResult<[MultiplexedConnection; 2]> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE_DEPTH);
+        Ok([
+            self.client.get_multiplexed_async_connection_with_config(&config).await?,
+            self.client.get_multiplexed_async_connection_with_config(&config).await?,
+        ])
+    }
+
+    /// A server that takes longer for a read than a request may wait is of no use yet.
+    async fn read_through(
+        &self,
+        mut lanes: [MultiplexedConnection; 2],
+    ) -> Result<[MultiplexedConnection; 2], StoreError> {
+        for lane in &mut lanes {
+            let mut probe = redis::cmd("GET");
+            probe.arg(&self.probe);
+            let answer = time::timeout(self.patience, lane.send_packed_command(&probe)).await;
+            let answer = answer.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
+            answer.and_then(Value::extract_error).map_err(|error| Failure::from(&error).error)?;
+        }
+        Ok(lanes)
+    }
+
+    fn come_up(&self, [heads, bodies]: [MultiplexedConnection; 2]) {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.heads.replace(Some(Linked { connection: heads, generation }));
+        self.bodies.replace(Some(Linked { connection: bodies, generation }));
+        if let Ok(mut repair) = self.repair.lock() {
+            repair.up = Some(Stopwatch::start());
+        }
+        let was_down = self.down.swap(false, Ordering::AcqRel);
+        self.state.send_replace(LinkState::Up);
+        if was_down {
+            tracing::warn!(redis = %self.address, "Redis is available again");
+        }
+    }
+}
+
+/// Tries until it has succeeded, somebody else has taken over, or the store is gone.
+async fn repair(right: Repairing, mut pause: Option<Duration>) {
+    loop {
+        // Nothing may be held over a pause, or a layer that was dropped would live on.
+        if let Some(pause) = pause {
+            time::sleep(pause).await;
+        }
+        let Some(link) = right.link.upgrade() else { return };
+        if !link.repair.lock().is_ok_and(|mut repair| repair.sign(right.task)) {
+            return;
+        }
+        match link.connect().await {
+            Ok(lanes) => return link.come_up(lanes),
+            Err(error) => link.mark_down(&error),
+        }
+        pause = Some(link.next_pause());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_repairs_at_a_time() {
+        let mut state = RepairState::new();
+        let (first, pause) = state.begin().unwrap();
+        assert!(pause.is_none() && state.begin().is_none());
+        assert!(state.sign(first) && !state.sign(first + 1));
+        state.running = None;
+        let (second, _) = state.begin().unwrap();
+        assert!(!state.sign(first) && state.sign(second));
+    }
+
+    #[test]
+    fn a_link_that_fails_soon_after_its_repair_waits_longer_each_time() {
+        let mut state = RepairState::new();
+        state.begin().unwrap();
+        let mut last = Duration::ZERO;
+        for _ in 0..3 {
+            state.running = None;
+            state.up = Some(Stopwatch::start());
+            let (_, pause) = state.begin().unwrap();
+            let pause = pause.unwrap();
+            assert!(pause > last, "{pause:?}");
+            last = pause;
+        }
+    }
+}
