@@ -1,10 +1,11 @@
 //! The default key: scheme, authority, path and query, GET and HEAD together.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
-use bytes::BytesMut;
 use http::header::{self, HeaderName, HeaderValue};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri, request};
 
 use super::{CacheKey, KeyBuilder, KeyExtractor};
@@ -35,6 +36,17 @@ pub struct DefaultKey {
     headers: Vec<HeaderName>,
     cookies: Vec<String>,
     tenant: Option<String>,
+    target: Option<TargetOf>,
+}
+
+/// Finds the target of a request that a router has rewritten.
+#[derive(Clone)]
+struct TargetOf(Arc<dyn Fn(&request::Parts) -> Option<Uri> + Send + Sync>);
+
+impl fmt::Debug for TargetOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TargetOf(..)")
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,6 +74,7 @@ impl DefaultKey {
             headers: Vec::new(),
             cookies: Vec::new(),
             tenant: None,
+            target: None,
         }
     }
 
@@ -86,7 +99,7 @@ impl DefaultKey {
         self
     }
 
-    /// Adds a request header's value to the key; of `Authorization` and its like a digest is kept, not the value.
+    /// Adds a request header's value to the key, as a digest.
     ///
     /// # Errors
     ///
@@ -124,6 +137,22 @@ impl DefaultKey {
         Ok(self)
     }
 
+    /// Where to find the target of a request whose URI is not the one that the client sent: a nested router sees only
+    /// the rest of the path, and two of them with one cache would share keys.
+    ///
+    /// ```
+    /// use axum::extract::OriginalUri;
+    /// use http::request::Parts;
+    /// use tower_redis_cache::DefaultKey;
+    ///
+    /// let key = DefaultKey::new().target(|parts: &Parts| Some(parts.extensions.get::<OriginalUri>()?.0.clone()));
+    /// # drop(key);
+    /// ```
+    pub fn target(mut self, target: impl Fn(&request::Parts) -> Option<Uri> + Send + Sync + 'static) -> Self {
+        self.target = Some(TargetOf(Arc::new(target)));
+        self
+    }
+
     /// The query as the key holds it.
     fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
         if !self.sorted && matches!(self.query, QueryRule::Whole) {
@@ -153,14 +182,16 @@ impl Default for DefaultKey {
 
 impl KeyExtractor for DefaultKey {
     fn key(&self, parts: &request::Parts) -> Option<CacheKey> {
-        let scheme = parts.uri.scheme().unwrap_or(&self.scheme);
+        let named = self.target.as_ref().and_then(|target| target.0(parts));
+        let target = named.as_ref().unwrap_or(&parts.uri);
+        let scheme = target.scheme().unwrap_or(&self.scheme);
         let mut builder = KeyBuilder::new();
         builder.part(self.tenant.as_deref().unwrap_or_default().as_bytes());
         builder.part(scheme.as_str().as_bytes());
-        builder.part(authority(parts, scheme)?.as_bytes());
-        builder.part(parts.uri.path().as_bytes());
+        builder.part(authority(target, &parts.headers, scheme)?.as_bytes());
+        builder.part(target.path().as_bytes());
         // As it is forwarded: a query that lost all its parameters is none.
-        match parts.uri.query().map(|query| (query, self.query(query))) {
+        match target.query().map(|query| (query, self.query(query))) {
             Some((received, query)) if received.is_empty() || !query.is_empty() => {
                 builder.part(b"?");
                 builder.part(query.as_bytes());
@@ -191,11 +222,19 @@ impl KeyExtractor for DefaultKey {
 }
 
 /// The authority of the target, else of the one Host field (RFC 9110 §7.2), in lower case and without the default port.
-fn authority(parts: &request::Parts, scheme: &Scheme) -> Option<String> {
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.clone(),
-        None => host_field(&parts.headers)?.to_str().ok()?.parse().ok()?,
+/// Where both are there they must agree: the service may read either.
+fn authority(target: &Uri, headers: &HeaderMap, scheme: &Scheme) -> Option<String> {
+    let host = match host_field(headers)? {
+        Some(host) => Some(normalised(&host.to_str().ok()?.parse().ok()?, scheme)?),
+        None => None,
     };
+    match target.authority().map(|authority| normalised(authority, scheme)) {
+        Some(authority) => authority.filter(|authority| host.is_none() || host.as_ref() == Some(authority)),
+        None => host,
+    }
+}
+
+fn normalised(authority: &Authority, scheme: &Scheme) -> Option<String> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return None;
     }
@@ -204,33 +243,30 @@ fn authority(parts: &request::Parts, scheme: &Scheme) -> Option<String> {
     // "host:" with no digits means the default port (RFC 3986 §6.2.3); other text there is no port at all.
     match authority.as_str()[authority.host().len()..].strip_prefix(':') {
         None | Some("") => Some(host),
-        Some(text) => match text.parse::<u16>().ok()? {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>().ok()? {
             port if port == default_port => Some(host),
             port => Some(format!("{host}:{port}")),
         },
+        Some(_) => None,
     }
 }
 
-fn host_field(headers: &HeaderMap) -> Option<&HeaderValue> {
+/// `None` where there are several.
+#[allow(clippy::option_option)]
+fn host_field(headers: &HeaderMap) -> Option<Option<&HeaderValue>> {
     let mut lines = headers.get_all(header::HOST).iter();
-    let host = lines.next()?;
+    let host = lines.next();
     lines.next().is_none().then_some(host)
 }
 
-/// Absent, empty and several lines are different things.
+/// Absent, empty and several lines are different things. The key holds a digest: any header may be a secret.
 fn header_part(builder: &mut KeyBuilder, headers: &HeaderMap, name: &HeaderName) {
-    let secret = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION].contains(name);
     builder.part(name.as_str().as_bytes());
-    let mut value = BytesMut::new();
+    let mut hasher = blake3::Hasher::new();
     for line in headers.get_all(name) {
-        value.extend_from_slice(&(line.len() as u64).to_le_bytes());
-        value.extend_from_slice(line.as_bytes());
+        hasher.update(&(line.len() as u64).to_le_bytes()).update(line.as_bytes());
     }
-    if secret {
-        builder.part(blake3::hash(&value).as_bytes());
-    } else {
-        builder.part(&value);
-    }
+    builder.part(hasher.finalize().as_bytes());
 }
 
 fn cookie_part(builder: &mut KeyBuilder, headers: &HeaderMap, name: &str) {
@@ -294,7 +330,8 @@ mod tests {
     fn absolute_and_origin_form_of_one_target_share_a_key() {
         let expected = key("/a?b=1", "example.com");
         assert!(expected.is_some());
-        assert_eq!(key("http://example.com/a?b=1", "other.example"), expected);
+        assert_eq!(key("http://example.com/a?b=1", "EXAMPLE.com:80"), expected);
+        assert_eq!(key_of(&DefaultKey::new(), "http://example.com/a?b=1", &[]), expected);
         assert_eq!(key("/a?b=1", "EXAMPLE.com"), expected);
         assert_eq!(key("/a?b=1", "example.com:80"), expected);
         assert_eq!(key("/a?b=1", "example.com:"), expected);
@@ -316,9 +353,24 @@ mod tests {
     fn a_host_that_is_missing_double_or_senseless_has_no_key() {
         assert_eq!(key_of(&DefaultKey::new(), "/", &[]), None);
         assert_eq!(key_of(&DefaultKey::new(), "/", &[("host", "a"), ("host", "b")]), None);
-        for host in ["", "a b", "user@h", "h/x", "h:port", "h:99999"] {
+        for host in ["", "a b", "user@h", "h/x", "h:port", "h:99999", "h:+80"] {
             assert_eq!(key("/", host), None, "{host:?}");
         }
+    }
+
+    #[test]
+    fn a_target_and_a_host_that_disagree_have_no_key() {
+        assert_eq!(key("http://victim/", "evil"), None);
+        assert_eq!(key("http://victim/", "victim:81"), None);
+        assert_eq!(key_of(&DefaultKey::new(), "http://victim/", &[("host", "victim"), ("host", "victim")]), None);
+    }
+
+    #[test]
+    fn a_nested_router_can_name_the_whole_target() {
+        let extractor = DefaultKey::new().target(|parts| parts.extensions.get::<Uri>().cloned());
+        let mut nested = parts("/orders", &[("host", "h")]);
+        nested.extensions.insert(Uri::from_static("/admin/orders"));
+        assert_eq!(extractor.key(&nested), key("/admin/orders", "h"));
     }
 
     #[test]
