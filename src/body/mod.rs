@@ -64,6 +64,13 @@ impl<B> CacheBody<B> {
 }
 
 impl<B: Body> CacheBody<B> {
+    /// Reads the body to its end if it is being recorded, for nobody but the store.
+    pub(crate) async fn discard(self) {
+        if let Kind::Recorded { body, tee } = self.kind {
+            drain(body, tee).await;
+        }
+    }
+
     pub(crate) fn recorded(body: B, mut tee: Tee) -> Self {
         if body.is_end_stream() {
             // Nobody need ever poll it.
@@ -98,7 +105,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Passing { body } | Kind::Recorded { body, .. } => body.size_hint(),
-            Kind::Stored { stored } => SizeHint::with_exact(stored.left),
+            Kind::Stored { stored } => stored.size_hint(),
         }
     }
 }
@@ -153,7 +160,24 @@ fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
+/// Empty.
+impl<B> Default for CacheBody<B> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl Stored {
+    /// With trailers to come the length is no exact one: a server would announce it, and leave the trailers out.
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::with_exact(self.left);
+        if self.trailers.is_some() {
+            hint = SizeHint::new();
+            hint.set_lower(self.left);
+        }
+        hint
+    }
+
     fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         if let Some(piece) = self.body.pieces().get(self.next) {
             self.next += 1;

@@ -4,17 +4,26 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::budget::Reservation;
+use crate::semantics::fields::{stored_fields, wire_size};
 
 /// A body being recorded.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     stated_length: Option<u64>,
-    max_length: u64,
+    limits: Limits,
     reservation: Reservation,
     pieces: Vec<Bytes>,
     tail: BytesMut,
     length: u64,
     trailers: Option<HeaderMap>,
+}
+
+/// How much is recorded at the most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_length: u64,
+    pub(crate) max_head_size: usize,
+    pub(crate) max_fields: usize,
 }
 
 /// A body recorded whole, and the room that it takes.
@@ -44,10 +53,10 @@ pub(crate) enum Abandoned {
 const PIECE: usize = 256 * 1024;
 
 impl Recorder {
-    pub(crate) fn new(stated_length: Option<u64>, max_length: u64, reservation: Reservation) -> Self {
+    pub(crate) fn new(stated_length: Option<u64>, limits: Limits, reservation: Reservation) -> Self {
         Self {
             stated_length,
-            max_length,
+            limits,
             reservation,
             pieces: Vec::new(),
             tail: BytesMut::new(),
@@ -62,7 +71,7 @@ impl Recorder {
         if self.stated_length.is_some_and(|stated| length > stated) {
             return Err(Abandoned::WrongLength);
         }
-        if length > self.max_length {
+        if length > self.limits.max_length {
             return Err(Abandoned::Capped);
         }
         if !self.reservation.grow(octets.len() as u64) {
@@ -76,14 +85,22 @@ impl Recorder {
             self.tail.extend_from_slice(part);
             rest = more;
             if self.tail.len() == PIECE {
-                self.pieces.push(std::mem::take(&mut self.tail).freeze());
+                self.pieces.push(exact(std::mem::take(&mut self.tail)));
             }
         }
         Ok(())
     }
 
-    pub(crate) fn set_trailers(&mut self, trailers: HeaderMap) {
-        self.trailers = Some(trailers);
+    /// A trailer section is bounded as a header section is.
+    pub(crate) fn set_trailers(&mut self, trailers: &HeaderMap) -> Result<(), Abandoned> {
+        if trailers.len() > self.limits.max_fields || wire_size(trailers) > self.limits.max_head_size {
+            return Err(Abandoned::Capped);
+        }
+        if !self.reservation.grow(wire_size(trailers) as u64) {
+            return Err(Abandoned::NoRoom);
+        }
+        self.trailers = Some(stored_fields(trailers));
+        Ok(())
     }
 
     /// Whether as much has come as was stated.
@@ -97,13 +114,16 @@ impl Recorder {
             return Err(Abandoned::WrongLength);
         }
         if !self.tail.is_empty() {
-            // A buffer that grew by doubling may be half empty.
-            let fits = self.tail.capacity() <= self.tail.len() + self.tail.len() / 8;
-            let tail = if fits { self.tail.freeze() } else { Bytes::copy_from_slice(&self.tail) };
-            self.pieces.push(tail);
+            self.pieces.push(exact(self.tail));
         }
         Ok(Recording { pieces: self.pieces, trailers: self.trailers, reservation: self.reservation })
     }
+}
+
+/// A buffer that grew by doubling may be half empty.
+fn exact(buffer: BytesMut) -> Bytes {
+    let fits = buffer.capacity() <= buffer.len() + buffer.len() / 8;
+    if fits { buffer.freeze() } else { Bytes::copy_from_slice(&buffer) }
 }
 
 #[cfg(test)]
@@ -112,7 +132,26 @@ mod tests {
     use super::*;
 
     fn recorder(stated: Option<u64>, max: u64) -> Recorder {
-        Recorder::new(stated, max, Budget::new(1 << 20).reserve(0).unwrap())
+        Recorder::new(stated, limits(max), Budget::new(1 << 20).reserve(0).unwrap())
+    }
+
+    fn limits(max_length: u64) -> Limits {
+        Limits { max_length, max_head_size: 40, max_fields: 2 }
+    }
+
+    #[test]
+    fn trailers_are_bounded() {
+        let section = |lines: &[&'static str]| {
+            let mut trailers = HeaderMap::new();
+            for line in lines {
+                trailers.append("x-t", http::HeaderValue::from_static(line));
+            }
+            trailers
+        };
+        assert_eq!(recorder(None, 9).set_trailers(&section(&["1", "2"])), Ok(()));
+        assert_eq!(recorder(None, 9).set_trailers(&section(&["1", "2", "3"])), Err(Abandoned::Capped));
+        let long = "0123456789012345678901234567890123456789";
+        assert_eq!(recorder(None, 9).set_trailers(&section(&[long])), Err(Abandoned::Capped));
     }
 
     #[test]
@@ -143,9 +182,9 @@ mod tests {
     #[test]
     fn without_room_nothing_is_kept_and_the_room_comes_back() {
         let budget = Budget::new(8);
-        let mut one = Recorder::new(None, 100, budget.reserve(0).unwrap());
+        let mut one = Recorder::new(None, limits(100), budget.reserve(0).unwrap());
         one.push(b"12345678").unwrap();
-        let mut other = Recorder::new(None, 100, budget.reserve(0).unwrap());
+        let mut other = Recorder::new(None, limits(100), budget.reserve(0).unwrap());
         assert_eq!(other.push(b"1").unwrap_err(), Abandoned::NoRoom);
         drop(one);
         assert_eq!(other.push(b"1"), Ok(()));

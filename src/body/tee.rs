@@ -49,8 +49,10 @@ impl Tee {
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(underway) = &mut self.recording {
-            underway.recorder.set_trailers(trailers.clone());
+        if let Some(underway) = &mut self.recording
+            && let Err(reason) = underway.recorder.set_trailers(trailers)
+        {
+            self.abandon(reason);
         }
     }
 

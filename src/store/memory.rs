@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::entry::{Cell, VaryIndex};
+use super::entry::{Cell, Chunks, StoredBody};
 use super::{CellKey, Store};
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -47,7 +48,13 @@ struct Slot {
 struct ByOctets;
 
 /// What a cell takes besides its content: the maps, the pointers, the slot.
-const OVERHEAD: u64 = 512;
+const OVERHEAD: u64 = 768;
+/// What a header field line takes besides its octets.
+const LINE_OVERHEAD: usize = 120;
+
+fn fields_weight(fields: &HeaderMap) -> u64 {
+    (wire_size(fields) + LINE_OVERHEAD * fields.len()) as u64
+}
 
 impl MemoryStore {
     /// A store for this many octets of responses, heads, bodies and keys counted. A response larger than a quarter of it
@@ -81,10 +88,14 @@ impl Weighter<Name, Slot> for ByOctets {
     fn weight(&self, name: &Name, slot: &Slot) -> u64 {
         let content = match &slot.cell {
             Cell::Response(response) => {
-                let trailers = response.trailers.as_ref().map_or(0, wire_size);
-                response.body.len() + (wire_size(&response.headers) + trailers) as u64
+                response.body.len()
+                    + fields_weight(&response.headers)
+                    + response.trailers.as_ref().map_or(0, fields_weight)
             }
-            Cell::Index(index) => (index.variants.len() * (VariantKey::LEN + 8) + index.nominations.len() * 64) as u64,
+            Cell::Index(index) => {
+                let names: usize = index.nominations.iter().map(|nominated| nominated.names().len()).sum();
+                (index.variants.len() * 64 + (index.nominations.len() + names) * 128) as u64
+            }
         };
         OVERHEAD + name.primary.len() as u64 + content
     }
@@ -101,11 +112,12 @@ impl Store for MemoryStore {
         Ok(Some(slot.cell))
     }
 
-    async fn get_index(&self, key: CellKey<'_>) -> Result<Option<Arc<VaryIndex>>, StoreError> {
-        Ok(match self.get(key).await? {
-            Some(Cell::Index(index)) => Some(index),
-            Some(Cell::Response(_)) | None => None,
-        })
+    async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+        self.get(key).await
+    }
+
+    async fn load(&self, _: CellKey<'_>, body: &StoredBody) -> Result<Option<StoredBody>, StoreError> {
+        Ok(body.is_loaded().then(|| body.clone()))
     }
 
     async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
@@ -114,10 +126,13 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn remove(&self, keys: &[CellKey<'_>]) -> Result<(), StoreError> {
-        for key in keys {
-            self.cells.remove(&Name::of(*key));
-        }
+    async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
+        self.cells.remove(&Name::of(key));
+        Ok(())
+    }
+
+    /// A body lives and dies with its head.
+    async fn discard(&self, _: CellKey<'_>, _: Chunks) -> Result<(), StoreError> {
         Ok(())
     }
 }
