@@ -4,16 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::HeaderName;
+
 use crate::clock::Clock;
 use crate::error::ConfigError;
 use crate::key::{DefaultKey, KeyExtractor};
 use crate::observe::cache_status::CacheName;
+use crate::semantics::staleness::Grace;
+use crate::semantics::targeted::TargetList;
 use crate::semantics::{CachePolicy, Rules};
 use crate::store::RedisAddress;
 
 mod route;
 
-pub use route::CacheOverride;
+pub use route::{CacheOverride, Disconnected};
 
 /// The settings of a [`RedisCacheLayer`](crate::RedisCacheLayer).
 ///
@@ -40,6 +45,7 @@ pub struct CacheConfig {
     pub(crate) key: Arc<dyn KeyExtractor>,
     pub(crate) rules: Rules,
     pub(crate) ttl_jitter: u8,
+    pub(crate) pass_targeted_fields: bool,
     pub(crate) max_key_size: usize,
     pub(crate) max_variants: usize,
     pub(crate) max_inflight_bytes: u64,
@@ -97,16 +103,78 @@ impl CacheConfig {
         self
     }
 
-    /// The freshness lifetime of responses that state none. Defaults to none: they are not stored.
+    /// The freshness lifetime of responses that state none, from when they are received. Defaults to none: they are not
+    /// stored. It never applies to a request with `Authorization`.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.rules.default_ttl = Some(ttl);
+        self.rules.default_ttl = Some(ttl.min(GREATEST_TTL));
         self
     }
 
-    /// One freshness lifetime for all responses that may be stored, whatever they state. Defaults to none. `no-store`,
-    /// `private`, `no-cache`, Set-Cookie, Authorization and Vary keep their meaning.
+    /// One freshness lifetime for all responses that may be stored, whatever they state, from when they are received.
+    /// Defaults to none. `no-store`, `private`, `no-cache`, Set-Cookie and Vary keep their meaning, and a request with
+    /// `Authorization` shares what its response itself allows, for as long as that says.
     pub fn fixed_ttl(mut self, ttl: Duration) -> Self {
-        self.rules.fixed_ttl = Some(ttl);
+        self.rules.fixed_ttl = Some(ttl.min(GREATEST_TTL));
+        self
+    }
+
+    /// The freshness lifetime of responses with this status that state none, for instance of 404: negative caching.
+    /// Defaults to none for every status, and is given once for each.
+    pub fn negative_ttl(mut self, status: StatusCode, ttl: Duration) -> Self {
+        self.rules.negative_ttls.retain(|(known, _)| *known != status);
+        self.rules.negative_ttls.push((status, ttl.min(GREATEST_TTL)));
+        self
+    }
+
+    /// Lets a stale response be sent at once for so long after its freshness ended, while it is validated in the
+    /// background, where it does not say so itself (`stale-while-revalidate`, RFC 5861 §3). Defaults to zero. What
+    /// `must-revalidate`, `proxy-revalidate`, `s-maxage` and `no-cache` forbid stays forbidden.
+    pub fn stale_while_revalidate(mut self, grace: Duration) -> Self {
+        self.rules.grace.while_revalidate = grace.min(GREATEST_TTL);
+        self
+    }
+
+    /// Lets a stale response be sent for so long after its freshness ended instead of a 500, 502, 503 or 504, where it
+    /// does not say so itself (`stale-if-error`, RFC 5861 §4). Defaults to zero. What `must-revalidate`,
+    /// `proxy-revalidate`, `s-maxage` and `no-cache` forbid stays forbidden.
+    pub fn stale_if_error(mut self, grace: Duration) -> Self {
+        self.rules.grace.if_error = grace.min(GREATEST_TTL);
+        self
+    }
+
+    /// How long a stale response is kept, to be validated with the service, or to answer while the service cannot be
+    /// reached (RFC 9111 §4.2.4). Defaults to one hour.
+    pub fn keep_stale(mut self, span: Duration) -> Self {
+        self.rules.keep_stale = span.min(GREATEST_TTL);
+        self
+    }
+
+    /// Whether clients have a say by `Cache-Control` in their requests (RFC 9111 §5.2.1). Defaults to `true`; with
+    /// `false` no reload button reaches the service.
+    pub fn obey_request_directives(mut self, obey: bool) -> Self {
+        self.rules.obeys_request_directives = obey;
+        self
+    }
+
+    /// The targeted fields that this cache obeys before `Cache-Control`, the first of them first (RFC 9213). Defaults to
+    /// `CDN-Cache-Control`; an empty list obeys none.
+    ///
+    /// # Errors
+    ///
+    /// A name is not a header field name.
+    pub fn target_list<I: IntoIterator<Item: AsRef<str>>>(mut self, names: I) -> Result<Self, ConfigError> {
+        let name = |text: I::Item| {
+            HeaderName::from_bytes(text.as_ref().as_bytes())
+                .map_err(|_| ConfigError::new("target_list", format!("{:?} is not a header field name", text.as_ref())))
+        };
+        self.rules.targets = TargetList::new(names.into_iter().map(name).collect::<Result<_, _>>()?);
+        Ok(self)
+    }
+
+    /// Whether clients see the targeted fields that this cache obeys. Defaults to `true`: a cache nearer to them may
+    /// obey them as well.
+    pub fn pass_targeted_fields(mut self, pass: bool) -> Self {
+        self.pass_targeted_fields = pass;
         self
     }
 
@@ -163,8 +231,9 @@ impl CacheConfig {
         self
     }
 
-    /// The most octets of bodies that may be in memory for the store's sake: recorded, written or read, all requests
-    /// together. Past it responses pass without being stored. Defaults to 32 MiB.
+    /// The most octets of bodies that all requests together may record on their way to the store. Past it responses
+    /// pass without being stored. Four times as much may be held by large bodies that were read from Redis and are
+    /// being sent. Defaults to 32 MiB, and is [`max_body_size`](Self::max_body_size) at the least.
     pub fn max_inflight_bytes(mut self, octets: u64) -> Self {
         self.max_inflight_bytes = octets;
         self
@@ -209,6 +278,11 @@ impl Default for CacheConfig {
             key: Arc::new(DefaultKey::new()),
             rules: Rules {
                 policy: CachePolicy::safe(),
+                targets: TargetList::default(),
+                grace: Grace::default(),
+                keep_stale: Duration::from_secs(60 * 60),
+                obeys_request_directives: true,
+                negative_ttls: Vec::new(),
                 default_ttl: None,
                 fixed_ttl: None,
                 min_ttl: Duration::ZERO,
@@ -218,6 +292,7 @@ impl Default for CacheConfig {
                 max_fields: 128,
             },
             ttl_jitter: 0,
+            pass_targeted_fields: true,
             max_key_size: 8 * 1024,
             max_variants: 32,
             max_inflight_bytes: 32 * 1024 * 1024,

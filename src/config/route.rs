@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::GREATEST_TTL;
+
 /// A request extension by which an outer service or middleware says how this request is to be cached.
 ///
 /// ```
@@ -28,7 +30,7 @@ impl CacheOverride {
     /// not be stored is still not stored (`no-store`, `private`, `no-cache`, Set-Cookie, Authorization, `Vary: *`), and
     /// an error counts by its own freshness alone, as it does for all configured lifetimes under the safe policy.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.ttl = Some(ttl.min(GREATEST_TTL));
         self
     }
 
@@ -38,3 +40,10 @@ impl CacheOverride {
         self
     }
 }
+
+/// A response extension by which a service says that it could not reach its origin, and made the response itself.
+///
+/// A service that turns a failed connection into a 502 or 504 has answered, as far as the cache can see. With this
+/// extension the cache takes the response for what it is, and may send a stale one instead (RFC 9111 §4.2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disconnected;

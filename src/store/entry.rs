@@ -1,5 +1,6 @@
 //! What a cell holds.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +32,21 @@ pub(crate) struct StoredResponse {
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-/// A body in the pieces in which it is kept.
+/// A body in the pieces in which it is kept, or the knowledge of where it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredBody {
     pieces: Vec<Bytes>,
+    /// The writing of the body that is in the store, where it is kept in chunks.
+    chunks: Option<Chunks>,
     /// The room that the pieces take in a budget, as long as somebody holds them.
-    _held: Option<Arc<Reservation>>,
+    held: Option<Arc<Reservation>>,
+}
+
+/// One immutable writing of a body in chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    pub(crate) generation: u128,
+    pub(crate) length: u64,
 }
 
 /// Which variants a key has.
@@ -59,26 +69,60 @@ pub(crate) struct IndexedVariant {
 
 impl StoredBody {
     pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
-        Self { pieces, _held: None }
+        Self { pieces, chunks: None, held: None }
     }
 
-    pub(crate) fn holding(mut self, reservation: Reservation) -> Self {
-        self._held = Some(Arc::new(reservation));
-        self
+    /// A body that is still to be read.
+    pub(crate) fn in_chunks(chunks: Chunks) -> Self {
+        Self { pieces: Vec::new(), chunks: Some(chunks), held: None }
+    }
+
+    /// The same body with its pieces, and the room that they take.
+    pub(crate) fn loaded(&self, pieces: Vec<Bytes>, reservation: Reservation) -> Self {
+        Self { pieces, chunks: self.chunks, held: Some(Arc::new(reservation)) }
+    }
+
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.chunks.is_none() || !self.pieces.is_empty()
+    }
+
+    pub(crate) fn chunks(&self) -> Option<Chunks> {
+        self.chunks
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+        self.chunks.map_or_else(|| self.pieces.iter().map(|piece| piece.len() as u64).sum(), |chunks| chunks.length)
     }
 
     pub(crate) fn pieces(&self) -> &[Bytes] {
         &self.pieces
     }
+
+    /// A part of the body, without copying.
+    pub(crate) fn slice(&self, part: &Range<u64>) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        let mut at = 0_u64;
+        for piece in &self.pieces {
+            let end = at + piece.len() as u64;
+            let (from, to) = (part.start.max(at), part.end.min(end));
+            if from < to {
+                let offset = |octet: u64| usize::try_from(octet - at).expect("an offset within a piece");
+                pieces.push(piece.slice(offset(from)..offset(to)));
+            }
+            at = end;
+        }
+        pieces
+    }
+
+    /// The same room, held by other pieces of the body.
+    pub(crate) fn with_pieces(&self, pieces: Vec<Bytes>) -> Self {
+        Self { pieces, chunks: None, held: self.held.clone() }
+    }
 }
 
 impl PartialEq for StoredBody {
     fn eq(&self, other: &Self) -> bool {
-        self.pieces == other.pieces
+        self.pieces == other.pieces && self.chunks == other.chunks
     }
 }
 
@@ -138,6 +182,15 @@ mod tests {
 
     fn nominated(name: &'static str) -> NominatedFields {
         NominatedFields::new(vec![HeaderName::from_static(name)]).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_a_body_is_cut_from_its_pieces() {
+        let body =
+            StoredBody::new(vec![Bytes::from_static(b"012"), Bytes::from_static(b"3456"), Bytes::from_static(b"789")]);
+        for (part, expected) in [(0..10, "0123456789"), (2..4, "23"), (3..7, "3456"), (9..10, "9"), (5..5, "")] {
+            assert_eq!(body.slice(&part).concat(), expected.as_bytes(), "{part:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ pub(crate) mod redis;
 pub(crate) mod select;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::memory::MemoryStore;
@@ -18,7 +17,7 @@ pub(crate) use self::redis::RedisStore;
 pub(crate) use self::redis::address::RedisAddress;
 pub(crate) use self::select::{Kept, Lookup, Put};
 
-use self::entry::{Cell, VaryIndex};
+use self::entry::{Cell, Chunks, StoredBody};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -42,17 +41,27 @@ impl<'a> CellKey<'a> {
 
 /// What a store can do. It gives up nothing of its own accord: deadlines are the caller's.
 pub(crate) trait Store: Send + Sync {
-    /// The cell, whole and verified to belong to this key, or nothing.
+    /// The cell, verified to belong to this key, or nothing. A large body may still have to be [loaded](Self::load).
     fn get(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
 
-    /// The cell's index of variants, if that is what it holds: no body is read and nothing is counted.
-    fn get_index(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Arc<VaryIndex>>, StoreError>> + Send;
+    /// The same for housekeeping: nothing is counted.
+    fn peek(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
+
+    /// The body of a response that [`get`](Self::get) found, or nothing if it is no longer whole.
+    fn load(
+        &self,
+        key: CellKey<'_>,
+        body: &StoredBody,
+    ) -> impl Future<Output = Result<Option<StoredBody>, StoreError>> + Send;
 
     /// Writes a cell that ends by itself after `ttl`.
     fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Removes cells, whether they exist or not.
-    fn remove(&self, keys: &[CellKey<'_>]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Removes a cell, whether it exists or not.
+    fn remove(&self, key: CellKey<'_>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Lets the chunks of a body that no head refers to any more end soon.
+    fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The store of a layer.
@@ -79,14 +88,6 @@ impl AnyStore {
         }
     }
 
-    /// A look-up met its deadline: the store's own judgement of its health wants to know.
-    pub(crate) fn met_deadline(&self) {
-        match self {
-            Self::Redis(store) => store.met_deadline(),
-            Self::Memory(_) => {}
-        }
-    }
-
     /// Resolves when the store answers, or with an error.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         match self {
@@ -104,10 +105,17 @@ impl Store for AnyStore {
         }
     }
 
-    async fn get_index(&self, key: CellKey<'_>) -> Result<Option<Arc<VaryIndex>>, StoreError> {
+    async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
         match self {
-            Self::Redis(store) => store.get_index(key).await,
-            Self::Memory(store) => store.get_index(key).await,
+            Self::Redis(store) => store.peek(key).await,
+            Self::Memory(store) => store.peek(key).await,
+        }
+    }
+
+    async fn load(&self, key: CellKey<'_>, body: &StoredBody) -> Result<Option<StoredBody>, StoreError> {
+        match self {
+            Self::Redis(store) => store.load(key, body).await,
+            Self::Memory(store) => store.load(key, body).await,
         }
     }
 
@@ -118,10 +126,17 @@ impl Store for AnyStore {
         }
     }
 
-    async fn remove(&self, keys: &[CellKey<'_>]) -> Result<(), StoreError> {
+    async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
         match self {
-            Self::Redis(store) => store.remove(keys).await,
-            Self::Memory(store) => store.remove(keys).await,
+            Self::Redis(store) => store.remove(key).await,
+            Self::Memory(store) => store.remove(key).await,
+        }
+    }
+
+    async fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.discard(key, chunks).await,
+            Self::Memory(store) => store.discard(key, chunks).await,
         }
     }
 }

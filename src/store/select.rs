@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::entry::{Cell, IndexedVariant, StoredResponse};
+use super::entry::{Cell, Chunks, IndexedVariant, StoredResponse, VaryIndex};
 use super::{CellKey, Store};
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -15,7 +15,7 @@ use crate::semantics::vary::{NominatedFields, VariantKey};
 /// What a look-up found.
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
-    Found(Arc<StoredResponse>),
+    Found(Arc<StoredResponse>, Option<VariantKey>),
     VaryMiss,
     UriMiss,
 }
@@ -39,6 +39,8 @@ pub(crate) struct Put {
     pub(crate) max_variants: usize,
     /// What the look-up before this fill saw.
     pub(crate) seen: Kept,
+    /// The chunks of the response that it replaces.
+    pub(crate) replaces: Option<Chunks>,
 }
 
 /// What became of a fill.
@@ -58,18 +60,19 @@ pub(crate) async fn look_up(
 ) -> Result<(Lookup, Kept), StoreError> {
     let index = match store.get(CellKey::base(key)).await? {
         None => return Ok((Lookup::UriMiss, Kept::Alone)),
-        Some(Cell::Response(response)) => return Ok((Lookup::Found(response), Kept::Alone)),
+        Some(Cell::Response(response)) => return Ok((Lookup::Found(response, None), Kept::Alone)),
         Some(Cell::Index(index)) => index,
     };
-    let mut newest: Option<Arc<StoredResponse>> = None;
+    let mut newest: Option<(Arc<StoredResponse>, VariantKey)> = None;
     for variant in index.candidates(request, now) {
         if let Some(Cell::Response(response)) = store.get(CellKey::variant(key, variant)).await?
-            && newest.as_ref().is_none_or(|best| best.freshness.response_time <= response.freshness.response_time)
+            && newest.as_ref().is_none_or(|(best, _)| best.freshness.response_time <= response.freshness.response_time)
         {
-            newest = Some(response);
+            newest = Some((response, variant));
         }
     }
-    Ok((newest.map_or(Lookup::VaryMiss, Lookup::Found), Kept::Indexed))
+    let found = newest.map_or(Lookup::VaryMiss, |(response, variant)| Lookup::Found(response, Some(variant)));
+    Ok((found, Kept::Indexed))
 }
 
 /// Stores a response. Where the key varies, its variant is written before the index that leads to it. Two fills that
@@ -81,28 +84,67 @@ pub(crate) async fn put(
     now: Timestamp,
 ) -> Result<PutOutcome, StoreError> {
     let cell = Cell::Response(Arc::clone(&fill.response));
-    if fill.seen == Kept::Alone && fill.nominated.is_empty() {
-        // An index that came meanwhile is lost with it: its variants will be fetched once more.
-        store.set(CellKey::base(key), &cell, fill.ttl).await?;
-        return Ok(PutOutcome::Stored);
+    let written = match (fill.seen, fill.nominated.is_empty()) {
+        (Kept::Alone, true) => {
+            // An index that came meanwhile is lost with it: its variants will be fetched once more.
+            store.set(CellKey::base(key), &cell, fill.ttl).await?;
+            PutOutcome::Stored
+        }
+        _ => put_variant(store, key, fill, &cell, now).await?,
+    };
+    if let Some(chunks) = fill.replaces.filter(|chunks| fill.response.body.chunks() != Some(*chunks)) {
+        store.discard(CellKey::base(key), chunks).await?;
     }
-    let known = store.get_index(CellKey::base(key)).await?;
+    Ok(written)
+}
+
+async fn put_variant(
+    store: &impl Store,
+    key: &CacheKey,
+    fill: &Put,
+    cell: &Cell,
+    now: Timestamp,
+) -> Result<PutOutcome, StoreError> {
+    let known = match store.peek(CellKey::base(key)).await? {
+        Some(Cell::Index(index)) => index.as_ref().clone(),
+        Some(Cell::Response(_)) | None => VaryIndex::default(),
+    };
     let variant = IndexedVariant { key: fill.variant, until: now.plus(fill.ttl) };
-    let index = known.as_deref().cloned().unwrap_or_default();
-    let Some(index) = index.with(&fill.nominated, variant, now, fill.max_variants) else {
+    let Some(index) = known.with(&fill.nominated, variant, now, fill.max_variants) else {
         return Ok(PutOutcome::TooManyVariants);
     };
-    store.set(CellKey::variant(key, fill.variant), &cell, fill.ttl).await?;
+    store.set(CellKey::variant(key, fill.variant), cell, fill.ttl).await?;
     let ttl = index.until().since(now);
     store.set(CellKey::base(key), &Cell::Index(Arc::new(index)), ttl).await?;
     Ok(PutOutcome::Stored)
 }
 
-/// Removes all that is stored for a key.
+/// Removes all that is stored for a key. What the key's own cell holds is read and removed in one round trip; without
+/// that cell its variants and chunks cannot be found any more, and tidying them is housekeeping.
 pub(crate) async fn invalidate(store: &impl Store, key: &CacheKey) -> Result<(), StoreError> {
-    let mut cells = vec![CellKey::base(key)];
-    if let Some(index) = store.get_index(CellKey::base(key)).await? {
-        cells.extend(index.variants.iter().map(|variant| CellKey::variant(key, variant.key)));
+    let base = CellKey::base(key);
+    let (held, removed) = tokio::join!(store.peek(base), store.remove(base));
+    removed?;
+    match held {
+        Ok(Some(Cell::Response(response))) => discard_body(store, key, &response).await,
+        Ok(Some(Cell::Index(index))) => {
+            for variant in &index.variants {
+                let cell = CellKey::variant(key, variant.key);
+                let (held, removed) = tokio::join!(store.peek(cell), store.remove(cell));
+                removed?;
+                if let Ok(Some(Cell::Response(response))) = held {
+                    discard_body(store, key, &response).await?;
+                }
+            }
+            Ok(())
+        }
+        Ok(None) | Err(_) => Ok(()),
     }
-    store.remove(&cells).await
+}
+
+async fn discard_body(store: &impl Store, key: &CacheKey, response: &StoredResponse) -> Result<(), StoreError> {
+    match response.body.chunks() {
+        Some(chunks) => store.discard(CellKey::base(key), chunks).await,
+        None => Ok(()),
+    }
 }

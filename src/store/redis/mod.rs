@@ -6,7 +6,9 @@ mod codec;
 mod connection;
 mod lanes;
 mod layout;
+mod pause;
 mod reader;
+mod repair;
 mod replies;
 
 use std::sync::Arc;
@@ -16,12 +18,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
-use self::codec::{CHUNK_SIZE, CHUNK_VALUE_MAX, ChunkedResponse, Decoded, INLINE_MAX, Rejection};
+use self::codec::{CHUNK_SIZE, CHUNK_VALUE_MAX, INLINE_MAX, Rejection};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
 use self::replies::{Failure, Verdict};
-use super::entry::{Cell, StoredBody, VaryIndex};
+use super::entry::{Cell, Chunks, StoredBody};
 use super::{CellKey, Store};
 use crate::body::Budget;
 use crate::config::CacheConfig;
@@ -60,7 +62,7 @@ impl RedisStore {
         let head_max = config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024;
         let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
         Self {
-            connection: Connection::new(config.redis.clone(), probe),
+            connection: Connection::new(config.redis.clone(), probe, config.store_timeout),
             layout,
             counters,
             reading: Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE)),
@@ -77,10 +79,6 @@ impl RedisStore {
 
     pub(crate) fn takes_writes(&self) -> bool {
         self.connection.takes_writes()
-    }
-
-    pub(crate) fn met_deadline(&self) {
-        self.connection.met_deadline();
     }
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
@@ -106,32 +104,32 @@ impl RedisStore {
         }
     }
 
+    /// The value of a cell, decoded; `None` if it is longer than any that is written here.
+    async fn read_cell(&self, key: CellKey<'_>) -> Result<Option<Result<Cell, Rejection>>, StoreError> {
+        let Some(value) = self.read(&self.layout.cell(key), self.max_head_value).await? else { return Ok(None) };
+        if value.len() > self.max_head_value {
+            return Ok(Some(Err(Rejection::Oversized)));
+        }
+        Ok(Some(codec::decode(key, &value)))
+    }
+
     fn reject(&self, rejection: Rejection) {
         match rejection {
             Rejection::Foreign => self.counters.entries_foreign.increment(),
             Rejection::Damaged => self.counters.entries_damaged.increment(),
             Rejection::Mismatched => self.counters.entries_mismatched.increment(),
+            Rejection::Oversized => self.counters.entries_oversized.increment(),
         }
     }
 
-    /// Reads all chunks of a body. A chunk that is missing or damaged makes the whole entry a miss.
-    async fn read_body(&self, key: CellKey<'_>, found: ChunkedResponse) -> Result<Option<Cell>, StoreError> {
-        if found.body_length > self.max_body_size {
-            self.counters.entries_oversized.increment();
-            return Ok(None);
-        }
-        let Some(reservation) = self.reading.reserve(found.body_length) else {
-            return Err(StoreError::new(StoreErrorKind::Busy));
-        };
-        let lengths = chunk_lengths(found.body_length, found.chunk_size);
+    /// Reads all chunks of a body. One that is missing or damaged makes the whole entry a miss.
+    async fn read_chunks(&self, key: CellKey<'_>, chunks: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
+        let lengths = chunk_lengths(chunks.length);
         let mut pipeline = Pipeline::with_capacity(lengths.len());
         for index in 0..lengths.len() {
-            let name = self.layout.chunk(key, found.generation, number(index));
-            pipeline.add_command(if self.plain_get.load(Ordering::Relaxed) {
-                get(&name)
-            } else {
-                get_range(&name, CHUNK_VALUE_MAX)
-            });
+            let name = self.layout.chunk(key, chunks.generation, number(index));
+            let plain = self.plain_get.load(Ordering::Relaxed);
+            pipeline.add_command(if plain { get(&name) } else { get_range(&name, CHUNK_VALUE_MAX) });
         }
         let values = match self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await {
             Ok(values) => values,
@@ -147,7 +145,7 @@ impl RedisStore {
                 self.counters.entries_torn.increment();
                 return Ok(None);
             };
-            match codec::decode_chunk(found.generation, number(index), length, &value) {
+            match codec::decode_chunk(chunks.generation, number(index), length, &value) {
                 Ok(piece) => pieces.push(piece),
                 Err(rejection) => {
                     self.reject(rejection);
@@ -155,9 +153,23 @@ impl RedisStore {
                 }
             }
         }
-        let mut response = found.head;
-        response.body = StoredBody::new(pieces).holding(reservation);
-        Ok(Some(Cell::Response(Arc::new(response))))
+        Ok(Some(pieces))
+    }
+
+    /// Sets the time that a body's chunks still have; `false` if any of them is gone.
+    async fn expire_chunks(&self, key: CellKey<'_>, chunks: Chunks, ttl: Duration) -> Result<bool, StoreError> {
+        let count = chunk_lengths(chunks.length).len();
+        let mut pipeline = Pipeline::with_capacity(count);
+        for index in 0..count {
+            let mut command = redis::cmd("PEXPIRE");
+            command.arg(self.layout.chunk(key, chunks.generation, number(index))).arg(millis(ttl));
+            pipeline.add_command(command);
+        }
+        match self.connection.call_all(LaneName::Bodies, Access::Remove, &pipeline).await {
+            Ok(replies) => Ok(replies.iter().all(|reply| *reply == Value::Int(1))),
+            Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(false),
+            Err(failure) => Err(failure.error),
+        }
     }
 
     /// Writes the chunks of a body, a few at a time.
@@ -189,36 +201,47 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
-        let Some(value) = self.read(&self.layout.cell(key), self.max_head_value).await? else { return Ok(None) };
-        if value.len() > self.max_head_value {
-            self.counters.entries_oversized.increment();
-            return Ok(None);
-        }
-        match codec::decode(key, &value) {
-            Ok(Decoded::Cell(cell)) => Ok(Some(cell)),
-            Ok(Decoded::Chunked(found)) => self.read_body(key, *found).await,
-            Err(rejection) => {
+        match self.read_cell(key).await? {
+            None => Ok(None),
+            Some(Ok(Cell::Response(response))) if response.body.len() > self.max_body_size => {
+                self.reject(Rejection::Oversized);
+                Ok(None)
+            }
+            Some(Ok(cell)) => Ok(Some(cell)),
+            Some(Err(rejection)) => {
                 self.reject(rejection);
                 Ok(None)
             }
         }
     }
 
-    async fn get_index(&self, key: CellKey<'_>) -> Result<Option<Arc<VaryIndex>>, StoreError> {
-        let Some(value) = self.read(&self.layout.cell(key), self.max_head_value).await? else { return Ok(None) };
-        Ok(match codec::decode(key, &value) {
-            Ok(Decoded::Cell(Cell::Index(index))) => Some(index),
-            Ok(Decoded::Cell(Cell::Response(_)) | Decoded::Chunked(_)) | Err(_) => None,
-        })
+    async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+        Ok(self.read_cell(key).await?.and_then(Result::ok))
+    }
+
+    async fn load(&self, key: CellKey<'_>, body: &StoredBody) -> Result<Option<StoredBody>, StoreError> {
+        let Some(chunks) = body.chunks().filter(|_| !body.is_loaded()) else { return Ok(Some(body.clone())) };
+        let Some(reservation) = self.reading.reserve(chunks.length) else {
+            return Err(StoreError::new(StoreErrorKind::Busy));
+        };
+        let pieces = self.read_chunks(key, chunks).await?;
+        Ok(pieces.map(|pieces| body.loaded(pieces, reservation)))
     }
 
     /// Chunks first, the head last: whoever finds a head finds its body.
     async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
-        let generation = fastrand::u128(..);
+        let mut generation = fastrand::u128(..);
         if let Cell::Response(response) = cell
             && response.body.len() > INLINE_MAX
         {
-            self.write_body(key, &response.body, generation, ttl).await?;
+            match response.body.chunks() {
+                // A head that changes alone keeps its body.
+                Some(chunks) if self.expire_chunks(key, chunks, ttl + READER_MARGIN).await? => {
+                    generation = chunks.generation;
+                }
+                _ if response.body.is_loaded() => self.write_body(key, &response.body, generation, ttl).await?,
+                _ => return Ok(()),
+            }
         }
         let value = codec::encode(key, cell, generation);
         let command = set_px(&self.layout.cell(key), &value, ttl);
@@ -226,13 +249,16 @@ impl Store for RedisStore {
         written.map(|_| ()).map_err(|failure| failure.error)
     }
 
-    async fn remove(&self, keys: &[CellKey<'_>]) -> Result<(), StoreError> {
+    async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
         let mut command = redis::cmd("UNLINK");
-        for key in keys {
-            command.arg(self.layout.cell(*key));
-        }
-        let removed = self.connection.call(LaneName::Heads, Access::Write, &command).await;
+        command.arg(self.layout.cell(key));
+        let removed = self.connection.call(LaneName::Heads, Access::Remove, &command).await;
         removed.map(|_| ()).map_err(|failure| failure.error)
+    }
+
+    /// Not at once: somebody may have read the head a moment ago.
+    async fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> Result<(), StoreError> {
+        self.expire_chunks(key, chunks, READER_MARGIN).await.map(|_| ())
     }
 }
 
@@ -271,8 +297,8 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).expect("a body has fewer than 2^32 chunks")
 }
 
-fn chunk_lengths(body_length: u64, chunk_size: u32) -> Vec<usize> {
-    let size = u64::from(chunk_size);
+fn chunk_lengths(body_length: u64) -> Vec<usize> {
+    let size = CHUNK_SIZE as u64;
     (0..body_length.div_ceil(size))
         .map(|index| usize::try_from((body_length - index * size).min(size)).expect("a chunk fits in memory"))
         .collect()
@@ -308,7 +334,7 @@ mod tests {
         for pieces in [&[3 * CHUNK_SIZE][..], &[1, CHUNK_SIZE, 7], &[CHUNK_SIZE, CHUNK_SIZE], &[CHUNK_SIZE + 1]] {
             let body = StoredBody::new(pieces.iter().map(|length| Bytes::from(vec![1; *length])).collect());
             let lengths: Vec<usize> = chunks_of(&body).iter().map(|chunk| chunk.iter().map(Bytes::len).sum()).collect();
-            assert_eq!(lengths, chunk_lengths(body.len(), number(CHUNK_SIZE)), "{pieces:?}");
+            assert_eq!(lengths, chunk_lengths(body.len()), "{pieces:?}");
         }
     }
 

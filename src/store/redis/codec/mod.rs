@@ -12,7 +12,7 @@
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
-//!    (times and spans in ms) · purge number u64 (zero) · tags u16 (zero)
+//!    (times and spans in ms) · staleness: flags u8, stale-while-revalidate u64, stale-if-error u64 · purge number u64 (zero) · tags u16 (zero)
 //!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
 //!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
 //!    the body, if inline, to the end of the value
@@ -32,10 +32,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
 use crate::semantics::freshness::Freshness;
+use crate::semantics::staleness::StalePermission;
 use crate::semantics::time::{Timestamp, millis};
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::CellKey;
-use crate::store::entry::{Cell, IndexedVariant, StoredBody, StoredResponse, VaryIndex};
+use crate::store::entry::{Cell, Chunks, IndexedVariant, StoredBody, StoredResponse, VaryIndex};
 
 const MAGIC: &[u8; 3] = b"TRC";
 const VERSION: u8 = 1;
@@ -43,6 +44,11 @@ const CHUNK_MAGIC: &[u8; 4] = b"TRCB";
 const CHECKSUM_AT: usize = 8;
 const CONTENT_AT: usize = 16;
 const CHUNK_CONTENT_AT: usize = 16;
+
+/// Flags of staleness.
+const FORBIDDEN: u8 = 1;
+const ALWAYS_VALIDATE: u8 = 2;
+const IF_ERROR: u8 = 4;
 
 /// A body up to this size lives in its head's value.
 pub(crate) const INLINE_MAX: u64 = 32 * 1024;
@@ -60,22 +66,8 @@ pub(crate) enum Rejection {
     Damaged,
     /// A sound cell of another key.
     Mismatched,
-}
-
-/// A decoded cell, or a response whose body is still to be read.
-#[derive(Debug)]
-pub(crate) enum Decoded {
-    Cell(Cell),
-    Chunked(Box<ChunkedResponse>),
-}
-
-/// A head, and where its body is.
-#[derive(Debug)]
-pub(crate) struct ChunkedResponse {
-    pub(crate) head: StoredResponse,
-    pub(crate) generation: Generation,
-    pub(crate) body_length: u64,
-    pub(crate) chunk_size: u32,
+    /// Longer than anything that this configuration writes.
+    Oversized,
 }
 
 impl From<Malformed> for Rejection {
@@ -147,6 +139,7 @@ fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Gene
     value.put_u64_le(freshness.response_time.as_millis());
     value.put_u64_le(millis(freshness.corrected_initial_age));
     value.put_u64_le(millis(freshness.lifetime));
+    put_staleness(value, freshness);
     value.put_u64_le(millis(response.origin_latency));
     value.put_u64_le(0);
     value.put_u16_le(0);
@@ -167,6 +160,29 @@ fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Gene
         value.put_slice(&generation.to_be_bytes());
         value.put_u32_le(u32::try_from(CHUNK_SIZE).expect("a chunk's size fits 32 bits"));
     }
+}
+
+fn put_staleness(value: &mut Vec<u8>, freshness: &Freshness) {
+    let stale = &freshness.stale;
+    value.put_u8(
+        u8::from(stale.forbidden) * FORBIDDEN
+            | u8::from(freshness.always_validate) * ALWAYS_VALIDATE
+            | u8::from(stale.if_error.is_some()) * IF_ERROR,
+    );
+    value.put_u64_le(millis(stale.while_revalidate));
+    value.put_u64_le(millis(stale.if_error.unwrap_or_default()));
+}
+
+fn read_staleness(reader: &mut Reader<'_>) -> Result<(StalePermission, bool), Rejection> {
+    let flags = reader.u8()?;
+    let while_revalidate = Duration::from_millis(reader.u64()?);
+    let if_error = Duration::from_millis(reader.u64()?);
+    let stale = StalePermission {
+        forbidden: flags & FORBIDDEN != 0,
+        while_revalidate,
+        if_error: (flags & IF_ERROR != 0).then_some(if_error),
+    };
+    Ok((stale, flags & ALWAYS_VALIDATE != 0))
 }
 
 fn put_fields(value: &mut Vec<u8>, fields: &HeaderMap) {
@@ -210,7 +226,7 @@ fn chunk_checksum(generation: Generation, index: u32, octets: &[u8]) -> u64 {
 // ===== Decoding =====
 
 /// Reads the value found under a cell's key.
-pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Decoded, Rejection> {
+pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection> {
     let Some(start) = value.get(..CONTENT_AT) else { return Err(Rejection::Foreign) };
     if &start[..3] != MAGIC || start[3] != VERSION {
         return Err(Rejection::Foreign);
@@ -230,8 +246,8 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Decoded, Rejecti
         return Err(Rejection::Mismatched);
     }
     match kind {
-        b'R' => read_response(reader),
-        b'V' => read_index(reader).map(|index| Decoded::Cell(Cell::Index(Arc::new(index)))),
+        b'R' => read_response(reader).map(|response| Cell::Response(Arc::new(response))),
+        b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
         _ => Err(Rejection::Foreign),
     }
 }
@@ -254,12 +270,13 @@ pub(crate) fn decode_chunk(
     Ok(octets)
 }
 
-fn read_response(mut reader: Reader<'_>) -> Result<Decoded, Rejection> {
+fn read_response(mut reader: Reader<'_>) -> Result<StoredResponse, Rejection> {
     let status = StatusCode::from_u16(reader.u16()?).map_err(|_| Rejection::Damaged)?;
     let request_time = Timestamp::from_millis(reader.u64()?);
     let response_time = Timestamp::from_millis(reader.u64()?);
     let corrected_initial_age = Duration::from_millis(reader.u64()?);
     let lifetime = Duration::from_millis(reader.u64()?);
+    let (stale, always_validate) = read_staleness(&mut reader)?;
     let origin_latency = Duration::from_millis(reader.u64()?);
     let _purge_number = reader.u64()?;
     let _tags = reader.u16()?;
@@ -269,30 +286,25 @@ fn read_response(mut reader: Reader<'_>) -> Result<Decoded, Rejection> {
         _ => Some(read_fields(&mut reader)?),
     };
     let body_length = reader.u64()?;
-    let freshness = Freshness { lifetime, corrected_initial_age, response_time };
-    let mut head = StoredResponse {
-        status,
-        headers,
-        freshness,
-        request_time,
-        origin_latency,
-        body: StoredBody::default(),
-        trailers,
-    };
+    let freshness = Freshness { lifetime, corrected_initial_age, response_time, stale, always_validate };
+    let body = read_body(&mut reader, body_length)?;
+    Ok(StoredResponse { status, headers, freshness, request_time, origin_latency, body, trailers })
+}
+
+fn read_body(reader: &mut Reader<'_>, length: u64) -> Result<StoredBody, Rejection> {
     if reader.u8()? == 0 {
         let body = reader.rest();
-        if body.len() as u64 != body_length {
+        if body.len() as u64 != length {
             return Err(Rejection::Damaged);
         }
-        head.body = StoredBody::new(if body.is_empty() { Vec::new() } else { vec![body] });
-        return Ok(Decoded::Cell(Cell::Response(Arc::new(head))));
+        return Ok(StoredBody::new(if body.is_empty() { Vec::new() } else { vec![body] }));
     }
     let generation = Generation::from_be_bytes(reader.array()?);
-    let chunk_size = reader.u32()?;
-    if chunk_size == 0 || chunk_size as usize > CHUNK_SIZE || !reader.is_at_end() {
+    // Another size would let a few octets ask for any number of reads.
+    if reader.u32()? as usize != CHUNK_SIZE || length <= INLINE_MAX || !reader.is_at_end() {
         return Err(Rejection::Damaged);
     }
-    Ok(Decoded::Chunked(Box::new(ChunkedResponse { head, generation, body_length, chunk_size })))
+    Ok(StoredBody::in_chunks(Chunks { generation, length }))
 }
 
 fn read_fields(reader: &mut Reader<'_>) -> Result<HeaderMap, Rejection> {

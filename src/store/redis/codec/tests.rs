@@ -22,6 +22,12 @@ fn response(body: Vec<Bytes>) -> StoredResponse {
             lifetime: Duration::from_secs(60),
             corrected_initial_age: Duration::from_millis(1500),
             response_time: Timestamp::from_millis(1_700_000_000_123),
+            stale: StalePermission {
+                forbidden: false,
+                while_revalidate: Duration::from_secs(7),
+                if_error: Some(Duration::ZERO),
+            },
+            always_validate: true,
         },
         request_time: Timestamp::from_millis(1_700_000_000_000),
         origin_latency: Duration::from_millis(123),
@@ -40,7 +46,7 @@ fn encoded(body: &'static [u8]) -> Bytes {
 fn a_response_comes_back_as_it_was_and_its_body_is_a_slice_of_the_value() {
     let value = encoded(b"hello");
     let key = key();
-    let Ok(Decoded::Cell(Cell::Response(found))) = decode(CellKey::base(&key), &value) else { panic!("a response") };
+    let Ok(Cell::Response(found)) = decode(CellKey::base(&key), &value) else { panic!("a response") };
     assert_eq!(*found, response(vec![Bytes::from_static(b"hello")]));
     let body = &found.body.pieces()[0];
     assert!(value.as_ptr_range().contains(&body.as_ptr()), "the body was copied");
@@ -51,8 +57,9 @@ fn a_large_body_is_referred_to() {
     let key = key();
     let body = vec![Bytes::from(vec![1; 300_000])];
     let value = encode(CellKey::base(&key), &Cell::Response(Arc::new(response(body))), 7).into();
-    let Ok(Decoded::Chunked(found)) = decode(CellKey::base(&key), &value) else { panic!("in chunks") };
-    assert_eq!((found.generation, found.body_length, found.chunk_size), (7, 300_000, 256 * 1024));
+    let Ok(Cell::Response(found)) = decode(CellKey::base(&key), &value) else { panic!("a response") };
+    assert_eq!(found.body.chunks(), Some(Chunks { generation: 7, length: 300_000 }));
+    assert!(!found.body.is_loaded() && found.body.len() == 300_000);
     assert!(value.len() < 1024);
 }
 
@@ -70,7 +77,7 @@ fn an_index_comes_back_as_it_was() {
         }],
     };
     let value = encode(CellKey::base(&key), &Cell::Index(Arc::new(index.clone())), 0).into();
-    let Ok(Decoded::Cell(Cell::Index(found))) = decode(CellKey::base(&key), &value) else { panic!("an index") };
+    let Ok(Cell::Index(found)) = decode(CellKey::base(&key), &value) else { panic!("an index") };
     assert_eq!(*found, index);
 }
 
@@ -143,7 +150,7 @@ proptest! {
         let key = key();
         let pieces = body.chunks(700).map(Bytes::copy_from_slice).collect();
         let value = encode(CellKey::base(&key), &Cell::Response(Arc::new(response(pieces))), 7).into();
-        let Ok(Decoded::Cell(Cell::Response(found))) = decode(CellKey::base(&key), &value) else { panic!("a response") };
+        let Ok(Cell::Response(found)) = decode(CellKey::base(&key), &value) else { panic!("a response") };
         prop_assert_eq!(found.body.pieces().concat(), body);
     }
 }
