@@ -5,6 +5,9 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use crate::body::Budget;
+use crate::collapse::order::Order;
+use crate::collapse::recent::RecentKeys;
+use crate::collapse::refreshing::Refreshing;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
 use crate::exchange::Shared;
@@ -25,6 +28,13 @@ use crate::store::{AnyStore, MemoryStore, RedisStore};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Where to put it
+///
+/// Around the whole service, outside anything that rewrites a request's target. A router nested in another sees only the
+/// rest of the path: two layers there, in one namespace, would take `/shop/orders` and `/admin/orders` for one resource.
+/// Give each its own [`tenant`](crate::DefaultKey::tenant), or the whole target back with
+/// [`target`](crate::DefaultKey::target). Authentication belongs outside the cache as well, or its answer is cached too.
 ///
 /// # Clone
 ///
@@ -55,13 +65,16 @@ impl RedisCacheLayer {
     }
 
     fn build(store: AnyStore, config: CacheConfig, counters: Arc<Counters>) -> Self {
-        let recording = Budget::new(config.max_inflight_bytes);
+        let recording = Budget::new(config.max_inflight_bytes.max(config.rules.max_body_size));
         let shared = Shared {
             store,
             config,
             counters,
             recording,
             uncacheable: UncacheableKeys::new(),
+            refreshing: Refreshing::default(),
+            slow_bodies: RecentKeys::new(),
+            order: Order::new(),
             background: Background::default(),
         };
         Self { shared: Arc::new(shared) }

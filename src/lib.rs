@@ -71,7 +71,7 @@ mod store;
 
 pub use self::body::CacheBody;
 pub use self::clock::{Clock, ManualClock};
-pub use self::config::{CacheConfig, CacheOverride};
+pub use self::config::{CacheConfig, CacheOverride, Disconnected};
 pub use self::error::{BodyError, ConfigError};
 pub use self::future::ResponseFuture;
 pub use self::handle::CacheHandle;

@@ -8,10 +8,12 @@ use http_body::Body;
 use tokio::runtime::Handle;
 use tokio::time;
 
-use super::{Miss, Shared};
+use super::Shared;
+use super::forward::Sent;
 use crate::body::drain;
 use crate::body::recorder::{Abandoned, Recording};
 use crate::body::tee::Tee;
+use crate::collapse::order::Departure;
 use crate::key::CacheKey;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
@@ -25,12 +27,13 @@ use crate::store::select::{self, PutOutcome};
 pub(crate) struct Fill {
     shared: Arc<Shared>,
     key: CacheKey,
+    departure: Departure,
     put: Put,
     runtime: Handle,
 }
 
-/// How long an entry stays after it has become stale.
-const KEEP: Duration = Duration::from_secs(10);
+/// How long an entry stays after it has ceased to be of use, for clocks that differ.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// A body that nobody waits for is not read for longer.
 const READING_LIMIT: Duration = Duration::from_secs(30);
@@ -52,20 +55,22 @@ where
 impl Fill {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        miss: &Miss,
+        sent: &Sent,
         received: &ReceivedHead<'_>,
         storable: Storable,
         variant: VariantKey,
         origin_latency: Duration,
     ) -> Self {
         let mut headers = stored_fields(received.headers);
+        for name in &storable.withheld {
+            headers.remove(name);
+        }
         // RFC 9110 §6.6.1: a recipient with a clock records when a response without a date was received.
         headers.entry(header::DATE).or_insert_with(|| {
             let date = received.response_time.to_http_date();
             HeaderValue::from_str(&date).expect("an HTTP-date is a field value")
         });
         let freshness = storable.freshness;
-        let ttl = freshness.remaining(received.response_time).unwrap_or_default() + KEEP;
         let response = StoredResponse {
             status: received.status,
             headers,
@@ -79,11 +84,18 @@ impl Fill {
             response: Arc::new(response),
             nominated: storable.nominated,
             variant,
-            ttl,
+            ttl: storable.shelf_life.saturating_add(MARGIN),
             max_variants: shared.config.max_variants,
-            seen: miss.seen,
+            seen: sent.miss.asked.seen,
+            replaces: sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks()),
         };
-        Self { shared: Arc::clone(shared), key: miss.key.clone(), put, runtime: Handle::current() }
+        Self {
+            shared: Arc::clone(shared),
+            key: sent.miss.key.clone(),
+            departure: sent.departure,
+            put,
+            runtime: Handle::current(),
+        }
     }
 
     /// The body came whole. The write is a task of its own, counted and bounded; one too many is dropped.
@@ -103,6 +115,26 @@ impl Fill {
         });
     }
 
+    /// The body is stored already: the head is written anew, and returned.
+    pub(super) fn rewrite(mut self, stored: &StoredResponse) -> Arc<StoredResponse> {
+        if let Some(response) = Arc::get_mut(&mut self.put.response) {
+            response.body = stored.body.clone();
+            response.trailers = stored.trailers.clone();
+        }
+        let response = Arc::clone(&self.put.response);
+        match self.shared.background.enter() {
+            Some(place) => {
+                let runtime = self.runtime.clone();
+                runtime.spawn(async move {
+                    self.write().await;
+                    drop(place);
+                });
+            }
+            None => self.shared.counters.dropped_writes.increment(),
+        }
+        response
+    }
+
     /// The body did not come whole: nothing is stored.
     pub(crate) fn abandon(self, reason: Abandoned) {
         self.shared.counters.abandoned.increment();
@@ -110,7 +142,12 @@ impl Fill {
     }
 
     async fn write(self) {
-        let Self { shared, key, put, .. } = self;
+        let Self { shared, key, departure, put, .. } = self;
+        if !shared.order.admit(&key, put.variant, departure) {
+            shared.counters.dropped_writes.increment();
+            tracing::debug!(?key, "not stored: out of date by now");
+            return;
+        }
         let now = shared.clock().now();
         let writing = select::put(&shared.store, &key, &put, now);
         match time::timeout(shared.config.store_write_timeout, writing).await {
@@ -124,7 +161,6 @@ impl Fill {
                 tracing::debug!(?key, store.error = %error, "write failed");
             }
             Err(_) => {
-                shared.store.met_deadline();
                 shared.counters.dropped_writes.increment();
                 tracing::debug!(?key, "write met its deadline");
             }

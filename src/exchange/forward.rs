@@ -3,32 +3,70 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header;
 use http::{HeaderMap, Method, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower_service::Service;
 
 use super::fill::{self, Fill};
-use super::{Miss, Shared, route_rules, unavailable_detail};
+use super::{Miss, Shared, revalidate, route_rules, unavailable_detail};
 use crate::body::CacheBody;
-use crate::body::recorder::Recorder;
+use crate::body::recorder::{Limits, Recorder};
 use crate::body::tee::Tee;
 use crate::clock::Stopwatch;
+use crate::collapse::order::Departure;
+use crate::config::Disconnected;
 use crate::error::StoreErrorKind;
-use crate::observe::{ForwardReason, Outcome, report};
+use crate::observe::{ForwardReason, Outcome, Ttl};
 use crate::semantics::precondition::{self, Precondition};
+use crate::semantics::reuse::request_directives;
+use crate::semantics::staleness::Trouble;
 use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, Storable, storability};
 use crate::semantics::time::Timestamp;
+use crate::semantics::validation::{Validated, ValidationRequest};
 use crate::semantics::{PresentedRequest, RouteRules};
 
 /// What must be known of a request after it has been given away.
 #[derive(Debug)]
-struct Sent {
-    miss: Miss,
-    method: Method,
-    headers: HeaderMap,
-    route: RouteRules,
-    request_time: Timestamp,
-    stopwatch: Stopwatch,
+pub(super) struct Sent {
+    pub(super) miss: Miss,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) route: RouteRules,
+    pub(super) request_time: Timestamp,
+    pub(super) stopwatch: Stopwatch,
+    pub(super) departure: Departure,
+    /// The client's own conditions were taken off.
+    stripped: bool,
+    /// It went out with the stored response's validators.
+    pub(super) validates: bool,
+    pub(super) represents_target: bool,
+}
+
+impl Sent {
+    pub(super) fn new(shared: &Shared, miss: Miss, parts: &request::Parts) -> Self {
+        Self {
+            miss,
+            method: parts.method.clone(),
+            headers: parts.headers.clone(),
+            route: route_rules(parts),
+            request_time: shared.clock().now(),
+            stopwatch: Stopwatch::start(),
+            departure: shared.order.depart(),
+            stripped: false,
+            validates: false,
+            represents_target: false,
+        }
+    }
+
+    pub(super) fn request(&self) -> PresentedRequest<'_> {
+        PresentedRequest { method: &self.method, headers: &self.headers }
+    }
+
+    /// The GET that a HEAD stands beside.
+    pub(super) fn as_get(&self) -> PresentedRequest<'_> {
+        PresentedRequest { method: &Method::GET, headers: &self.headers }
+    }
 }
 
 /// What becomes of a response.
@@ -50,58 +88,99 @@ where
     S: Service<Request<Q>, Response = Response<R>>,
     R: Body + Send + 'static,
 {
-    shared.counters.misses.increment();
-    let sent = Sent {
-        miss,
-        method: parts.method.clone(),
-        headers: parts.headers.clone(),
-        route: route_rules(&parts),
-        request_time: shared.clock().now(),
-        stopwatch: Stopwatch::start(),
-    };
-    prepare_request(&shared, &sent, &mut parts);
-    // Only this call's error is ever the client's.
-    let response = service.call(Request::from_parts(parts, body)).await?;
+    let mut sent = Sent::new(&shared, miss, &parts);
+    prepare_request(&shared, &mut sent, &mut parts);
+    let reply = service.call(Request::from_parts(parts, body)).await;
     drop(service);
-    let (head, body) = response.into_parts();
-    Ok(answer(&shared, &sent, head, body))
+    match reply {
+        Ok(response) => Ok(receive(&shared, &sent, response)),
+        // Only this call's error is ever the client's, and only where no stale response may do instead.
+        Err(error) => revalidate::stale_instead(&shared, &sent, Trouble::Disconnected, None).ok_or(error),
+    }
 }
 
-/// The request as the service gets it: its target as the key knows it, and without the client's own conditions where
-/// the whole response may be stored.
-fn prepare_request(shared: &Shared, sent: &Sent, parts: &mut request::Parts) {
+/// The request as the service gets it: its target as the key knows it; with the stored response's validators, or
+/// without the client's own conditions where the whole response may be stored.
+fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts) {
     if let Some(uri) = shared.config.key.forwarded_uri(parts) {
         parts.uri = uri;
     }
-    let may_be_stored = sent.method == Method::GET
-        && sent.miss.reason != ForwardReason::Miss
+    if sent.method != Method::GET {
+        return;
+    }
+    if let Some(validation) = sent.miss.stored.as_ref().and_then(|stored| ValidationRequest::of(&stored.headers)) {
+        validation.apply(&mut parts.headers);
+        parts.headers.remove(header::RANGE);
+        parts.headers.remove(header::IF_RANGE);
+        (sent.validates, sent.stripped) = (true, true);
+        return;
+    }
+    sent.stripped = sent.miss.reason != ForwardReason::Miss
+        && shared.store.takes_writes()
+        && !parts.headers.contains_key(header::RANGE)
+        && !request_directives(&sent.request(), &shared.config.rules).no_store
         && !shared.uncacheable.has(&sent.miss.key, sent.request_time);
-    if may_be_stored {
+    if sent.stripped {
         precondition::strip_conditions(&mut parts.headers);
     }
 }
 
-fn answer<R>(shared: &Arc<Shared>, sent: &Sent, mut head: response::Parts, body: R) -> Response<CacheBody<R>>
+fn receive<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Response<CacheBody<R>>
+where
+    R: Body + Send + 'static,
+{
+    let (head, body) = response.into_parts();
+    match revalidate::judge(sent, &head) {
+        Some((stored, Validated::Freshen)) => revalidate::freshen(shared, sent, &stored, &head),
+        Some((stored, Validated::UseUnchanged)) => revalidate::use_unchanged(shared, sent, stored),
+        Some((_, Validated::Error)) => {
+            let trouble = match head.extensions.get::<Disconnected>() {
+                Some(_) => Trouble::Disconnected,
+                None => Trouble::ErrorStatus,
+            };
+            revalidate::stale_instead(shared, sent, trouble, Some(head.status))
+                .unwrap_or_else(|| answer(shared, sent, head, body))
+        }
+        Some((_, Validated::Replace)) | None => {
+            if sent.method == Method::HEAD {
+                revalidate::learn_from_head(shared, sent, &head);
+            }
+            answer(shared, sent, head, body)
+        }
+    }
+}
+
+/// The service's own response, recorded on its way if it may be stored.
+pub(super) fn answer<R>(shared: &Arc<Shared>, sent: &Sent, mut head: response::Parts, body: R) -> Response<CacheBody<R>>
 where
     R: Body + Send + 'static,
 {
     let length = BodyLength { at_least: body.size_hint().lower(), exactly: body.size_hint().exact() };
     let (outcome, body) = match prospect(shared, sent, &head, length) {
-        Prospect::Pass(outcome) => (outcome, CacheBody::passing(body)),
+        Prospect::Pass(outcome) => match judge_conditions(sent, &head) {
+            Precondition::Proceed => (outcome, CacheBody::passing(body)),
+            Precondition::NotModified => {
+                // The client has it; nobody else wants the rest.
+                drop(body);
+                (outcome, become_not_modified(&mut head))
+            }
+        },
         Prospect::Record(outcome, tee) => match judge_conditions(sent, &head) {
             Precondition::Proceed => (outcome, CacheBody::recorded(body, tee)),
             Precondition::NotModified => (outcome, not_modified(shared, &mut head, body, tee)),
         },
     };
     let mut response = Response::from_parts(head, body);
-    report(&shared.config.cache_name, outcome, &mut response);
+    shared.report(outcome, &mut response);
     response
 }
 
 /// The conditions that were taken off the request.
 fn judge_conditions(sent: &Sent, head: &response::Parts) -> Precondition {
-    let request = PresentedRequest { method: &sent.method, headers: &sent.headers };
-    precondition::evaluate(&request, head.status, &head.headers)
+    if !sent.stripped {
+        return Precondition::Proceed;
+    }
+    precondition::evaluate(&sent.request(), head.status, &head.headers)
 }
 
 /// The client gets a 304, and the body is read for the store alone, in the background; without room for that, the
@@ -111,13 +190,15 @@ where
     R: Body + Send + 'static,
 {
     match fill::read_in_background(shared, body, tee) {
-        Ok(()) => {
-            head.status = StatusCode::NOT_MODIFIED;
-            precondition::reduce_to_not_modified(&mut head.headers);
-            CacheBody::empty()
-        }
+        Ok(()) => become_not_modified(head),
         Err((body, tee)) => CacheBody::recorded(body, tee),
     }
+}
+
+fn become_not_modified<R>(head: &mut response::Parts) -> CacheBody<R> {
+    head.status = StatusCode::NOT_MODIFIED;
+    precondition::reduce_to_not_modified(&mut head.headers);
+    CacheBody::empty()
 }
 
 fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_length: BodyLength) -> Prospect {
@@ -126,11 +207,11 @@ fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_leng
         status: head.status,
         headers: &head.headers,
         body_length,
+        represents_target: sent.represents_target,
         request_time: sent.request_time,
         response_time: shared.clock().now(),
     };
-    let request = PresentedRequest { method: &sent.method, headers: &sent.headers };
-    let storable = match storability(&request, &received, &sent.route, &shared.config.rules) {
+    let storable = match storability(&sent.request(), &received, &sent.route, &shared.config.rules) {
         Storability::Refuse(refusal) => return Prospect::Pass(refused(shared, sent, outcome, refusal)),
         Storability::Store(storable) => storable,
     };
@@ -146,7 +227,7 @@ fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> 
     shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
     match sent.miss.reason {
         // That the store was away says more than what would have become of the response.
-        ForwardReason::Miss => outcome.with_detail(unavailable_detail(StoreErrorKind::Unavailable)),
+        ForwardReason::Miss => outcome.with_detail(unavailable_detail(sent.miss.asked.failure)),
         _ => outcome.refused(refusal),
     }
 }
@@ -159,10 +240,13 @@ fn dropped(shared: &Shared, outcome: Outcome, detail: &'static str) -> Outcome {
 /// What stands between a storable response and the store.
 fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
     if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available() {
-        return Some(unavailable_detail(StoreErrorKind::Unavailable));
+        return Some(unavailable_detail(sent.miss.asked.failure));
     }
     if !shared.store.takes_writes() {
         return Some("store-full");
+    }
+    if shared.slow_bodies.has(&sent.miss.key, sent.request_time) {
+        return Some("store-slow");
     }
     None
 }
@@ -175,17 +259,19 @@ fn record(
     outcome: Outcome,
 ) -> Prospect {
     storable.freshness.lifetime = jittered(storable.freshness.lifetime, shared.config.ttl_jitter);
-    let Some(remaining) = storable.freshness.remaining(received.response_time) else {
-        return Prospect::Pass(refused(shared, sent, outcome, Refusal::Stale));
-    };
+    let age = storable.freshness.current_age(received.response_time);
+    let ttl = Ttl::between(storable.freshness.lifetime, age);
     // Room is taken as the body comes; a body that cannot have it is not begun.
     let Some(reservation) = shared.recording.open(storable.stated_length.unwrap_or(1)) else {
-        return Prospect::Pass(dropped(shared, outcome, unavailable_detail(StoreErrorKind::Busy)));
+        return Prospect::Pass(dropped(shared, outcome, unavailable_detail(Some(StoreErrorKind::Busy))));
     };
-    let recorder = Recorder::new(storable.stated_length, shared.config.rules.max_body_size, reservation);
+    let rules = &shared.config.rules;
+    let limits =
+        Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
+    let recorder = Recorder::new(storable.stated_length, limits, reservation);
     let variant = storable.nominated.select(&sent.headers);
-    let fill = Fill::new(shared, &sent.miss, received, storable, variant, sent.stopwatch.elapsed());
-    Prospect::Record(outcome.being_stored(remaining), Tee::new(recorder, fill))
+    let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
+    Prospect::Record(outcome.with_ttl(ttl).being_stored(), Tee::new(recorder, fill))
 }
 
 /// Shortened by a random part of up to so many per cent.

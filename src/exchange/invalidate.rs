@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, request};
+use http::header;
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, Response, request};
 use http_body::Body;
 use tokio::time;
 use tower_service::Service;
 
-use super::Shared;
+use super::forward::Sent;
+use super::lookup::Asked;
+use super::{Miss, Shared, forward};
 use crate::body::CacheBody;
+use crate::error::StoreError;
 use crate::key::CacheKey;
-use crate::observe::{ForwardReason, Outcome, report};
+use crate::observe::{ForwardReason, Outcome};
+use crate::semantics::invalidation;
 use crate::store::select;
 
 /// Forwards the request; if the answer is no error, invalidates before the client learns of it, so that whoever has
-/// seen the answer does not read what was there before.
+/// seen the answer does not read what was there before. The answer to a POST may be stored in its place.
 pub(crate) async fn run_invalidating<S, Q, R>(
     shared: Arc<Shared>,
     mut service: S,
@@ -24,39 +30,84 @@ pub(crate) async fn run_invalidating<S, Q, R>(
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
-    R: Body,
+    R: Body + Send + 'static,
 {
     shared.counters.bypasses.increment();
+    let target = Target::of(&parts);
+    let miss = Miss { key, reason: ForwardReason::Method, asked: Asked::nothing(), stored: None };
+    let mut sent = Sent::new(&shared, miss, &parts);
     let response = service.call(Request::from_parts(parts, body)).await?;
     drop(service);
-    let mut outcome = Outcome::forwarded(ForwardReason::Method).with_status(response.status());
-    if is_no_error(response.status()) && !invalidated(&shared, &key).await {
-        outcome = outcome.with_detail("not-invalidated");
+    let invalidated = match invalidation::invalidates(response.status()) {
+        true => {
+            let mut keys = target.named_keys(&shared, response.headers());
+            keys.insert(0, sent.miss.key.clone());
+            invalidate(&shared, keys).await
+        }
+        false => true,
+    };
+    if invalidated && sent.method == Method::POST && target.is_represented_by(response.headers()) {
+        sent.represents_target = true;
+        sent.departure = shared.order.depart();
+        let (head, body) = response.into_parts();
+        return Ok(forward::answer(&shared, &sent, head, body));
     }
+    let outcome = Outcome::forwarded(ForwardReason::Method).with_status(response.status());
     let mut response = response.map(CacheBody::passing);
-    report(&shared.config.cache_name, outcome, &mut response);
+    shared.report(if invalidated { outcome } else { outcome.with_detail("not-invalidated") }, &mut response);
     Ok(response)
 }
 
-/// §4.4: a non-error response is one with a 2xx or 3xx status.
-fn is_no_error(status: StatusCode) -> bool {
-    status.is_success() || status.is_redirection()
+/// What an unsafe request was sent to, as a GET for it would be.
+struct Target {
+    parts: request::Parts,
+    host: Option<Authority>,
 }
 
-async fn invalidated(shared: &Shared, key: &CacheKey) -> bool {
+impl Target {
+    fn of(parts: &request::Parts) -> Self {
+        let mut parts = parts.clone();
+        parts.method = Method::GET;
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+        Self { parts, host }
+    }
+
+    fn is_represented_by(&self, response: &HeaderMap) -> bool {
+        invalidation::represents_target(&self.parts.uri, self.host.as_ref(), response)
+    }
+
+    /// The keys of what the response names besides the target.
+    fn named_keys(&self, shared: &Shared, response: &HeaderMap) -> Vec<CacheKey> {
+        let uris = invalidation::named_targets(&self.parts.uri, self.host.as_ref(), response);
+        let mut parts = self.parts.clone();
+        uris.into_iter()
+            .filter_map(|uri| {
+                parts.uri = uri;
+                shared.config.key.key(&parts)
+            })
+            .collect()
+    }
+}
+
+/// Whether all that the request ends has been ended, within the deadline for the store. The removal is a task of its
+/// own: it does not end with the client's patience, nor with the client.
+async fn invalidate(shared: &Arc<Shared>, keys: Vec<CacheKey>) -> bool {
+    keys.iter().for_each(|key| shared.order.invalidate(key));
     if !shared.store.is_available() {
         return false;
     }
-    let removing = select::invalidate(&shared.store, key);
-    match time::timeout(shared.store_deadline(), removing).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::debug!(?key, store.error = %error, "invalidation failed");
-            false
-        }
-        Err(_) => {
-            shared.store.met_deadline();
-            false
-        }
-    }
+    let Some(place) = shared.background.enter() else { return false };
+    let owned = Arc::clone(shared);
+    let removing = tokio::spawn(async move {
+        let all = async {
+            for key in &keys {
+                select::invalidate(&owned.store, key).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        let removed = matches!(time::timeout(owned.config.store_write_timeout, all).await, Ok(Ok(())));
+        drop(place);
+        removed
+    });
+    matches!(time::timeout(shared.store_deadline(), removing).await, Ok(Ok(true)))
 }

@@ -6,60 +6,117 @@ use http::request;
 use tokio::time;
 
 use super::Shared;
+use crate::clock::Stopwatch;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
-use crate::semantics::reuse::Found;
+use crate::semantics::freshness::Freshness;
+use crate::semantics::reuse::{Found, Stored};
+use crate::semantics::vary::VariantKey;
 use crate::store::entry::StoredResponse;
-use crate::store::{Kept, Lookup, select};
+use crate::store::{CellKey, Kept, Lookup, Store, select};
 
-/// The store's answer, or that there was none.
-#[derive(Debug)]
-pub(super) enum LookedUp {
-    Answered(Lookup, Kept),
-    Unavailable,
+/// A response that was found, whose body may still have to be loaded.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) response: Arc<StoredResponse>,
+    variant: Option<VariantKey>,
 }
 
-pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> LookedUp {
+impl Stored for Held {
+    fn freshness(&self) -> &Freshness {
+        &self.response.freshness
+    }
+}
+
+/// What is known of the look-up besides what it found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) seen: Kept,
+    /// Why there was no answer.
+    pub(super) failure: Option<StoreErrorKind>,
+    since: Stopwatch,
+}
+
+impl Asked {
+    /// Nobody was asked.
+    pub(super) fn nothing() -> Self {
+        Self { seen: Kept::Alone, failure: None, since: Stopwatch::start() }
+    }
+}
+
+pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> (Found<Held>, Asked) {
+    let mut asked = Asked::nothing();
     if !shared.store.is_available() {
-        return LookedUp::Unavailable;
+        asked.failure = Some(StoreErrorKind::Unavailable);
+        return (Found::Unavailable, asked);
     }
     let now = shared.clock().now();
-    let asking = select::look_up(&shared.store, key, &parts.headers, now);
-    match time::timeout(shared.store_deadline(), asking).await {
-        Ok(Ok((lookup, kept))) => LookedUp::Answered(lookup, kept),
+    match in_time(shared, &asked, select::look_up(&shared.store, key, &parts.headers, now)).await {
+        Ok((lookup, seen)) => {
+            asked.seen = seen;
+            let found = match lookup {
+                Lookup::Found(response, variant) => Found::Response(Held { response, variant }),
+                Lookup::VaryMiss => Found::VaryMiss,
+                Lookup::UriMiss => Found::UriMiss,
+            };
+            (found, asked)
+        }
+        Err(kind) => {
+            asked.failure = Some(kind);
+            (Found::Unavailable, asked)
+        }
+    }
+}
+
+/// Loads the body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
+pub(super) async fn load(
+    shared: &Shared,
+    key: &CacheKey,
+    held: Held,
+    asked: &mut Asked,
+) -> Option<Arc<StoredResponse>> {
+    if held.response.body.is_loaded() {
+        return Some(held.response);
+    }
+    let now = shared.clock().now();
+    if shared.slow_bodies.has(key, now) {
+        asked.failure = Some(StoreErrorKind::Timeout);
+        return None;
+    }
+    let cell = CellKey { primary: key, variant: held.variant };
+    match in_time(shared, asked, shared.store.load(cell, &held.response.body)).await {
+        Ok(body) => {
+            let mut response = Arc::unwrap_or_clone(held.response);
+            response.body = body?;
+            Some(Arc::new(response))
+        }
+        Err(kind) => {
+            if kind == StoreErrorKind::Timeout {
+                // It would be asked for, waited for and not had each time.
+                shared.slow_bodies.note(key, now);
+            }
+            asked.failure = Some(kind);
+            None
+        }
+    }
+}
+
+async fn in_time<T>(
+    shared: &Shared,
+    asked: &Asked,
+    asking: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreErrorKind> {
+    let left = shared.store_deadline().saturating_sub(asked.since.elapsed());
+    match time::timeout(left, asking).await {
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             tracing::debug!(store.error = %error, "look-up failed");
             shared.counters.store_errors.increment();
-            LookedUp::Unavailable
+            Err(error.kind())
         }
         Err(_) => {
-            shared.store.met_deadline();
             shared.counters.store_timeouts.increment();
-            LookedUp::Unavailable
-        }
-    }
-}
-
-impl LookedUp {
-    pub(super) fn found(&self) -> Found<'_> {
-        match self {
-            Self::Answered(Lookup::Found(stored), _) => Found::Response(&stored.freshness),
-            Self::Answered(Lookup::VaryMiss, _) => Found::VaryMiss,
-            Self::Answered(Lookup::UriMiss, _) => Found::UriMiss,
-            Self::Unavailable => Found::Unavailable,
-        }
-    }
-
-    pub(super) fn seen(&self) -> Kept {
-        match self {
-            Self::Answered(_, kept) => *kept,
-            Self::Unavailable => Kept::Alone,
-        }
-    }
-
-    pub(super) fn into_response(self) -> Option<Arc<StoredResponse>> {
-        match self {
-            Self::Answered(Lookup::Found(stored), _) => Some(stored),
-            Self::Answered(Lookup::VaryMiss | Lookup::UriMiss, _) | Self::Unavailable => None,
+            Err(StoreErrorKind::Timeout)
         }
     }
 }

@@ -6,6 +6,8 @@ mod forward;
 mod hit;
 mod invalidate;
 mod lookup;
+mod refresh;
+mod revalidate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +18,19 @@ use tower_service::Service;
 
 use crate::body::{Budget, CacheBody};
 use crate::clock::Clock;
+use crate::collapse::order::Order;
+use crate::collapse::recent::RecentKeys;
+use crate::collapse::refreshing::Refreshing;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride};
 use crate::error::StoreErrorKind;
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
 use crate::observe::{ForwardReason, Outcome, report};
-use crate::semantics::reuse::{Decision, decide};
+use crate::semantics::reuse::{Decision, Refresh, decide};
 use crate::semantics::{PresentedRequest, RouteRules};
-use crate::store::{AnyStore, Kept};
+use crate::store::AnyStore;
+use crate::store::entry::StoredResponse;
 
 pub(crate) use self::invalidate::run_invalidating;
 
@@ -36,6 +42,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) recording: Budget,
     pub(crate) uncacheable: UncacheableKeys,
+    pub(crate) refreshing: Refreshing,
+    pub(crate) slow_bodies: RecentKeys,
+    pub(crate) order: Order,
     pub(crate) background: background::Background,
 }
 
@@ -49,9 +58,29 @@ impl Shared {
         const GRAIN: Duration = Duration::from_millis(1);
         self.config.store_timeout.saturating_sub(GRAIN).max(GRAIN)
     }
+
+    /// Shows what was done with a request, on the response that goes to the client.
+    fn report<B>(&self, outcome: Outcome, response: &mut Response<B>) {
+        if !self.config.pass_targeted_fields {
+            for name in self.config.rules.targets.names() {
+                response.headers_mut().remove(name);
+            }
+        }
+        report(&self.config.cache_name, outcome, response);
+    }
 }
 
-/// Look up; decide; serve a hit, or forward and see what may be kept.
+/// A request that the cache could not answer, and what it had for it.
+#[derive(Debug)]
+struct Miss {
+    key: CacheKey,
+    reason: ForwardReason,
+    asked: lookup::Asked,
+    /// A response that may not be used as it is: it may turn out to be valid, or better than none.
+    stored: Option<Arc<StoredResponse>>,
+}
+
+/// Look up; decide; serve a hit (and perhaps refresh it behind), or forward and see what may be kept.
 pub(crate) async fn run<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
@@ -60,37 +89,46 @@ pub(crate) async fn run<S, Q, R>(
     body: Q,
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
-    S: Service<Request<Q>, Response = Response<R>>,
+    S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: Body + Send + 'static,
     R: Body + Send + 'static,
 {
-    let looked_up = lookup::look_up(&shared, &key, &parts).await;
+    let (found, mut asked) = lookup::look_up(&shared, &key, &parts).await;
     let now = shared.clock().now();
-    let decision = decide(&PresentedRequest::of(&parts), looked_up.found(), now);
-    let seen = looked_up.seen();
-    match (decision, looked_up.into_response()) {
-        (Decision::Hit(reuse), Some(stored)) => Ok(hit::serve(&shared, &parts, stored, &reuse)),
-        (Decision::Unsatisfiable(reason), _) => Ok(unsatisfiable(&shared, Outcome::forwarded(reason))),
-        (Decision::Forward(reason), _) => {
-            forward::forward(shared, service, Miss { key, reason, seen }, parts, body).await
+    let (reason, stored) = match decide(&PresentedRequest::of(&parts), found, now, &shared.config.rules) {
+        Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
+        Decision::Hit(reuse, held) => match hit::take(&shared, &key, &parts, held, &mut asked).await {
+            Some(stored) => {
+                let behind = (reuse.refresh == Refresh::InBackground).then(|| Arc::clone(&stored));
+                let request = PresentedRequest::of(&parts);
+                let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
+                if behind.is_some() {
+                    let miss = Miss { key, reason: ForwardReason::Stale, asked, stored: behind };
+                    refresh::begin(shared, service, miss, parts, body);
+                }
+                return Ok(response);
+            }
+            // The body was not to be had in time, or it is there no more.
+            None if asked.failure.is_some() => (ForwardReason::Miss, None),
+            None => (ForwardReason::UriMiss, None),
+        },
+        Decision::Forward(reason, held) => {
+            (reason, revalidate::candidate(&shared, &key, &parts, held, &mut asked).await)
         }
-        (Decision::Hit(_), None) => unreachable!("a hit is decided from a found response"),
-    }
-}
-
-/// A request that the cache could not answer.
-#[derive(Debug)]
-struct Miss {
-    key: CacheKey,
-    reason: ForwardReason,
-    seen: Kept,
-}
-
-/// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used.
-fn unsatisfiable<R>(shared: &Shared, outcome: Outcome) -> Response<CacheBody<R>> {
+    };
     shared.counters.misses.increment();
+    forward::forward(shared, service, Miss { key, reason, asked, stored }, parts, body).await
+}
+
+/// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.
+fn unsatisfiable<R>(shared: &Shared) -> Response<CacheBody<R>> {
+    shared.counters.misses.increment();
+    let outcome = Outcome::unanswered("only-if-cached");
     let mut response = Response::new(CacheBody::empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    report(&shared.config.cache_name, outcome, &mut response);
+    shared.report(outcome, &mut response);
     response
 }
 
@@ -99,9 +137,9 @@ fn route_rules(parts: &request::Parts) -> RouteRules {
 }
 
 /// The word in `Cache-Status` for a store that gave no answer.
-fn unavailable_detail(kind: StoreErrorKind) -> &'static str {
+fn unavailable_detail(kind: Option<StoreErrorKind>) -> &'static str {
     match kind {
-        StoreErrorKind::Busy => "store-busy",
+        Some(StoreErrorKind::Busy) => "store-busy",
         _ => "store-unavailable",
     }
 }

@@ -65,9 +65,7 @@ fn member(name: &CacheName, outcome: &Outcome) -> HeaderValue {
         text.put_slice(StatusCode::as_str(&status).as_bytes());
     }
     if let Some(ttl) = outcome.ttl {
-        // Rounded up, as Age is rounded down: together they are the lifetime.
-        let seconds = ttl.as_millis().div_ceil(1000);
-        write!(text, "; ttl={seconds}").expect("memory takes any text");
+        write!(text, "; ttl={}", ttl.as_secs()).expect("memory takes any text");
     }
     if outcome.stored {
         text.put_slice(b"; stored");
@@ -82,7 +80,7 @@ fn member(name: &CacheName, outcome: &Outcome) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::ForwardReason;
+    use crate::observe::{ForwardReason, Ttl};
     use crate::semantics::storing::Refusal;
     use std::time::Duration;
 
@@ -92,10 +90,12 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_parameters() {
-        assert_eq!(text(&Outcome::hit(Duration::from_millis(59_900))), "tower-redis-cache; hit; ttl=60");
+        let ttl = |lifetime, age| Ttl::between(Duration::from_millis(lifetime), Duration::from_millis(age));
+        assert_eq!(text(&Outcome::hit(ttl(60_000, 100))), "tower-redis-cache; hit; ttl=60");
+        assert_eq!(text(&Outcome::hit(ttl(60_000, 65_900))), "tower-redis-cache; hit; ttl=-5");
         let forwarded = Outcome::forwarded(ForwardReason::UriMiss).with_status(StatusCode::OK);
         assert_eq!(
-            text(&forwarded.clone().being_stored(Duration::from_secs(60))),
+            text(&forwarded.clone().with_ttl(ttl(60_000, 0)).being_stored()),
             "tower-redis-cache; fwd=uri-miss; fwd-status=200; ttl=60; stored"
         );
         assert_eq!(

@@ -35,6 +35,12 @@ counters! {
     hits,
     /// Requests that might have been answered from the cache and were not.
     misses,
+    /// Stored responses that the service found to be still right (304).
+    validated,
+    /// Refreshes in the background, behind a stale response that was sent.
+    refreshes,
+    /// Stale responses sent because the service failed or could not be reached.
+    stale_on_error,
     /// Requests that the cache let pass: other methods, bypasses, requests without a key.
     bypasses,
     /// Responses written to the store.

@@ -7,7 +7,7 @@ pub(crate) fn record(outcome: &Outcome, status: http::StatusCode) {
         http.status = status.as_u16(),
         cache.hit = outcome.is_hit(),
         cache.fwd = outcome.forward_reason().map(super::ForwardReason::as_str),
-        cache.ttl = outcome.ttl().map(|ttl| ttl.as_secs()),
+        cache.ttl = outcome.ttl(),
         cache.stored = outcome.is_stored(),
         cache.detail = outcome.detail(),
         "request"

@@ -35,16 +35,30 @@ pub enum ForwardReason {
 /// What the cache did with one request. It is found in the extensions of every response that leaves the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    pub(crate) reuse: Option<Remaining>,
+    pub(crate) hit: bool,
     pub(crate) forward: Option<ForwardReason>,
     pub(crate) forward_status: Option<StatusCode>,
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) ttl: Option<Ttl>,
     pub(crate) stored: bool,
     pub(crate) detail: Option<&'static str>,
 }
 
-/// What was left of a hit's freshness.
-pub(crate) type Remaining = Duration;
+/// What is left of a response's freshness in whole seconds; below zero, for how long it has been stale (RFC 9211 §2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ttl(i64);
+
+impl Ttl {
+    /// Rounded up, as Age is rounded down: together they are the lifetime.
+    pub(crate) fn between(lifetime: Duration, age: Duration) -> Self {
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let left = millis(lifetime).saturating_sub(millis(age));
+        Self(left.div_euclid(1000) + i64::from(left.rem_euclid(1000) != 0))
+    }
+
+    pub(crate) fn as_secs(self) -> i64 {
+        self.0
+    }
+}
 
 /// Shows what was done with a request, wherever it is to be seen on the response.
 pub(crate) fn report<B>(name: &CacheName, outcome: Outcome, response: &mut Response<B>) {
@@ -69,19 +83,17 @@ impl ForwardReason {
 }
 
 impl Outcome {
-    pub(crate) fn hit(remaining: Duration) -> Self {
-        Self {
-            reuse: Some(remaining),
-            forward: None,
-            forward_status: None,
-            ttl: Some(remaining),
-            stored: false,
-            detail: None,
-        }
+    pub(crate) fn hit(ttl: Ttl) -> Self {
+        Self { hit: true, forward: None, forward_status: None, ttl: Some(ttl), stored: false, detail: None }
     }
 
     pub(crate) fn forwarded(reason: ForwardReason) -> Self {
-        Self { reuse: None, forward: Some(reason), forward_status: None, ttl: None, stored: false, detail: None }
+        Self { hit: false, forward: Some(reason), forward_status: None, ttl: None, stored: false, detail: None }
+    }
+
+    /// Neither a hit nor forwarded.
+    pub(crate) fn unanswered(detail: &'static str) -> Self {
+        Self { hit: false, forward: None, forward_status: None, ttl: None, stored: false, detail: Some(detail) }
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -98,30 +110,35 @@ impl Outcome {
         self.with_detail(refusal.as_str())
     }
 
-    pub(crate) fn being_stored(mut self, remaining: Duration) -> Self {
+    pub(crate) fn with_ttl(mut self, ttl: Ttl) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    pub(crate) fn being_stored(mut self) -> Self {
         self.stored = true;
-        self.ttl = Some(remaining);
         self
     }
 
     /// Whether the response came from the cache.
     pub fn is_hit(&self) -> bool {
-        self.reuse.is_some()
+        self.hit
     }
 
-    /// Why the request went on to the service; `None` for a hit.
+    /// Why the request went on to the service; `None` if it did not.
     pub fn forward_reason(&self) -> Option<ForwardReason> {
         self.forward
     }
 
-    /// The status of the service's response; `None` for a hit.
+    /// The status of the service's response; `None` where there was none.
     pub fn forward_status(&self) -> Option<StatusCode> {
         self.forward_status
     }
 
-    /// What is left of the response's freshness, for a hit and for a response that is being stored.
-    pub fn ttl(&self) -> Option<Duration> {
-        self.ttl
+    /// What is left of the response's freshness in seconds, for a response out of the cache and for one that is being
+    /// stored; below zero for a stale one.
+    pub fn ttl(&self) -> Option<i64> {
+        self.ttl.map(Ttl::as_secs)
     }
 
     /// Whether the response was fit for the store and is being written there as its body passes.

@@ -22,7 +22,7 @@ pub(crate) enum Admission {
 const SAFE_METHODS: [&str; 6] = ["OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"];
 
 /// Fields whose meaning depends on the origin's current state: a cache does not judge them (RFC 9111 §4.3.2).
-const ORIGIN_PRECONDITIONS: [HeaderName; 3] = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
+const ORIGIN_PRECONDITIONS: [HeaderName; 2] = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
 
 pub(crate) fn admit(request: &PresentedRequest<'_>, has_content: bool) -> Admission {
     match *request.method {
@@ -42,9 +42,6 @@ fn admit_retrieval(headers: &HeaderMap, has_content: bool) -> Admission {
     }
     if asks_for_upgrade(headers) {
         return bypass("upgrade");
-    }
-    if headers.contains_key(header::RANGE) {
-        return bypass("range");
     }
     if ORIGIN_PRECONDITIONS.iter().any(|name| headers.contains_key(name)) {
         return bypass("precondition");
@@ -97,7 +94,7 @@ mod tests {
             bypass("upgrade")
         );
         assert_eq!(admitted("GET", &[("upgrade", "h2c")], false), Admission::Cacheable);
-        assert_eq!(admitted("GET", &[("range", "bytes=0-1")], false), bypass("range"));
+        assert_eq!(admitted("GET", &[("range", "bytes=0-1"), ("if-range", "\"a\"")], false), Admission::Cacheable);
         assert_eq!(admitted("HEAD", &[("if-match", "*")], false), bypass("precondition"));
         assert_eq!(admitted("GET", &[("if-none-match", "*")], false), Admission::Cacheable);
     }

@@ -1,5 +1,7 @@
 //! `Cache-Control` as types (RFC 9111 §5.2): one pass over all field lines, quotes respected, names in any case.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 
@@ -15,19 +17,43 @@ pub(crate) enum Seconds {
     Invalid,
 }
 
-/// The directives of a response that a shared cache obeys (RFC 9111 §5.2.2).
+/// A directive that may be qualified by a list of field names (RFC 9111 §5.2.2.4, §5.2.2.7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Qualified {
+    #[default]
+    Absent,
+    /// Only these fields are meant.
+    Fields(Vec<HeaderName>),
+    /// The whole response is meant.
+    Whole,
+}
+
+/// How stale a response a client accepts (RFC 9111 §5.2.1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MaxStale {
+    #[default]
+    Absent,
+    Any,
+    By(DeltaSeconds),
+}
+
+/// The directives of a response that a shared cache obeys (RFC 9111 §5.2.2, RFC 5861).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResponseDirectives {
     pub(crate) no_store: bool,
-    pub(crate) no_cache: bool,
-    pub(crate) private: bool,
+    pub(crate) no_cache: Qualified,
+    pub(crate) private: Qualified,
     pub(crate) public: bool,
     pub(crate) must_revalidate: bool,
+    pub(crate) proxy_revalidate: bool,
+    pub(crate) must_understand: bool,
     pub(crate) max_age: Seconds,
     pub(crate) s_maxage: Seconds,
+    pub(crate) stale_while_revalidate: Seconds,
+    pub(crate) stale_if_error: Seconds,
 }
 
-/// The directives of a request (RFC 9111 §5.2.1).
+/// The directives of a request (RFC 9111 §5.2.1, RFC 5861 §4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestDirectives {
     pub(crate) no_store: bool,
@@ -35,6 +61,8 @@ pub(crate) struct RequestDirectives {
     pub(crate) only_if_cached: bool,
     pub(crate) max_age: Seconds,
     pub(crate) min_fresh: Seconds,
+    pub(crate) max_stale: MaxStale,
+    pub(crate) stale_if_error: Seconds,
 }
 
 // ===== impl Seconds =====
@@ -44,10 +72,47 @@ impl Seconds {
         self != Self::Absent
     }
 
+    /// The span, where there is a valid one.
+    pub(crate) fn valid(self) -> Option<Duration> {
+        match self {
+            Self::Of(delta) => Some(delta.as_duration()),
+            Self::Absent | Self::Invalid => None,
+        }
+    }
+
     /// RFC 9111 §4.2.1: of several values the first counts.
     fn take_first(&mut self, argument: Option<&[u8]>) {
         if *self == Self::Absent {
             *self = argument.and_then(DeltaSeconds::parse).map_or(Self::Invalid, Self::Of);
+        }
+    }
+}
+
+// ===== impl Qualified =====
+
+impl Qualified {
+    /// The unqualified form is the stronger; a list that names no field, or something that is none, counts as that.
+    fn take(&mut self, argument: Option<&[u8]>) {
+        let named = argument.map(|list| {
+            ListMembers::new(list).map(HeaderName::from_bytes).collect::<Result<Vec<_>, _>>().unwrap_or_default()
+        });
+        match (&mut *self, named) {
+            (Self::Whole, _) => {}
+            (Self::Fields(known), Some(names)) if !names.is_empty() => known.extend(names),
+            (Self::Absent, Some(names)) if !names.is_empty() => *self = Self::Fields(names),
+            _ => *self = Self::Whole,
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+
+    /// The fields that are meant, where it is not the whole.
+    pub(crate) fn fields(&self) -> &[HeaderName] {
+        match self {
+            Self::Fields(names) => names,
+            Self::Absent | Self::Whole => &[],
         }
     }
 }
@@ -61,17 +126,21 @@ impl ResponseDirectives {
         found
     }
 
-    fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
+    /// One directive, its argument without quotes.
+    pub(crate) fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
         match name {
-            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
-            // §5.2.2.4, §5.2.2.7: the qualified forms may be treated as the unqualified ones, which are stricter.
-            n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache = true,
-            n if n.eq_ignore_ascii_case(b"private") => self.private = true,
-            n if n.eq_ignore_ascii_case(b"public") => self.public = true,
-            n if n.eq_ignore_ascii_case(b"must-revalidate") => self.must_revalidate = true,
             n if n.eq_ignore_ascii_case(b"max-age") => self.max_age.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"public") => self.public = true,
+            n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache.take(argument),
+            n if n.eq_ignore_ascii_case(b"private") => self.private.take(argument),
+            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
             n if n.eq_ignore_ascii_case(b"s-maxage") => self.s_maxage.take_first(argument),
-            // §5.2.3: unrecognised directives are ignored.
+            n if n.eq_ignore_ascii_case(b"must-revalidate") => self.must_revalidate = true,
+            n if n.eq_ignore_ascii_case(b"proxy-revalidate") => self.proxy_revalidate = true,
+            n if n.eq_ignore_ascii_case(b"must-understand") => self.must_understand = true,
+            n if n.eq_ignore_ascii_case(b"stale-while-revalidate") => self.stale_while_revalidate.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"stale-if-error") => self.stale_if_error.take_first(argument),
+            // §5.2.3: unrecognised directives are ignored; so is immutable, which speaks to private caches' reloads.
             _ => {}
         }
     }
@@ -95,12 +164,36 @@ impl RequestDirectives {
 
     fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
         match name {
-            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
             n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache = true,
-            n if n.eq_ignore_ascii_case(b"only-if-cached") => self.only_if_cached = true,
             n if n.eq_ignore_ascii_case(b"max-age") => self.max_age.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
+            n if n.eq_ignore_ascii_case(b"only-if-cached") => self.only_if_cached = true,
             n if n.eq_ignore_ascii_case(b"min-fresh") => self.min_fresh.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"max-stale") => self.max_stale.take_first(argument),
+            n if n.eq_ignore_ascii_case(b"stale-if-error") => self.stale_if_error.take_first(argument),
             _ => {}
+        }
+    }
+}
+
+// ===== impl MaxStale =====
+
+impl MaxStale {
+    /// A limit that cannot be read allows nothing.
+    fn take_first(&mut self, argument: Option<&[u8]>) {
+        if *self == Self::Absent {
+            *self = match argument {
+                None => Self::Any,
+                Some(limit) => DeltaSeconds::parse(limit).map_or(Self::Absent, Self::By),
+            };
+        }
+    }
+
+    pub(crate) fn allows(self, staleness: Duration) -> bool {
+        match self {
+            Self::Absent => false,
+            Self::Any => true,
+            Self::By(limit) => staleness <= limit.as_duration(),
         }
     }
 }
@@ -197,22 +290,41 @@ mod tests {
             let expected = !line.ends_with(';');
             assert_eq!(response(&[line]).no_store, expected, "{line}");
         }
-        assert!(response(&["max-age=60", "Private"]).private);
+        assert!(response(&["max-age=60", "Private"]).private.is_whole());
         assert_eq!(response(&["MAX-AGE=60"]).max_age, seconds(60));
     }
 
     #[test]
     fn a_directive_inside_a_quoted_string_is_no_directive() {
         let found = response(&[r#"ext="no-store, private \", no-cache", max-age=5"#]);
-        assert_eq!((found.no_store, found.private, found.no_cache), (false, false, false));
+        assert!(!found.no_store);
+        assert_eq!((found.private, found.no_cache), (Qualified::Absent, Qualified::Absent));
         assert_eq!(found.max_age, seconds(5));
     }
 
     #[test]
-    fn qualified_forms_count_as_the_stricter_unqualified_ones() {
-        let found = response(&[r#"private="set-cookie", no-cache="x-a, x-b", max-age=5"#]);
-        assert!(found.private && found.no_cache);
+    fn qualified_forms_name_fields_and_the_unqualified_one_is_stronger() {
+        let found = response(&[r#"private="set-cookie", no-cache="x-a, x-b", max-age=5"#, "no-cache=X-C"]);
+        let names = |qualified: &Qualified| qualified.fields().iter().map(HeaderName::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&found.private), ["set-cookie"]);
+        assert_eq!(names(&found.no_cache), ["x-a", "x-b", "x-c"]);
         assert_eq!(found.max_age, seconds(5));
+        for line in ["no-cache, no-cache=\"a\"", "no-cache=\"a\", no-cache", "no-cache=\"\"", "no-cache=\"a b\""] {
+            assert_eq!(response(&[line]).no_cache, Qualified::Whole, "{line}");
+        }
+    }
+
+    #[test]
+    fn max_stale_has_three_meanings() {
+        let check = |line, seconds, expected| {
+            let found = RequestDirectives::parse(&fields("cache-control", &[line]));
+            assert_eq!(found.max_stale.allows(Duration::from_secs(seconds)), expected, "{line}");
+        };
+        check("max-stale", 99_999, true);
+        check("max-stale=10", 10, true);
+        check("max-stale=10", 11, false);
+        check("max-stale=x", 0, false);
+        check("max-age=1", 0, false);
     }
 
     #[test]

@@ -66,6 +66,13 @@ fn compacted(fields: &HeaderMap) -> HeaderMap {
     compact
 }
 
+/// Whether the content is coded for the transfer in a way that a stored response could not tell (RFC 9112 §6.1).
+pub(crate) fn has_foreign_coding(fields: &HeaderMap) -> bool {
+    let mut codings =
+        fields.get_all(header::TRANSFER_ENCODING).iter().flat_map(|line| ListMembers::new(line.as_bytes()));
+    codings.any(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
+}
+
 /// The octets that the fields would take on the wire in HTTP/1.1.
 pub(crate) fn wire_size(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()

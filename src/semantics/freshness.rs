@@ -6,6 +6,8 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::age::date_value;
 use super::cache_control::{ResponseDirectives, Seconds};
+use super::staleness::StalePermission;
+use super::targeted::DirectiveSource;
 use super::time::Timestamp;
 use super::{RouteRules, Rules};
 
@@ -36,6 +38,21 @@ pub(crate) struct Freshness {
     pub(crate) lifetime: Duration,
     pub(crate) corrected_initial_age: Duration,
     pub(crate) response_time: Timestamp,
+    pub(crate) stale: StalePermission,
+    /// §5.2.2.4: no-cache without names; every use needs validation.
+    pub(crate) always_validate: bool,
+}
+
+/// What a response's head says of its freshness, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statement<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) directives: &'a ResponseDirectives,
+    pub(crate) source: DirectiveSource,
+    pub(crate) response_time: Timestamp,
+    /// Only the response itself may say for how long it is shared.
+    pub(crate) own_word_only: bool,
 }
 
 /// The tenth of the time since Last-Modified that §4.2.2 calls typical, and a day at the most.
@@ -58,46 +75,48 @@ impl Freshness {
     pub(crate) fn remaining(&self, now: Timestamp) -> Option<Duration> {
         self.lifetime.checked_sub(self.current_age(now)).filter(|left| !left.is_zero())
     }
+
+    /// For how long the response has been stale.
+    pub(crate) fn staleness(&self, now: Timestamp) -> Duration {
+        self.current_age(now).saturating_sub(self.lifetime)
+    }
 }
 
 /// The freshness lifetime of a response, or `None` where neither it nor the configuration gives it any.
-pub(crate) fn freshness_lifetime(
-    status: StatusCode,
-    headers: &HeaderMap,
-    directives: &ResponseDirectives,
-    response_time: Timestamp,
-    route: &RouteRules,
-    rules: &Rules,
-) -> Option<FreshnessLifetime> {
-    let configured_applies = takes_configured_ttl(status, rules);
+pub(crate) fn freshness_lifetime(said: &Statement<'_>, route: &RouteRules, rules: &Rules) -> Option<FreshnessLifetime> {
+    if said.own_word_only {
+        return stated_lifetime(said)
+            .map(|found| FreshnessLifetime { lifetime: found.lifetime.min(rules.max_ttl), ..found });
+    }
+    let configured_applies = takes_configured_ttl(said.status, rules);
     if let Some(lifetime) = route.ttl.filter(|_| configured_applies) {
         return Some(FreshnessLifetime { lifetime, source: FreshnessSource::Route });
     }
     let configured = |ttl: Duration| FreshnessLifetime { lifetime: ttl, source: FreshnessSource::Configured };
     let found = match rules.fixed_ttl.filter(|_| configured_applies) {
         Some(ttl) => configured(ttl),
-        None => stated_lifetime(headers, directives, response_time)
+        None => stated_lifetime(said)
+            .or_else(|| rules.negative_ttl(said.status).map(configured))
             .or_else(|| rules.default_ttl.filter(|_| configured_applies).map(configured))
-            .or_else(|| heuristic_lifetime(status, headers, directives, response_time, rules))?,
+            .or_else(|| heuristic_lifetime(said, rules))?,
     };
     Some(FreshnessLifetime { lifetime: within_bounds(found.lifetime, rules), ..found })
 }
 
-/// §4.2.1: s-maxage, then max-age, then Expires.
-fn stated_lifetime(
-    headers: &HeaderMap,
-    directives: &ResponseDirectives,
-    response_time: Timestamp,
-) -> Option<FreshnessLifetime> {
+/// §4.2.1: s-maxage, then max-age, then Expires, which does not count beside a targeted field (RFC 9213 §2.2).
+fn stated_lifetime(said: &Statement<'_>) -> Option<FreshnessLifetime> {
     let from = |seconds: Seconds, source| match seconds {
         Seconds::Absent => None,
         Seconds::Of(delta) => Some(FreshnessLifetime { lifetime: delta.as_duration(), source }),
         // §4.2.1: invalid freshness information is considered stale.
         Seconds::Invalid => Some(FreshnessLifetime { lifetime: Duration::ZERO, source }),
     };
-    from(directives.s_maxage, FreshnessSource::SMaxage)
-        .or_else(|| from(directives.max_age, FreshnessSource::MaxAge))
-        .or_else(|| expires(headers, response_time))
+    from(said.directives.s_maxage, FreshnessSource::SMaxage)
+        .or_else(|| from(said.directives.max_age, FreshnessSource::MaxAge))
+        .or_else(|| match said.source {
+            DirectiveSource::CacheControl => expires(said.headers, said.response_time),
+            DirectiveSource::Targeted => None,
+        })
 }
 
 /// §5.3: Expires minus Date; an invalid date, "0" above all, is one in the past.
@@ -112,18 +131,12 @@ fn expires(headers: &HeaderMap, response_time: Timestamp) -> Option<FreshnessLif
     Some(FreshnessLifetime { lifetime, source: FreshnessSource::Expires })
 }
 
-fn heuristic_lifetime(
-    status: StatusCode,
-    headers: &HeaderMap,
-    directives: &ResponseDirectives,
-    response_time: Timestamp,
-    rules: &Rules,
-) -> Option<FreshnessLifetime> {
-    if !rules.policy.heuristic || !(is_heuristically_cacheable(status) || directives.public) {
+fn heuristic_lifetime(said: &Statement<'_>, rules: &Rules) -> Option<FreshnessLifetime> {
+    if !rules.policy.heuristic || !(is_heuristically_cacheable(said.status) || said.directives.public) {
         return None;
     }
-    let last_modified = Timestamp::from_http_date(headers.get(header::LAST_MODIFIED)?.as_bytes())?;
-    let since = date_value(headers).unwrap_or(response_time).since(last_modified);
+    let last_modified = Timestamp::from_http_date(said.headers.get(header::LAST_MODIFIED)?.as_bytes())?;
+    let since = date_value(said.headers).unwrap_or(said.response_time).since(last_modified);
     let lifetime = (since / HEURISTIC_FRACTION).min(HEURISTIC_MAX);
     Some(FreshnessLifetime { lifetime, source: FreshnessSource::Heuristic })
 }

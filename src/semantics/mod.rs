@@ -11,22 +11,35 @@
 //! | §4.2.1 | [`freshness`] | how long it is fresh |
 //! | §4.2.3 | [`age`] | how old it is |
 //! | §4 | [`reuse`] | may it answer this request now |
+//! | §4.2.4, RFC 5861 | [`staleness`] | may it though it is stale |
+//! | §4.3 | [`validation`] | is it still right |
 //! | §4.3.2 | [`precondition`] | or is 304 the answer |
+//! | §4.4 | [`invalidation`] | what an unsafe request ends |
+//! | RFC 9110 §14 | [`range`] | or a part of it |
+//! | RFC 9213 | [`targeted`] | which field the directives come from |
 
 pub(crate) mod admission;
 pub(crate) mod age;
 pub(crate) mod cache_control;
 pub(crate) mod fields;
 pub(crate) mod freshness;
+pub(crate) mod invalidation;
 pub(crate) mod precondition;
+pub(crate) mod range;
 pub(crate) mod reuse;
+pub(crate) mod staleness;
 pub(crate) mod storing;
+pub(crate) mod targeted;
 pub(crate) mod time;
+pub(crate) mod validation;
 pub(crate) mod vary;
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, Method, StatusCode, request};
+
+use self::staleness::Grace;
+use self::targeted::TargetList;
 
 /// A request as the cache sees it (RFC 9111 §4, "presented request").
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +69,20 @@ pub struct CachePolicy {
     pub(crate) configured_ttl_for_errors: bool,
     /// A request with Cookie needs freshness stated by the response itself.
     pub(crate) cookie_needs_stated_freshness: bool,
+    /// A response that is not fresh is stored for validation by a date alone, and where it states nothing.
+    pub(crate) validates_by_date: bool,
 }
 
 /// Everything the law needs to know of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: CachePolicy,
+    pub(crate) targets: TargetList,
+    pub(crate) grace: Grace,
+    /// How long a response that can be validated is kept after it has become stale.
+    pub(crate) keep_stale: Duration,
+    pub(crate) obeys_request_directives: bool,
+    pub(crate) negative_ttls: Vec<(StatusCode, Duration)>,
     pub(crate) default_ttl: Option<Duration>,
     pub(crate) fixed_ttl: Option<Duration>,
     pub(crate) min_ttl: Duration,
@@ -69,6 +90,13 @@ pub(crate) struct Rules {
     pub(crate) max_body_size: u64,
     pub(crate) max_head_size: usize,
     pub(crate) max_fields: usize,
+}
+
+impl Rules {
+    /// The operator's own lifetime for a status.
+    pub(crate) fn negative_ttl(&self, status: StatusCode) -> Option<Duration> {
+        self.negative_ttls.iter().find(|(known, _)| *known == status).map(|(_, ttl)| *ttl)
+    }
 }
 
 /// What the application says of one request, stronger than the configuration.
@@ -89,6 +117,7 @@ impl CachePolicy {
             heuristic: false,
             configured_ttl_for_errors: false,
             cookie_needs_stated_freshness: true,
+            validates_by_date: false,
         }
     }
 
@@ -100,6 +129,7 @@ impl CachePolicy {
             heuristic: true,
             configured_ttl_for_errors: true,
             cookie_needs_stated_freshness: false,
+            validates_by_date: true,
         }
     }
 }

@@ -25,6 +25,11 @@ pub(crate) struct VaryStar;
 const IS_NO_LIST: [HeaderName; 4] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::USER_AGENT];
 
+/// Lists of preferences (RFC 9110 §12.5): members of equal weight mean the same in any order, and names count in any
+/// case, so that requests which differ in nothing else share a variant.
+const IS_PREFERENCE: [HeaderName; 4] =
+    [header::ACCEPT, header::ACCEPT_CHARSET, header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
+
 /// More fields than anybody negotiates on; beyond it the field is a mistake or an attack.
 const MAX_NOMINATED: usize = 32;
 
@@ -68,16 +73,17 @@ impl NominatedFields {
         for name in &self.names {
             part(&mut hasher, name.as_str().as_bytes());
             let mut members = 0_u32;
-            for line in request.get_all(name) {
-                if IS_NO_LIST.contains(name) {
-                    part(&mut hasher, line.as_bytes());
-                    members += 1;
-                    continue;
-                }
-                for member in ListMembers::new(line.as_bytes()) {
-                    part(&mut hasher, member);
-                    members += 1;
-                }
+            let mut add = |member: &[u8]| {
+                part(&mut hasher, member);
+                members += 1;
+            };
+            if IS_NO_LIST.contains(name) {
+                request.get_all(name).iter().for_each(|line| add(line.as_bytes()));
+            } else if IS_PREFERENCE.contains(name) {
+                preferences(request, name).iter().for_each(|preference| add(preference));
+            } else {
+                let lines = request.get_all(name).iter();
+                lines.flat_map(|line| ListMembers::new(line.as_bytes())).for_each(&mut add);
             }
             // §4.1: a field that is absent matches only where it is absent as well.
             let present = u32::from(request.contains_key(name));
@@ -86,6 +92,40 @@ impl NominatedFields {
         let mut key = [0; VariantKey::LEN];
         hasher.finalize_xof().fill(&mut key);
         VariantKey(key)
+    }
+}
+
+/// The members of a preference list in a canonical order: by weight, the greatest first, then by name.
+fn preferences(request: &HeaderMap, name: &HeaderName) -> Vec<Vec<u8>> {
+    let mut weighted: Vec<(u16, Vec<u8>)> = request
+        .get_all(name)
+        .iter()
+        .flat_map(|line| ListMembers::new(line.as_bytes()))
+        .map(|member| {
+            let mut canonical: Vec<u8> = member.to_ascii_lowercase();
+            canonical.retain(|byte| !byte.is_ascii_whitespace());
+            weight(&canonical)
+        })
+        .collect();
+    weighted.sort_unstable_by(|(weight, one), (other_weight, other)| other_weight.cmp(weight).then(one.cmp(other)));
+    weighted
+        .into_iter()
+        .map(|(weight, mut member)| {
+            member.extend_from_slice(b";q=");
+            member.extend_from_slice(weight.to_string().as_bytes());
+            member
+        })
+        .collect()
+}
+
+/// A member's weight in thousandths (RFC 9110 §12.4.2), and the member without it. A weight that makes no sense stays
+/// part of the member, which then equals nothing but itself.
+fn weight(member: &[u8]) -> (u16, Vec<u8>) {
+    let Some(at) = member.windows(3).position(|window| window == b";q=") else { return (1000, member.to_vec()) };
+    let (name, value) = (&member[..at], &member[at + 3..]);
+    match std::str::from_utf8(value).ok().and_then(|value| value.parse::<f32>().ok()) {
+        Some(weight) if (0.0..=1.0).contains(&weight) => ((weight * 1000.0).round() as u16, name.to_vec()),
+        _ => (0, member.to_vec()),
     }
 }
 
@@ -154,6 +194,20 @@ mod tests {
     fn a_field_that_is_no_list_matches_octet_for_octet() {
         assert!(!same("cookie", &[("cookie", "a=1,b")], &[("cookie", "a=1, b")]));
         assert!(same("cookie", &[("cookie", "a=1, b")], &[("cookie", "a=1, b")]));
+    }
+
+    #[test]
+    fn preferences_of_equal_weight_match_in_any_order_and_case() {
+        let match_language =
+            |one, other| same("accept-language", &[("accept-language", one)], &[("accept-language", other)]);
+        assert!(match_language("en, de", "de, en"));
+        assert!(match_language("en, de", "eN, De"));
+        assert!(match_language("en, de", " en ,   de"));
+        assert!(match_language("en;q=1.0, de; q=0.5", "de;q=0.50, en"));
+        assert!(!match_language("en, de;q=0.5", "en;q=0.5, de"));
+        assert!(!match_language("en, de", "en"));
+        assert!(!match_language("en;q=x", "en;q=y"));
+        assert!(!same("foo", &[("foo", "a, b")], &[("foo", "b, a")]));
     }
 
     #[test]

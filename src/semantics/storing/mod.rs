@@ -6,9 +6,13 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::age::corrected_initial_age;
-use super::cache_control::{RequestDirectives, ResponseDirectives};
-use super::fields::{stated_length, wire_size};
-use super::freshness::{Freshness, FreshnessLifetime, FreshnessSource, freshness_lifetime};
+use super::cache_control::ResponseDirectives;
+use super::fields::{has_foreign_coding, stated_length, wire_size};
+use super::freshness::{
+    Freshness, FreshnessLifetime, FreshnessSource, Statement, freshness_lifetime, is_heuristically_cacheable,
+};
+use super::reuse::request_directives;
+use super::staleness::StalePermission;
 use super::time::Timestamp;
 use super::vary::NominatedFields;
 use super::{PresentedRequest, RouteRules, Rules};
@@ -19,6 +23,8 @@ pub(crate) struct ReceivedHead<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body_length: BodyLength,
+    /// RFC 9110 §8.7: Content-Location says that this is a representation of the request's target.
+    pub(crate) represents_target: bool,
     pub(crate) request_time: Timestamp,
     pub(crate) response_time: Timestamp,
 }
@@ -43,23 +49,30 @@ pub(crate) struct Storable {
     pub(crate) freshness: Freshness,
     pub(crate) nominated: NominatedFields,
     pub(crate) stated_length: Option<u64>,
+    /// Fields that no-cache or private name: they are not stored (§5.2.2.4, §5.2.2.7).
+    pub(crate) withheld: Vec<HeaderName>,
+    /// How long the response may be of any use: fresh, stale, or to be validated.
+    pub(crate) shelf_life: Duration,
 }
 
 /// Why a response is not stored: the `detail` of `Cache-Status`, and the label in logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The request's method is not GET.
+    /// The request's method makes no entry: it is neither GET, nor a POST whose response says that it is a representation
+    /// of the target and how long it is fresh (RFC 9110 §9.3.3).
     Method,
     /// The status is interim, partial or otherwise never stored.
     Status,
+    /// The response has `must-understand`, and its status is not known here (RFC 9111 §5.2.2.3).
+    NotUnderstood,
     /// The request has `no-store`.
     RequestNoStore,
     /// The response has `no-store`.
     NoStore,
     /// The response is `private`.
     Private,
-    /// The response has `no-cache`.
+    /// The response has `no-cache`, and nothing to validate it by.
     NoCache,
     /// The request has `Authorization`, and the response does not allow sharing (RFC 9111 §3.5).
     Authorization,
@@ -71,12 +84,14 @@ pub enum Refusal {
     VaryStar,
     /// Nothing gives the response a freshness lifetime.
     NoFreshness,
-    /// The response is stale already.
+    /// The response is stale already, and there is nothing to validate it by.
     Stale,
     /// The response is an endless stream of events.
     EventStream,
     /// The response has no single valid `Content-Length`.
     InvalidLength,
+    /// The content has a transfer coding besides `chunked`, which would be lost.
+    TransferCoding,
     /// The body is larger than `max_body_size`.
     BodySize,
     /// The header fields are larger than `max_head_size`.
@@ -91,6 +106,7 @@ impl Refusal {
         match self {
             Self::Method => "method",
             Self::Status => "status",
+            Self::NotUnderstood => "not-understood",
             Self::RequestNoStore => "request-no-store",
             Self::NoStore => "no-store",
             Self::Private => "private",
@@ -103,6 +119,7 @@ impl Refusal {
             Self::Stale => "stale",
             Self::EventStream => "event-stream",
             Self::InvalidLength => "invalid-length",
+            Self::TransferCoding => "transfer-coding",
             Self::BodySize => "body-size",
             Self::HeadSize => "head-size",
             Self::Fields => "fields",
@@ -129,30 +146,89 @@ fn storable(
     route: &RouteRules,
     rules: &Rules,
 ) -> Result<Storable, Refusal> {
-    let directives = ResponseDirectives::parse(response.headers);
-    refuse_by_request(request)?;
+    let (directives, source) = rules.targets.directives(response.headers);
+    refuse_by_request(request, response, rules)?;
     refuse_by_status(response.status)?;
-    refuse_by_directives(&directives)?;
+    refuse_by_directives(response.status, &directives)?;
     refuse_shared_secrets(request, response, &directives, rules)?;
     let nominated = NominatedFields::of_response(response.headers).map_err(|_| Refusal::VaryStar)?;
     let stated_length = refuse_by_size(response.headers, response.body_length, rules)?;
-    let found =
-        freshness_lifetime(response.status, response.headers, &directives, response.response_time, route, rules)
-            .ok_or(Refusal::NoFreshness)?;
-    refuse_cookie_without_statement(request, &found, rules)?;
-    let freshness = freshness_of(response, found.lifetime);
-    if freshness.remaining(response.response_time).is_none() {
-        return Err(Refusal::Stale);
-    }
-    Ok(Storable { freshness, nominated, stated_length })
+    let said = Statement {
+        status: response.status,
+        headers: response.headers,
+        directives: &directives,
+        source,
+        response_time: response.response_time,
+        own_word_only: request.headers.contains_key(header::AUTHORIZATION),
+    };
+    let found = freshness_lifetime(&said, route, rules);
+    refuse_by_source(request, found.as_ref(), rules)?;
+    let freshness = freshness_of(response, &directives, found.as_ref());
+    refuse_if_useless(request, response, found.as_ref(), &freshness, rules)?;
+    Ok(Storable {
+        freshness,
+        nominated,
+        stated_length,
+        withheld: [directives.no_cache.fields(), directives.private.fields()].concat(),
+        shelf_life: shelf_life(response, &freshness, rules),
+    })
 }
 
-/// §3: the method is understood (only GET makes entries here), and the request does not forbid it (§5.2.1.5).
-fn refuse_by_request(request: &PresentedRequest<'_>) -> Result<(), Refusal> {
-    if request.method != Method::GET {
-        return Err(Refusal::Method);
+/// §3: fresh for a time, or with something to validate it by. A response with neither could never be used.
+fn refuse_if_useless(
+    request: &PresentedRequest<'_>,
+    response: &ReceivedHead<'_>,
+    found: Option<&FreshnessLifetime>,
+    freshness: &Freshness,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    if freshness.remaining(response.response_time).is_some() && !freshness.always_validate {
+        return Ok(());
     }
-    if RequestDirectives::parse(request.headers).no_store {
+    let reason = match found {
+        _ if freshness.always_validate => Refusal::NoCache,
+        Some(_) => Refusal::Stale,
+        None => Refusal::NoFreshness,
+    };
+    if may_be_validated(request, response, reason, rules) { Ok(()) } else { Err(reason) }
+}
+
+fn may_be_validated(
+    request: &PresentedRequest<'_>,
+    response: &ReceivedHead<'_>,
+    reason: Refusal,
+    rules: &Rules,
+) -> bool {
+    let has = |name: HeaderName| response.headers.contains_key(name);
+    if rules.policy.validates_by_date {
+        let described = reason != Refusal::NoFreshness || is_heuristically_cacheable(response.status);
+        return described && (has(header::ETAG) || has(header::LAST_MODIFIED));
+    }
+    // One user's page and another's may share a date; an entity tag is the content's own. Who has a cookie may be
+    // somebody, and who states nothing has thought of nothing.
+    reason != Refusal::NoFreshness && has(header::ETAG) && !request.headers.contains_key(header::COOKIE)
+}
+
+fn shelf_life(response: &ReceivedHead<'_>, freshness: &Freshness, rules: &Rules) -> Duration {
+    let fresh = freshness.remaining(response.response_time).unwrap_or_default();
+    let has = |name: HeaderName| response.headers.contains_key(name);
+    let of_use_when_stale = has(header::ETAG) || has(header::LAST_MODIFIED) || !freshness.stale.forbidden;
+    let kept = if of_use_when_stale { rules.keep_stale } else { Duration::ZERO };
+    fresh + kept.max(freshness.stale.longest(&rules.grace))
+}
+
+/// §3: the method is understood, and the request does not forbid it (§5.2.1.5).
+fn refuse_by_request(
+    request: &PresentedRequest<'_>,
+    response: &ReceivedHead<'_>,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    match *request.method {
+        Method::GET => {}
+        Method::POST if response.represents_target => {}
+        _ => return Err(Refusal::Method),
+    }
+    if request_directives(request, rules).no_store {
         return Err(Refusal::RequestNoStore);
     }
     Ok(())
@@ -169,19 +245,28 @@ fn refuse_by_status(status: StatusCode) -> Result<(), Refusal> {
     }
 }
 
-fn refuse_by_directives(directives: &ResponseDirectives) -> Result<(), Refusal> {
-    if directives.no_store {
+fn refuse_by_directives(status: StatusCode, directives: &ResponseDirectives) -> Result<(), Refusal> {
+    // §5.2.2.3: must-understand limits storing to what is understood, and there it overrides no-store.
+    if directives.must_understand && !is_understood(status) {
+        return Err(Refusal::NotUnderstood);
+    }
+    if directives.no_store && !directives.must_understand {
         return Err(Refusal::NoStore);
     }
     // §5.2.2.7: a shared cache MUST NOT store it.
-    if directives.private {
+    if directives.private.is_whole() {
         return Err(Refusal::Private);
     }
-    // §5.2.2.4: it could not be used without validation.
-    if directives.no_cache {
-        return Err(Refusal::NoCache);
-    }
     Ok(())
+}
+
+/// The final statuses whose caching rules are known here: those of RFC 9110 §15, and those of the registry that change
+/// nothing about them.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 511
+    )
 }
 
 fn refuse_shared_secrets(
@@ -191,7 +276,7 @@ fn refuse_shared_secrets(
     rules: &Rules,
 ) -> Result<(), Refusal> {
     // §3.5: only a response that says so may be shared.
-    let allowed = directives.public || directives.must_revalidate || directives.s_maxage.is_present();
+    let allowed = directives.public || directives.must_revalidate || directives.s_maxage.valid().is_some();
     if request.headers.contains_key(header::AUTHORIZATION) && !allowed {
         return Err(Refusal::Authorization);
     }
@@ -207,6 +292,9 @@ fn refuse_shared_secrets(
 
 fn refuse_by_size(headers: &HeaderMap, known: BodyLength, rules: &Rules) -> Result<Option<u64>, Refusal> {
     let stated = stated_length(headers).map_err(|_| Refusal::InvalidLength)?.or(known.exactly);
+    if has_foreign_coding(headers) {
+        return Err(Refusal::TransferCoding);
+    }
     if is_event_stream(headers) {
         return Err(Refusal::EventStream);
     }
@@ -230,23 +318,43 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
-fn refuse_cookie_without_statement(
+fn refuse_by_source(
     request: &PresentedRequest<'_>,
-    found: &FreshnessLifetime,
+    found: Option<&FreshnessLifetime>,
     rules: &Rules,
 ) -> Result<(), Refusal> {
-    let stated = found.source.is_stated() || found.source == FreshnessSource::Route;
-    if rules.policy.cookie_needs_stated_freshness && !stated && request.headers.contains_key(header::COOKIE) {
+    let stated = found.is_some_and(|found| found.source.is_stated());
+    // RFC 9110 §9.3.3: a POST needs explicit freshness.
+    if request.method != Method::GET && !stated {
+        return Err(Refusal::Method);
+    }
+    let configured = found.is_some_and(|found| !found.source.is_stated() && found.source != FreshnessSource::Route);
+    if rules.policy.cookie_needs_stated_freshness && configured && request.headers.contains_key(header::COOKIE) {
         return Err(Refusal::Cookie);
     }
     Ok(())
 }
 
-fn freshness_of(response: &ReceivedHead<'_>, lifetime: Duration) -> Freshness {
+fn freshness_of(
+    response: &ReceivedHead<'_>,
+    directives: &ResponseDirectives,
+    found: Option<&FreshnessLifetime>,
+) -> Freshness {
+    let initial_age = corrected_initial_age(response.headers, response.request_time, response.response_time);
+    let lifetime = match found {
+        // What the operator says counts from when the response was received, however old it was then.
+        Some(found) if !found.source.is_stated() && found.source != FreshnessSource::Heuristic => {
+            found.lifetime.saturating_add(initial_age)
+        }
+        Some(found) => found.lifetime,
+        None => Duration::ZERO,
+    };
     Freshness {
         lifetime,
-        corrected_initial_age: corrected_initial_age(response.headers, response.request_time, response.response_time),
+        corrected_initial_age: initial_age,
         response_time: response.response_time,
+        stale: StalePermission::of(directives),
+        always_validate: directives.no_cache.is_whole(),
     }
 }
 

@@ -1,0 +1,77 @@
+//! Which of two answers for one key is the newer. A client that reads slowly holds back the write of what it reads; by
+//! then the key may have been invalidated, or a younger answer stored. Numbers are taken when requests set out, so that
+//! an older answer is known and dropped. The memory is bounded and this process's own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::Cache;
+
+use crate::key::CacheKey;
+use crate::semantics::vary::VariantKey;
+
+/// When a request set out, among all requests of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Departure(u64);
+
+type Digest = [u8; CacheKey::DIGEST_LEN];
+
+/// The last events of recent keys.
+pub(crate) struct Order {
+    next: AtomicU64,
+    invalidated: Cache<Digest, Departure>,
+    stored: Cache<(Digest, VariantKey), Departure>,
+}
+
+const MAX_KEYS: usize = 8 * 1024;
+
+impl Order {
+    pub(crate) fn new() -> Self {
+        Self { next: AtomicU64::new(0), invalidated: Cache::new(MAX_KEYS), stored: Cache::new(MAX_KEYS) }
+    }
+
+    pub(crate) fn depart(&self) -> Departure {
+        Departure(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whatever set out before now is out of date.
+    pub(crate) fn invalidate(&self, key: &CacheKey) {
+        self.invalidated.insert(*key.digest(), self.depart());
+    }
+
+    /// Whether an answer may still be stored; if so, it is taken for stored.
+    pub(crate) fn admit(&self, key: &CacheKey, variant: VariantKey, departure: Departure) -> bool {
+        if self.invalidated.get(key.digest()).is_some_and(|at| departure < at) {
+            return false;
+        }
+        let name = (*key.digest(), variant);
+        if self.stored.get(&name).is_some_and(|at| departure < at) {
+            return false;
+        }
+        self.stored.insert(name, departure);
+        true
+    }
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_answer_is_not_stored_over_a_newer_event() {
+        let (order, key) = (Order::new(), CacheKey::from("k"));
+        let [a, b] = [1, 2].map(|n| VariantKey::from_bytes([n; VariantKey::LEN]));
+        let (first, second) = (order.depart(), order.depart());
+        assert!(order.admit(&key, a, second) && !order.admit(&key, a, first));
+        assert!(order.admit(&key, b, first));
+        order.invalidate(&key);
+        assert!(!order.admit(&key, a, second));
+        assert!(order.admit(&CacheKey::from("other"), a, first));
+        assert!(order.admit(&key, a, order.depart()));
+    }
+}

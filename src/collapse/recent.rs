@@ -1,0 +1,69 @@
+//! A short, bounded memory of keys.
+
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+
+use crate::key::CacheKey;
+use crate::semantics::time::Timestamp;
+
+/// Keys of which something was found out a short time ago.
+pub(crate) struct RecentKeys {
+    until: Cache<[u8; CacheKey::DIGEST_LEN], Timestamp>,
+}
+
+const MAX_KEYS: usize = 8 * 1024;
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+impl RecentKeys {
+    pub(crate) fn new() -> Self {
+        Self { until: Cache::new(MAX_KEYS) }
+    }
+
+    pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
+        !self.until.is_empty() && self.until.get(key.digest()).is_some_and(|until| until > now)
+    }
+
+    pub(crate) fn note(&self, key: &CacheKey, now: Timestamp) {
+        self.until.insert(*key.digest(), now.plus(REMEMBERED));
+    }
+
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        if !self.until.is_empty() {
+            self.until.remove(key.digest());
+        }
+    }
+}
+
+impl std::fmt::Debug for RecentKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecentKeys").field("count", &self.until.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    #[test]
+    fn a_key_is_remembered_for_a_minute_or_until_it_is_forgotten() {
+        let (keys, key) = (RecentKeys::new(), CacheKey::from("k"));
+        assert!(!keys.has(&key, NOW));
+        keys.note(&key, NOW);
+        assert!(keys.has(&key, NOW.plus(Duration::from_secs(59))));
+        assert!(!keys.has(&key, NOW.plus(Duration::from_secs(60))));
+        keys.forget(&key);
+        assert!(!keys.has(&key, NOW));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let keys = RecentKeys::new();
+        for n in 0..3 * MAX_KEYS {
+            keys.note(&CacheKey::from(n.to_string()), NOW);
+        }
+        assert!(keys.until.len() <= MAX_KEYS);
+    }
+}

@@ -1,0 +1,161 @@
+//! What a reply to a validation request, or the lack of one, makes of the stored response (RFC 9111 §4.3.3, §4.3.4).
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Response, StatusCode, request, response};
+
+use super::fill::Fill;
+use super::forward::Sent;
+use super::lookup::{self, Asked, Held};
+use super::{Shared, hit};
+use crate::body::CacheBody;
+use crate::key::CacheKey;
+use crate::observe::Outcome;
+use crate::semantics::reuse::{request_directives, reuse_stale};
+use crate::semantics::staleness::Trouble;
+use crate::semantics::storing::{BodyLength, ReceivedHead, Storability, storability};
+use crate::semantics::validation::{Validated, ValidationRequest, contradicted_by_head, freshened, validated};
+use crate::store::entry::StoredResponse;
+use crate::store::select;
+
+/// A stored response that may not be used as it is, if it can be of use at all: with its body, so that nothing stands
+/// between a 304 and the answer.
+pub(super) async fn candidate(
+    shared: &Shared,
+    key: &CacheKey,
+    parts: &request::Parts,
+    held: Option<Held>,
+    asked: &mut Asked,
+) -> Option<Arc<StoredResponse>> {
+    let held = held?;
+    let stored = &held.response;
+    let of_use = ValidationRequest::of(&stored.headers).is_some() || !stored.freshness.stale.forbidden;
+    match parts.method {
+        Method::HEAD => Some(held.response),
+        _ if of_use => lookup::load(shared, key, held, asked).await,
+        _ => None,
+    }
+}
+
+/// What the reply means for the stored response, if there is one.
+pub(super) fn judge(sent: &Sent, head: &response::Parts) -> Option<(Arc<StoredResponse>, Validated)> {
+    let stored = sent.miss.stored.as_ref()?;
+    let verdict = validated(&stored.headers, head.status, &head.headers);
+    let asked = sent.validates || head.status != StatusCode::NOT_MODIFIED;
+    asked.then(|| (Arc::clone(stored), verdict))
+}
+
+/// The stored response, if it may be sent stale in this trouble.
+pub(super) fn stale_instead<R>(
+    shared: &Shared,
+    sent: &Sent,
+    trouble: Trouble,
+    status: Option<StatusCode>,
+) -> Option<Response<CacheBody<R>>> {
+    let stored = sent.miss.stored.as_ref()?;
+    let now = shared.clock().now();
+    let rules = &shared.config.rules;
+    let directives = request_directives(&sent.request(), rules);
+    let freshness = &stored.freshness;
+    let sendable = stored.body.is_loaded() || sent.method == Method::HEAD;
+    if !sendable
+        || freshness.always_validate
+        || !freshness.stale.on(trouble, freshness.staleness(now), &directives, &rules.grace)
+    {
+        return None;
+    }
+    shared.counters.stale_on_error.increment();
+    let reuse = reuse_stale(freshness, now);
+    let mut outcome = Outcome::forwarded(sent.miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
+    outcome.forward_status = status;
+    Some(hit::serve(shared, &sent.request(), Arc::clone(stored), &reuse, outcome))
+}
+
+/// 304: the stored response with the newer fields, written back and sent.
+pub(super) fn freshen<R>(
+    shared: &Arc<Shared>,
+    sent: &Sent,
+    stored: &StoredResponse,
+    head: &response::Parts,
+) -> Response<CacheBody<R>> {
+    shared.counters.validated.increment();
+    let headers = freshened_fields(shared, stored, &head.headers);
+    let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status);
+    let (response, written) = rewrite(shared, sent, stored, headers);
+    let reuse = reuse_stale(&response.freshness, shared.clock().now());
+    let outcome = if written { outcome.with_ttl(reuse.ttl).being_stored() } else { outcome };
+    hit::serve(shared, &sent.request(), response, &reuse, outcome)
+}
+
+/// A 304 that does not speak of the stored response: it is sent, and stays as it was.
+pub(super) fn use_unchanged<R>(shared: &Shared, sent: &Sent, stored: Arc<StoredResponse>) -> Response<CacheBody<R>> {
+    let reuse = reuse_stale(&stored.freshness, shared.clock().now());
+    let outcome = Outcome::forwarded(sent.miss.reason).with_status(StatusCode::NOT_MODIFIED);
+    hit::serve(shared, &sent.request(), stored, &reuse, outcome.with_detail("validator-mismatch"))
+}
+
+/// §4.3.5: what a 200 to a HEAD says of the stored response to GET.
+pub(super) fn learn_from_head(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts) {
+    let Some(stored) = &sent.miss.stored else { return };
+    if head.status != StatusCode::OK || stored.status != StatusCode::OK {
+        return;
+    }
+    if contradicted_by_head(&stored.headers, stored.body.len(), &head.headers) {
+        forget(shared, sent);
+    } else {
+        let headers = freshened_fields(shared, stored, &head.headers);
+        rewrite(shared, sent, stored, headers);
+    }
+}
+
+fn freshened_fields(shared: &Shared, stored: &StoredResponse, newer: &HeaderMap) -> HeaderMap {
+    let mut newer = newer.clone();
+    // RFC 9110 §6.6.1: a reply without Date has that of its reception.
+    newer.entry(header::DATE).or_insert_with(|| {
+        let date = shared.clock().now().to_http_date();
+        HeaderValue::from_str(&date).expect("an HTTP-date is a field value")
+    });
+    freshened(&stored.headers, &newer)
+}
+
+/// Writes a stored response anew under other fields, if these let it be stored; otherwise what is stored ends.
+fn rewrite(
+    shared: &Arc<Shared>,
+    sent: &Sent,
+    stored: &StoredResponse,
+    headers: HeaderMap,
+) -> (Arc<StoredResponse>, bool) {
+    let length = stored.body.len();
+    let received = ReceivedHead {
+        status: stored.status,
+        headers: &headers,
+        body_length: BodyLength { at_least: length, exactly: Some(length) },
+        represents_target: false,
+        request_time: sent.request_time,
+        response_time: shared.clock().now(),
+    };
+    match storability(&sent.as_get(), &received, &sent.route, &shared.config.rules) {
+        Storability::Store(storable) => {
+            let variant = storable.nominated.select(&sent.headers);
+            let fill = Fill::new(shared, sent, &received, storable, variant, sent.stopwatch.elapsed());
+            (fill.rewrite(stored), true)
+        }
+        Storability::Refuse(_) => {
+            forget(shared, sent);
+            (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
+        }
+    }
+}
+
+/// Removes what is stored for the key, off the client's path.
+fn forget(shared: &Arc<Shared>, sent: &Sent) {
+    let Some(place) = shared.background.enter() else { return };
+    let (shared, key) = (Arc::clone(shared), sent.miss.key.clone());
+    shared.order.invalidate(&key);
+    tokio::spawn(async move {
+        // What cannot be removed in time ends by itself.
+        let _ = tokio::time::timeout(shared.config.store_write_timeout, select::invalidate(&shared.store, &key)).await;
+        drop(place);
+    });
+}
