@@ -49,8 +49,15 @@ on_both_stores! {
         share(&story, get("/1"), get("/1").host("EXAMPLE.com")).await;
         share(&story, get("/2"), get("/2").host("example.com:80")).await;
         share(&story, get("/3"), get("http://example.com/3").without("host")).await;
-        share(&story, get("/4"), get("http://EXAMPLE.COM:80/4").host("elsewhere.example")).await;
+        share(&story, get("/4"), get("http://EXAMPLE.COM:80/4").host("Example.com")).await;
         share(&story, get("https://example.com/5"), get("https://example.com:443/5")).await;
+    }
+
+    async fn a_target_and_a_host_that_disagree_are_not_cached(stage) {
+        let story = story_keyed_by(&stage, DefaultKey::new());
+        story.origin_says(ok("links to evil").cache_control("max-age=60"));
+        story.client_asks(get("http://victim.example/").host("evil.example")).await.is_forwarded_for("bypass");
+        story.client_asks(get("/").host("victim.example")).await.is_forwarded_for("uri-miss");
     }
 
     async fn get_and_head_share_a_key(stage) {

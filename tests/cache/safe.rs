@@ -34,8 +34,17 @@ on_both_stores! {
 
     async fn private_is_obeyed_in_any_case_and_any_place(stage) {
         let story = stage.story_with(|config| config.fixed_ttl(seconds(60)));
-        for line in ["private", "max-age=60, Private", "s-maxage=60, private", "private=\"x-user\", max-age=60"] {
+        for line in ["private", "max-age=60, Private", "s-maxage=60, private", "private=\"\", max-age=60"] {
             refuses(&story, || get("/a"), ok("x").cache_control(line), "private").await;
+        }
+    }
+
+    async fn fields_that_private_or_no_cache_name_are_not_stored(stage) {
+        let story = stage.story();
+        for (path, line) in [("/a", "private=\"x-user\", max-age=60"), ("/b", "no-cache=\"X-User\", max-age=60")] {
+            story.origin_says(ok("x").cache_control(line).header("x-user", "alice").header("x-all", "1"));
+            story.client_asks(get(path)).await.is_stored().has_header("x-user", "alice");
+            story.client_asks(get(path)).await.is_hit().has_no("x-user").has_header("x-all", "1");
         }
     }
 
@@ -206,9 +215,16 @@ on_both_stores! {
         story.client_asks(with("min-fresh=30")).await.is_hit();
         story.client_asks(with("only-if-cached")).await.is_hit();
         story.time_passes(seconds(30));
-        story.client_asks(with("only-if-cached, max-stale=100")).await.has_status(504);
+        story.client_asks(with("only-if-cached, max-stale=9")).await.is_hit();
+        story.client_asks(with("only-if-cached")).await.has_status(504);
         story.origin_was_asked(1);
-        story.client_asks(with("max-stale=100")).await.is_forwarded_for("stale").is_stored();
+        story.client_asks(get("/a")).await.is_forwarded_for("stale").is_stored();
+        for line in ["max-age=60, must-revalidate", "s-maxage=60", "max-age=60, proxy-revalidate"] {
+            story.origin_says(ok("x").cache_control(line));
+            story.client_asks(get(&format!("/{}", line.len()))).await.is_stored();
+            story.time_passes(seconds(61));
+            story.client_asks(get(&format!("/{}", line.len())).header("cache-control", "max-stale")).await.is_stored();
+        }
     }
 
     async fn a_request_may_ask_for_a_fresher_answer_and_others_profit(stage) {
