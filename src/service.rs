@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
@@ -14,8 +15,9 @@ use crate::exchange::{self, Shared};
 use crate::future::ResponseFuture;
 use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
+use crate::query::QueryContent;
 use crate::semantics::PresentedRequest;
-use crate::semantics::admission::{Admission, admit};
+use crate::semantics::admission::{Admission, Content, admit, is_query};
 
 /// A service with a shared HTTP cache in front of it; made by [`RedisCacheLayer`](crate::RedisCacheLayer).
 ///
@@ -105,8 +107,13 @@ impl<S: Clone> RedisCache<S> {
         if parts.extensions.get::<CacheOverride>().is_some_and(|route| route.bypass) {
             return Admitted::Passthrough(bypass("override"));
         }
-        let has_content = !body.is_end_stream() && body.size_hint().exact() != Some(0);
-        let admission = admit(&PresentedRequest::of(parts), has_content);
+        let known = parts.extensions.get::<QueryContent>().is_some();
+        let content = match !body.is_end_stream() && body.size_hint().exact() != Some(0) {
+            _ if known => Content::Known,
+            true => Content::Unread,
+            false => Content::Absent,
+        };
+        let admission = admit(&PresentedRequest::of(parts), content);
         if let Admission::Passthrough(reason, detail) = admission {
             let outcome = Outcome::forwarded(reason);
             return Admitted::Passthrough(detail.into_iter().fold(outcome, Outcome::with_detail));
@@ -125,7 +132,13 @@ impl<S: Clone> RedisCache<S> {
         let method = mem::replace(&mut parts.method, Method::GET);
         let key = self.shared.config.key.key(parts);
         parts.method = method;
-        let key = key.ok_or("no-key")?;
+        let mut key = key.ok_or("no-key")?;
+        if is_query(&parts.method)
+            && let Some(content) = parts.extensions.get::<QueryContent>()
+        {
+            let content_type = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            key = key.with_content(content_type, content.as_bytes());
+        }
         if key.parts().len() > self.shared.config.max_key_size {
             return Err("key-size");
         }

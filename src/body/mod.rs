@@ -34,7 +34,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Passing { #[pin] body: B },
-        Recorded { #[pin] body: B, tee: Tee },
+        Recorded { front: Stored, #[pin] body: B, tee: Tee },
         Stored { stored: Stored },
     }
 }
@@ -54,8 +54,7 @@ impl<B> CacheBody<B> {
     }
 
     pub(crate) fn stored(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
-        let left = body.len();
-        Self { kind: Kind::Stored { stored: Stored { body, next: 0, left, trailers } } }
+        Self { kind: Kind::Stored { stored: Stored::new(body, trailers) } }
     }
 
     pub(crate) fn empty() -> Self {
@@ -66,17 +65,26 @@ impl<B> CacheBody<B> {
 impl<B: Body> CacheBody<B> {
     /// Reads the body to its end if it is being recorded, for nobody but the store.
     pub(crate) async fn discard(self) {
-        if let Kind::Recorded { body, tee } = self.kind {
+        if let Kind::Recorded { mut front, body, mut tee } = self.kind {
+            while let Some(frame) = front.next_frame() {
+                tee.see(&frame);
+            }
             drain(body, tee).await;
         }
     }
 
-    pub(crate) fn recorded(body: B, mut tee: Tee) -> Self {
-        if body.is_end_stream() {
+    pub(crate) fn recorded(body: B, tee: Tee) -> Self {
+        Self::joined(StoredBody::default(), body, tee)
+    }
+
+    /// The start of a body that was stored, and the rest of it.
+    pub(crate) fn joined(front: StoredBody, body: B, mut tee: Tee) -> Self {
+        let front = Stored::new(front, None);
+        if front.left == 0 && body.is_end_stream() {
             // Nobody need ever poll it.
             tee.end();
         }
-        Self { kind: Kind::Recorded { body, tee } }
+        Self { kind: Kind::Recorded { front, body, tee } }
     }
 }
 
@@ -90,21 +98,32 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
                 let frame = ready!(body.poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::new)))
             }
-            KindProj::Recorded { body, tee } => poll_recorded(body, tee, cx),
+            KindProj::Recorded { front, body, tee } => match front.next_frame() {
+                Some(frame) => {
+                    tee.see(&frame);
+                    if front.left == 0 && body.is_end_stream() {
+                        tee.end();
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                None => poll_recorded(body, tee, cx),
+            },
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Passing { body } | Kind::Recorded { body, .. } => body.is_end_stream(),
+            Kind::Passing { body } => body.is_end_stream(),
+            Kind::Recorded { front, body, .. } => front.left == 0 && body.is_end_stream(),
             Kind::Stored { stored } => stored.left == 0 && stored.trailers.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Passing { body } | Kind::Recorded { body, .. } => body.size_hint(),
+            Kind::Passing { body } => body.size_hint(),
+            Kind::Recorded { front, body, .. } => lengthened(&body.size_hint(), front.left),
             Kind::Stored { stored } => stored.size_hint(),
         }
     }
@@ -167,7 +186,21 @@ impl<B> Default for CacheBody<B> {
     }
 }
 
+fn lengthened(hint: &SizeHint, by: u64) -> SizeHint {
+    let mut longer = SizeHint::new();
+    longer.set_lower(hint.lower().saturating_add(by));
+    if let Some(upper) = hint.upper().and_then(|upper| upper.checked_add(by)) {
+        longer.set_upper(upper);
+    }
+    longer
+}
+
 impl Stored {
+    fn new(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
+        let left = body.len();
+        Self { body, next: 0, left, trailers }
+    }
+
     /// With trailers to come the length is no exact one: a server would announce it, and leave the trailers out.
     fn size_hint(&self) -> SizeHint {
         let mut hint = SizeHint::with_exact(self.left);

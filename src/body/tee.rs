@@ -26,6 +26,11 @@ impl Tee {
         Self { recording: Some(Box::new(Underway { recorder, fill })) }
     }
 
+    /// Sees, and keeps nothing.
+    pub(crate) fn idle() -> Self {
+        Self { recording: None }
+    }
+
     /// Whether there is still something to wait for.
     pub(crate) fn is_recording(&self) -> bool {
         self.recording.is_some()

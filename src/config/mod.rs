@@ -18,7 +18,7 @@ use crate::store::RedisAddress;
 
 mod route;
 
-pub use route::{CacheOverride, Disconnected};
+pub use route::{CacheOverride, Disconnected, EmptyBody};
 
 /// The settings of a [`RedisCacheLayer`](crate::RedisCacheLayer).
 ///

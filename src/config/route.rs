@@ -1,5 +1,6 @@
 //! Settings for one request, said by the application.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::GREATEST_TTL;
@@ -47,3 +48,47 @@ impl CacheOverride {
 /// extension the cache takes the response for what it is, and may send a stale one instead (RFC 9111 §4.2.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disconnected;
+
+/// A request extension by which an application lends the cache the means to ask the service once more.
+///
+/// The cache gives the client's request away when it forwards it, body and all. In one case it may have to forward it
+/// again: under [`CachePolicy::rfc9111`](crate::CachePolicy::rfc9111) it asks for the rest of a response of which it
+/// has the start, and what comes may not fit. With this extension it can, for `Q` the service's type of request body;
+/// without it the cache asks for the rest only where entity tags guarantee that it fits.
+///
+/// ```
+/// use http::Request;
+/// use http_body_util::Empty;
+/// use tower_redis_cache::EmptyBody;
+///
+/// let mut request = Request::new(Empty::<bytes::Bytes>::new());
+/// request.extensions_mut().insert(EmptyBody::<Empty<bytes::Bytes>>::new(Empty::new));
+/// ```
+pub struct EmptyBody<Q> {
+    make: fn() -> Q,
+}
+
+impl<Q> EmptyBody<Q> {
+    /// With a function that makes a body without content.
+    pub fn new(make: fn() -> Q) -> Self {
+        Self { make }
+    }
+
+    pub(crate) fn make(&self) -> Q {
+        (self.make)()
+    }
+}
+
+impl<Q> Clone for EmptyBody<Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Q> Copy for EmptyBody<Q> {}
+
+impl<Q> fmt::Debug for EmptyBody<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EmptyBody")
+    }
+}

@@ -1,5 +1,6 @@
 //! A request goes on to the service; its answer goes to the client, and past the recorder if it may be kept.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,16 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::fill::{self, Fill};
-use super::{Miss, Shared, revalidate, route_rules, unavailable_detail};
+use super::{Miss, Shared, complete, revalidate, route_rules, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::recorder::{Limits, Recorder};
 use crate::body::tee::Tee;
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
-use crate::config::Disconnected;
+use crate::config::{Disconnected, EmptyBody};
 use crate::error::StoreErrorKind;
 use crate::observe::{ForwardReason, Outcome, Ttl};
+use crate::semantics::admission::is_retrieval;
 use crate::semantics::precondition::{self, Precondition};
 use crate::semantics::reuse::request_directives;
 use crate::semantics::staleness::Trouble;
@@ -41,6 +43,8 @@ pub(super) struct Sent {
     /// It went out with the stored response's validators.
     pub(super) validates: bool,
     pub(super) represents_target: bool,
+    /// It went out for the rest of a response of which the start is stored.
+    pub(super) completes: bool,
 }
 
 impl Sent {
@@ -56,6 +60,7 @@ impl Sent {
             stripped: false,
             validates: false,
             represents_target: false,
+            completes: false,
         }
     }
 
@@ -70,7 +75,7 @@ impl Sent {
 }
 
 /// What becomes of a response.
-enum Prospect {
+pub(super) enum Prospect {
     /// It passes, and that is all.
     Pass(Outcome),
     /// It is recorded as it passes.
@@ -86,11 +91,23 @@ pub(super) async fn forward<S, Q, R>(
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
+    Q: 'static,
     R: Body + Send + 'static,
 {
     let mut sent = Sent::new(&shared, miss, &parts);
-    prepare_request(&shared, &mut sent, &mut parts);
-    let reply = service.call(Request::from_parts(parts, body)).await;
+    let again = parts.extensions.get::<EmptyBody<Q>>().copied();
+    prepare_request(&shared, &mut sent, &mut parts, again.is_some());
+    let risks = sent.completes || !sent.miss.variants.is_empty();
+    let spare = again.filter(|_| risks).map(|empty| (plain(&parts), empty));
+    let mut reply = service.call(Request::from_parts(parts, body)).await;
+    if let Some((parts, empty)) = spare
+        && reply.as_ref().is_ok_and(|response| !complete::fits(&sent, response) || !revalidate::fits(&sent, response))
+    {
+        (sent.completes, sent.validates) = (false, false);
+        sent.miss.variants.clear();
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        reply = service.call(Request::from_parts(parts, empty.make())).await;
+    }
     drop(service);
     match reply {
         Ok(response) => Ok(receive(&shared, &sent, response)),
@@ -101,23 +118,37 @@ where
 
 /// The request as the service gets it: its target as the key knows it; with the stored response's validators, or
 /// without the client's own conditions where the whole response may be stored.
-fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts) {
+fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts, may_ask_again: bool) {
     if let Some(uri) = shared.config.key.forwarded_uri(parts) {
         parts.uri = uri;
     }
-    if sent.method != Method::GET {
+    if !is_retrieval(&sent.method) {
         return;
     }
-    if let Some(validation) = sent.miss.stored.as_ref().and_then(|stored| ValidationRequest::of(&stored.headers)) {
+    if let Some(rest) = complete::rest_of(sent, may_ask_again) {
+        rest.apply(&mut parts.headers);
+        (sent.completes, sent.stripped) = (true, true);
+        return;
+    }
+    let whole = sent.miss.stored.as_ref().filter(|stored| stored.status != StatusCode::PARTIAL_CONTENT);
+    if let Some(validation) = whole.and_then(|stored| ValidationRequest::of(&stored.headers)) {
         validation.apply(&mut parts.headers);
         parts.headers.remove(header::RANGE);
         parts.headers.remove(header::IF_RANGE);
         (sent.validates, sent.stripped) = (true, true);
         return;
     }
+    let has_range = parts.headers.contains_key(header::RANGE);
+    let tags = ValidationRequest::of_variants(sent.miss.variants.iter().map(|stored| &stored.headers));
+    if let Some(validation) = tags.filter(|_| !has_range) {
+        validation.apply(&mut parts.headers);
+        (sent.validates, sent.stripped) = (true, true);
+        return;
+    }
+    sent.miss.variants.clear();
     sent.stripped = sent.miss.reason != ForwardReason::Miss
         && shared.store.takes_writes()
-        && !parts.headers.contains_key(header::RANGE)
+        && !has_range
         && !request_directives(&sent.request(), &shared.config.rules).no_store
         && !shared.uncacheable.has(&sent.miss.key, sent.request_time);
     if sent.stripped {
@@ -125,10 +156,22 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts)
     }
 }
 
+/// The request without anything that the cache put into it.
+fn plain(parts: &request::Parts) -> request::Parts {
+    let mut plain = parts.clone();
+    precondition::strip_conditions(&mut plain.headers);
+    plain.headers.remove(header::RANGE);
+    plain.headers.remove(header::IF_RANGE);
+    plain
+}
+
 fn receive<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Response<CacheBody<R>>
 where
     R: Body + Send + 'static,
 {
+    if sent.completes && response.status() == StatusCode::PARTIAL_CONTENT {
+        return complete::join(shared, sent, response);
+    }
     let (head, body) = response.into_parts();
     match revalidate::judge(sent, &head) {
         Some((stored, Validated::Freshen)) => revalidate::freshen(shared, sent, &stored, &head),
@@ -201,7 +244,7 @@ fn become_not_modified<R>(head: &mut response::Parts) -> CacheBody<R> {
     CacheBody::empty()
 }
 
-fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_length: BodyLength) -> Prospect {
+pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_length: BodyLength) -> Prospect {
     let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status);
     let received = ReceivedHead {
         status: head.status,

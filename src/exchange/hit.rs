@@ -13,6 +13,7 @@ use crate::body::CacheBody;
 use crate::key::CacheKey;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
+use crate::semantics::admission::is_retrieval;
 use crate::semantics::precondition::{self, Precondition};
 use crate::semantics::range::{self, Selection};
 use crate::semantics::reuse::Reuse;
@@ -34,7 +35,7 @@ pub(super) async fn take(
 }
 
 fn needs_body(request: &PresentedRequest<'_>, stored: &StoredResponse) -> bool {
-    *request.method == Method::GET
+    is_retrieval(request.method)
         && precondition::evaluate(request, stored.status, &stored.headers) == Precondition::Proceed
         && selection(request, stored) != Selection::Unsatisfiable
 }

@@ -34,7 +34,7 @@ where
 {
     shared.counters.bypasses.increment();
     let target = Target::of(&parts);
-    let miss = Miss { key, reason: ForwardReason::Method, asked: Asked::nothing(), stored: None };
+    let miss = Miss { key, reason: ForwardReason::Method, asked: Asked::nothing(), stored: None, variants: Vec::new() };
     let mut sent = Sent::new(&shared, miss, &parts);
     let response = service.call(Request::from_parts(parts, body)).await?;
     drop(service);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::request;
+use http::{StatusCode, header, request};
 use tokio::time;
 
 use super::Shared;
@@ -12,7 +12,7 @@ use crate::key::CacheKey;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::reuse::{Found, Stored};
 use crate::semantics::vary::VariantKey;
-use crate::store::entry::StoredResponse;
+use crate::store::entry::{StoredResponse, VaryIndex};
 use crate::store::{CellKey, Kept, Lookup, Store, select};
 
 /// A response that was found, whose body may still have to be loaded.
@@ -26,11 +26,16 @@ impl Stored for Held {
     fn freshness(&self) -> &Freshness {
         &self.response.freshness
     }
+
+    fn is_whole(&self) -> bool {
+        self.response.status != StatusCode::PARTIAL_CONTENT
+    }
 }
 
 /// What is known of the look-up besides what it found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
+    index: Option<Arc<VaryIndex>>,
     pub(super) seen: Kept,
     /// Why there was no answer.
     pub(super) failure: Option<StoreErrorKind>,
@@ -40,7 +45,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Nobody was asked.
     pub(super) fn nothing() -> Self {
-        Self { seen: Kept::Alone, failure: None, since: Stopwatch::start() }
+        Self { index: None, seen: Kept::Alone, failure: None, since: Stopwatch::start() }
     }
 }
 
@@ -56,7 +61,10 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
             asked.seen = seen;
             let found = match lookup {
                 Lookup::Found(response, variant) => Found::Response(Held { response, variant }),
-                Lookup::VaryMiss => Found::VaryMiss,
+                Lookup::VaryMiss(index) => {
+                    asked.index = Some(index);
+                    Found::VaryMiss
+                }
                 Lookup::UriMiss => Found::UriMiss,
             };
             (found, asked)
@@ -99,6 +107,16 @@ pub(super) async fn load(
             None
         }
     }
+}
+
+/// The responses that a key has for other values of the nominated fields, as far as their validators and bodies are at
+/// hand, in what is left of the deadline.
+pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked) -> Vec<Arc<StoredResponse>> {
+    let Some(index) = asked.index.take() else { return Vec::new() };
+    let now = shared.clock().now();
+    let found = in_time(shared, asked, select::variants(&shared.store, key, &index, now)).await.unwrap_or_default();
+    let at_hand = |stored: &Arc<StoredResponse>| stored.body.is_loaded() && stored.headers.contains_key(header::ETAG);
+    found.into_iter().filter(at_hand).collect()
 }
 
 async fn in_time<T>(

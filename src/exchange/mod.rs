@@ -1,6 +1,7 @@
 //! The story of one request, in order: all the waiting, none of the decisions.
 
 pub(crate) mod background;
+mod complete;
 pub(crate) mod fill;
 mod forward;
 mod hit;
@@ -12,7 +13,7 @@ mod revalidate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body::Body;
 use tower_service::Service;
 
@@ -22,7 +23,7 @@ use crate::collapse::order::Order;
 use crate::collapse::recent::RecentKeys;
 use crate::collapse::refreshing::Refreshing;
 use crate::collapse::uncacheable::UncacheableKeys;
-use crate::config::{CacheConfig, CacheOverride};
+use crate::config::{CacheConfig, CacheOverride, EmptyBody};
 use crate::error::StoreErrorKind;
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
@@ -78,6 +79,8 @@ struct Miss {
     asked: lookup::Asked,
     /// A response that may not be used as it is: it may turn out to be valid, or better than none.
     stored: Option<Arc<StoredResponse>>,
+    /// Responses for other values of the fields that Vary names (§4.3.1).
+    variants: Vec<Arc<StoredResponse>>,
 }
 
 /// Look up; decide; serve a hit (and perhaps refresh it behind), or forward and see what may be kept.
@@ -105,7 +108,7 @@ where
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
-                    let miss = Miss { key, reason: ForwardReason::Stale, asked, stored: behind };
+                    let miss = Miss { key, reason: ForwardReason::Stale, asked, stored: behind, variants: Vec::new() };
                     refresh::begin(shared, service, miss, parts, body);
                 }
                 return Ok(response);
@@ -119,7 +122,12 @@ where
         }
     };
     shared.counters.misses.increment();
-    forward::forward(shared, service, Miss { key, reason, asked, stored }, parts, body).await
+    // Should the service answer with a validator of none of them, it has to be asked again.
+    let variants = match parts.extensions.get::<EmptyBody<Q>>() {
+        Some(_) if parts.method == Method::GET => lookup::variants(&shared, &key, &mut asked).await,
+        _ => Vec::new(),
+    };
+    forward::forward(shared, service, Miss { key, reason, asked, stored, variants }, parts, body).await
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.

@@ -41,9 +41,11 @@ where
     });
 }
 
-/// A GET without what one client alone wanted.
+/// A GET, or a QUERY, without what one client alone wanted.
 fn for_everybody(parts: &mut request::Parts) {
-    parts.method = Method::GET;
+    if parts.method == Method::HEAD {
+        parts.method = Method::GET;
+    }
     precondition::strip_conditions(&mut parts.headers);
     for name in [header::RANGE, header::IF_RANGE, header::CACHE_CONTROL, header::PRAGMA] {
         parts.headers.remove(name);

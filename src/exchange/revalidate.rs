@@ -40,10 +40,26 @@ pub(super) async fn candidate(
 
 /// What the reply means for the stored response, if there is one.
 pub(super) fn judge(sent: &Sent, head: &response::Parts) -> Option<(Arc<StoredResponse>, Validated)> {
-    let stored = sent.miss.stored.as_ref()?;
+    let stored = match head.status {
+        StatusCode::NOT_MODIFIED if !sent.miss.variants.is_empty() => named_variant(sent, &head.headers),
+        _ => sent.miss.stored.as_ref().filter(|stored| stored.status != StatusCode::PARTIAL_CONTENT),
+    }?;
     let verdict = validated(&stored.headers, head.status, &head.headers);
     let asked = sent.validates || head.status != StatusCode::NOT_MODIFIED;
     asked.then(|| (Arc::clone(stored), verdict))
+}
+
+/// Whether a reply can be used: a 304 to the tags of several responses has to name one of them.
+pub(super) fn fits<R>(sent: &Sent, reply: &Response<R>) -> bool {
+    sent.miss.variants.is_empty()
+        || reply.status() != StatusCode::NOT_MODIFIED
+        || named_variant(sent, reply.headers()).is_some()
+}
+
+/// §4.3.4: the stored response whose entity tag the 304 has.
+fn named_variant<'a>(sent: &'a Sent, reply: &HeaderMap) -> Option<&'a Arc<StoredResponse>> {
+    let tag = reply.get(header::ETAG)?;
+    sent.miss.variants.iter().find(|stored| stored.headers.get(header::ETAG) == Some(tag))
 }
 
 /// The stored response, if it may be sent stale in this trouble.
@@ -58,7 +74,8 @@ pub(super) fn stale_instead<R>(
     let rules = &shared.config.rules;
     let directives = request_directives(&sent.request(), rules);
     let freshness = &stored.freshness;
-    let sendable = stored.body.is_loaded() || sent.method == Method::HEAD;
+    let whole = stored.status != StatusCode::PARTIAL_CONTENT;
+    let sendable = whole && (stored.body.is_loaded() || sent.method == Method::HEAD);
     if !sendable
         || freshness.always_validate
         || !freshness.stale.on(trouble, freshness.staleness(now), &directives, &rules.grace)

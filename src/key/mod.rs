@@ -86,6 +86,11 @@ impl CacheKey {
         builder.finish()
     }
 
+    /// The key of a request with content: its type and a digest of it count.
+    pub(crate) fn with_content(&self, content_type: &[u8], content: &[u8]) -> Self {
+        Self::from_parts([&b"QUERY"[..], &self.parts[..], content_type, blake3::hash(content).as_bytes()])
+    }
+
     pub(crate) fn parts(&self) -> &Bytes {
         &self.parts
     }

@@ -30,6 +30,8 @@ pub enum ForwardReason {
     Request,
     /// The stored response is stale.
     Stale,
+    /// Only a part of the response is stored.
+    Partial,
 }
 
 /// What the cache did with one request. It is found in the extensions of every response that leaves the layer.
@@ -78,6 +80,7 @@ impl ForwardReason {
             Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

@@ -19,14 +19,38 @@ pub(crate) enum Admission {
 }
 
 /// Methods that are safe by their definition, besides GET and HEAD (RFC 9110 §9.2.1 and the registry).
-const SAFE_METHODS: [&str; 6] = ["OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"];
+const SAFE_METHODS: [&str; 5] = ["OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"];
 
 /// Fields whose meaning depends on the origin's current state: a cache does not judge them (RFC 9111 §4.3.2).
 const ORIGIN_PRECONDITIONS: [HeaderName; 2] = [header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
 
-pub(crate) fn admit(request: &PresentedRequest<'_>, has_content: bool) -> Admission {
+/// What of a request's content is known before it is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Absent,
+    /// It is still to come.
+    Unread,
+    /// It was read, and is part of the key (RFC 10008 §2.7).
+    Known,
+}
+
+/// Whether the method is QUERY (RFC 10008).
+pub(crate) fn is_query(method: &Method) -> bool {
+    method.as_str() == "QUERY"
+}
+
+/// Whether a response to the method is made from what is stored for it as a response to GET is.
+pub(crate) fn is_retrieval(method: &Method) -> bool {
+    *method == Method::GET || is_query(method)
+}
+
+pub(crate) fn admit(request: &PresentedRequest<'_>, content: Content) -> Admission {
     match *request.method {
-        Method::GET | Method::HEAD => admit_retrieval(request.headers, has_content),
+        Method::GET | Method::HEAD => admit_retrieval(request.headers, content != Content::Absent),
+        ref method if is_query(method) => match content {
+            Content::Known => admit_retrieval(request.headers, false),
+            Content::Absent | Content::Unread => Admission::Passthrough(ForwardReason::Method, None),
+        },
         Method::CONNECT => Admission::Passthrough(ForwardReason::Method, None),
         ref method if SAFE_METHODS.contains(&method.as_str()) => Admission::Passthrough(ForwardReason::Method, None),
         // §4.4: methods whose safety is unknown count as unsafe.
@@ -65,11 +89,26 @@ mod tests {
     use http::HeaderValue;
 
     fn admitted(method: &str, fields: &[(&'static str, &'static str)], has_content: bool) -> Admission {
+        let content = if has_content { Content::Unread } else { Content::Absent };
+        admitted_with(method, fields, content)
+    }
+
+    #[test]
+    fn a_query_needs_its_content_in_the_key() {
+        assert_eq!(admitted_with("QUERY", &[], Content::Known), Admission::Cacheable);
+        for content in [Content::Absent, Content::Unread] {
+            assert_eq!(admitted_with("QUERY", &[], content), Admission::Passthrough(ForwardReason::Method, None));
+        }
+        let bypass = Admission::Passthrough(ForwardReason::Bypass, Some("request-content"));
+        assert_eq!(admitted_with("GET", &[], Content::Known), bypass);
+    }
+
+    fn admitted_with(method: &str, fields: &[(&'static str, &'static str)], content: Content) -> Admission {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        admit(&PresentedRequest { method: &method.parse().unwrap(), headers: &headers }, has_content)
+        admit(&PresentedRequest { method: &method.parse().unwrap(), headers: &headers }, content)
     }
 
     #[test]

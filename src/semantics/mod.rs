@@ -7,6 +7,7 @@
 //! | §5.2 | [`cache_control`] | which directives are there |
 //! | §3, §3.5 | [`storing`] | may this response be stored |
 //! | §3.1 | [`fields`] | which of its fields |
+//! | §3.3, §3.4 | [`partial`] | what the start of a response is good for |
 //! | §4.1 | [`vary`] | which requests it may answer |
 //! | §4.2.1 | [`freshness`] | how long it is fresh |
 //! | §4.2.3 | [`age`] | how old it is |
@@ -24,6 +25,7 @@ pub(crate) mod cache_control;
 pub(crate) mod fields;
 pub(crate) mod freshness;
 pub(crate) mod invalidation;
+pub(crate) mod partial;
 pub(crate) mod precondition;
 pub(crate) mod range;
 pub(crate) mod reuse;
@@ -69,6 +71,8 @@ pub struct CachePolicy {
     pub(crate) configured_ttl_for_errors: bool,
     /// A request with Cookie needs freshness stated by the response itself.
     pub(crate) cookie_needs_stated_freshness: bool,
+    /// The start of a response, out of a 206, is stored and completed.
+    pub(crate) stores_partial: bool,
     /// A response that is not fresh is stored for validation by a date alone, and where it states nothing.
     pub(crate) validates_by_date: bool,
 }
@@ -117,18 +121,21 @@ impl CachePolicy {
             heuristic: false,
             configured_ttl_for_errors: false,
             cookie_needs_stated_freshness: true,
+            stores_partial: false,
             validates_by_date: false,
         }
     }
 
-    /// All that RFC 9111 lets a shared cache store: `Set-Cookie` included (it is replayed to every client), and
-    /// heuristic freshness (§4.2.2) of a tenth of the time since `Last-Modified`.
+    /// All that RFC 9111 lets a shared cache store: `Set-Cookie` included (it is replayed to every client), heuristic
+    /// freshness (§4.2.2) of a tenth of the time since `Last-Modified`, responses that state nothing but can be
+    /// validated, and the start of a partial response (§3.3), to be completed by the next request for the whole.
     pub fn rfc9111() -> Self {
         Self {
             stores_set_cookie: true,
             heuristic: true,
             configured_ttl_for_errors: true,
             cookie_needs_stated_freshness: false,
+            stores_partial: true,
             validates_by_date: true,
         }
     }

@@ -16,7 +16,7 @@ use crate::semantics::vary::{NominatedFields, VariantKey};
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
     Found(Arc<StoredResponse>, Option<VariantKey>),
-    VaryMiss,
+    VaryMiss(Arc<VaryIndex>),
     UriMiss,
 }
 
@@ -71,8 +71,29 @@ pub(crate) async fn look_up(
             newest = Some((response, variant));
         }
     }
-    let found = newest.map_or(Lookup::VaryMiss, |(response, variant)| Lookup::Found(response, Some(variant)));
+    let found = match newest {
+        Some((response, variant)) => Lookup::Found(response, Some(variant)),
+        None => Lookup::VaryMiss(index),
+    };
     Ok((found, Kept::Indexed))
+}
+
+/// Some of a key's responses, the newest first: one of them may turn out to be the right one for other values of the
+/// nominated fields as well.
+pub(crate) async fn variants(
+    store: &impl Store,
+    key: &CacheKey,
+    index: &VaryIndex,
+    now: Timestamp,
+) -> Result<Vec<Arc<StoredResponse>>, StoreError> {
+    const MOST: usize = 4;
+    let mut found = Vec::new();
+    for variant in index.variants.iter().rev().filter(|variant| variant.until > now).take(MOST) {
+        if let Some(Cell::Response(response)) = store.get(CellKey::variant(key, variant.key)).await? {
+            found.push(response);
+        }
+    }
+    Ok(found)
 }
 
 /// Stores a response. Where the key varies, its variant is written before the index that leads to it. Two fills that

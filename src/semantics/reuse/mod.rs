@@ -22,6 +22,9 @@ pub(crate) enum Found<T> {
 /// Something that was stored and tells its freshness.
 pub(crate) trait Stored {
     fn freshness(&self) -> &Freshness;
+
+    /// Whether it is a whole response, or the start of one (§3.3).
+    fn is_whole(&self) -> bool;
 }
 
 /// What to do with the request.
@@ -72,6 +75,8 @@ pub(crate) fn decide<T: Stored>(
 ) -> Decision<T> {
     let directives = request_directives(request, rules);
     let (reason, stored) = match found {
+        // §3.3: a part answers no request for the whole.
+        Found::Response(stored) if !stored.is_whole() => (ForwardReason::Partial, Some(stored)),
         Found::Response(stored) => match reuse(&directives, stored.freshness(), now, rules) {
             Ok(reuse) => return Decision::Hit(reuse, stored),
             Err(reason) => (reason, Some(stored)),

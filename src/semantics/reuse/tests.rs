@@ -10,6 +10,10 @@ impl Stored for Freshness {
     fn freshness(&self) -> &Freshness {
         self
     }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
 }
 
 fn rules() -> Rules {

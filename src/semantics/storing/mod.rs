@@ -5,12 +5,14 @@ use std::time::Duration;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, StatusCode};
 
+use super::admission::is_retrieval;
 use super::age::corrected_initial_age;
 use super::cache_control::ResponseDirectives;
 use super::fields::{has_foreign_coding, stated_length, wire_size};
 use super::freshness::{
     Freshness, FreshnessLifetime, FreshnessSource, Statement, freshness_lifetime, is_heuristically_cacheable,
 };
+use super::partial::ContentRange;
 use super::reuse::request_directives;
 use super::staleness::StalePermission;
 use super::time::Timestamp;
@@ -148,11 +150,19 @@ fn storable(
 ) -> Result<Storable, Refusal> {
     let (directives, source) = rules.targets.directives(response.headers);
     refuse_by_request(request, response, rules)?;
-    refuse_by_status(response.status)?;
+    let partial = refuse_by_status(response, rules)?;
     refuse_by_directives(response.status, &directives)?;
     refuse_shared_secrets(request, response, &directives, rules)?;
     let nominated = NominatedFields::of_response(response.headers).map_err(|_| Refusal::VaryStar)?;
     let stated_length = refuse_by_size(response.headers, response.body_length, rules)?;
+    let stated_length = match partial {
+        // A part that is not as long as it says is no part of anything.
+        Some(part) if stated_length.is_some_and(|stated| stated != part.last + 1) => {
+            return Err(Refusal::InvalidLength);
+        }
+        Some(part) => Some(part.last + 1),
+        None => stated_length,
+    };
     let said = Statement {
         status: response.status,
         headers: response.headers,
@@ -224,8 +234,8 @@ fn refuse_by_request(
     rules: &Rules,
 ) -> Result<(), Refusal> {
     match *request.method {
-        Method::GET => {}
         Method::POST if response.represents_target => {}
+        ref method if is_retrieval(method) => {}
         _ => return Err(Refusal::Method),
     }
     if request_directives(request, rules).no_store {
@@ -234,14 +244,18 @@ fn refuse_by_request(
     Ok(())
 }
 
-/// §3: the status is final; 206 and 304 are not combined (§3.3, §3.4), and need a stored response to mean anything.
-fn refuse_by_status(status: StatusCode) -> Result<(), Refusal> {
-    match status {
+/// §3: the status is final. Of parts only the start of something is of use (§3.3, §3.4).
+fn refuse_by_status(response: &ReceivedHead<'_>, rules: &Rules) -> Result<Option<ContentRange>, Refusal> {
+    match response.status {
         s if s.is_informational() => Err(Refusal::Status),
-        StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => Err(Refusal::Status),
+        StatusCode::PARTIAL_CONTENT => match ContentRange::of(response.headers) {
+            Some(part) if rules.policy.stores_partial && part.is_prefix() => Ok(Some(part)),
+            _ => Err(Refusal::Status),
+        },
+        StatusCode::NOT_MODIFIED => Err(Refusal::Status),
         // The precondition or range that failed was one client's own.
         StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE => Err(Refusal::Status),
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -325,7 +339,7 @@ fn refuse_by_source(
 ) -> Result<(), Refusal> {
     let stated = found.is_some_and(|found| found.source.is_stated());
     // RFC 9110 §9.3.3: a POST needs explicit freshness.
-    if request.method != Method::GET && !stated {
+    if *request.method == Method::POST && !stated {
         return Err(Refusal::Method);
     }
     let configured = found.is_some_and(|found| !found.source.is_stated() && found.source != FreshnessSource::Route);

@@ -1,0 +1,63 @@
+//! The rest of a response of which the start is stored (RFC 9111 §3.3, §3.4).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use http_body::Body;
+
+use super::Shared;
+use super::forward::{Prospect, Sent, prospect};
+use crate::body::CacheBody;
+use crate::body::tee::Tee;
+use crate::observe::Outcome;
+use crate::semantics::partial::{ContentRange, RestRequest, completed_fields, completes};
+use crate::semantics::storing::BodyLength;
+
+/// What to ask for, if the start is there and the client wants the whole.
+pub(super) fn rest_of(sent: &Sent, may_ask_again: bool) -> Option<RestRequest> {
+    let start = start_of(sent)?;
+    (sent.method == Method::GET && !sent.headers.contains_key(header::RANGE))
+        .then(|| RestRequest::of(start, may_ask_again))
+        .flatten()
+}
+
+/// Whether a reply is the rest, or something that needs no rest.
+pub(super) fn fits<R>(sent: &Sent, reply: &Response<R>) -> bool {
+    match (reply.status(), start_of(sent)) {
+        (StatusCode::PARTIAL_CONTENT, Some(start)) => completes(start, reply.status(), reply.headers()),
+        (StatusCode::RANGE_NOT_SATISFIABLE, _) => false,
+        _ => true,
+    }
+}
+
+fn start_of(sent: &Sent) -> Option<&HeaderMap> {
+    let stored = sent.miss.stored.as_ref()?;
+    (stored.status == StatusCode::PARTIAL_CONTENT && stored.body.is_loaded()).then_some(&stored.headers)
+}
+
+/// The start and the rest as one response; 502 for a service whose part fits under no rule.
+pub(super) fn join<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Response<CacheBody<R>>
+where
+    R: Body + Send + 'static,
+{
+    let outcome = Outcome::forwarded(sent.miss.reason).with_status(response.status());
+    let Some(stored) = sent.miss.stored.as_ref().filter(|_| fits(sent, &response)) else {
+        let mut refused = Response::new(CacheBody::empty());
+        *refused.status_mut() = StatusCode::BAD_GATEWAY;
+        shared.report(outcome.with_detail("parts-do-not-fit"), &mut refused);
+        return refused;
+    };
+    let (mut head, body) = response.into_parts();
+    head.status = StatusCode::OK;
+    let total = ContentRange::of(&head.headers).map(|range| range.total);
+    head.headers = completed_fields(&stored.headers, &head.headers);
+    let length = BodyLength { at_least: total.unwrap_or_default(), exactly: total };
+    let (outcome, tee) = match prospect(shared, sent, &head, length) {
+        Prospect::Pass(outcome) => (outcome, Tee::idle()),
+        Prospect::Record(outcome, tee) => (outcome, tee),
+    };
+    let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);
+    let mut response = Response::from_parts(head, CacheBody::joined(stored.body.clone(), body, tee));
+    shared.report(outcome, &mut response);
+    response
+}
