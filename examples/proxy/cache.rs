@@ -41,6 +41,25 @@ impl Cache {
     }
 }
 
+fn stale_settings(mut config: CacheConfig, args: &CacheArgs) -> Result<CacheConfig, String> {
+    for (status, ttl) in &args.negative_ttl {
+        config = config.negative_ttl(*status, *ttl);
+    }
+    if let Some(grace) = args.stale_while_revalidate {
+        config = config.stale_while_revalidate(grace);
+    }
+    if let Some(grace) = args.stale_if_error {
+        config = config.stale_if_error(grace);
+    }
+    if let Some(span) = args.keep_stale {
+        config = config.keep_stale(span);
+    }
+    if !args.target_list.is_empty() {
+        config = config.target_list(&args.target_list).map_err(|error| format!("--target-list: {error}"))?;
+    }
+    Ok(config.obey_request_directives(!args.ignore_request_directives).pass_targeted_fields(!args.hide_targeted))
+}
+
 fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result<CacheConfig, String> {
     if let Some(namespace) = &args.namespace {
         config = config.namespace(namespace).map_err(|error| format!("--namespace: {error}"))?;
@@ -66,6 +85,7 @@ fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result
     if let Some(ttl) = args.max_ttl {
         config = config.max_ttl(ttl);
     }
+    config = stale_settings(config, args)?;
     if let Some(percent) = args.ttl_jitter {
         config = config.ttl_jitter(percent);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, ValueEnum};
+use hyper::StatusCode;
 
 use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
@@ -108,6 +109,34 @@ pub(crate) struct CacheArgs {
     /// Keep no response longer than this
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) max_ttl: Option<Duration>,
+
+    /// Keep responses with a status that say nothing of their lifetime so long: 404=10s,410=1h
+    #[arg(long, value_name = "STATUS=TIME,..", value_delimiter = ',', value_parser = status_ttl)]
+    pub(crate) negative_ttl: Vec<(StatusCode, Duration)>,
+
+    /// Send a response for so long after it became stale while it is validated in the background
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stale_while_revalidate: Option<Duration>,
+
+    /// Send a response for so long after it became stale instead of an error of the origin
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stale_if_error: Option<Duration>,
+
+    /// Keep stale responses so long, to be validated, or for when the origin cannot be reached [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) keep_stale: Option<Duration>,
+
+    /// Give clients no say by Cache-Control in their requests: no reload reaches the origin
+    #[arg(long)]
+    pub(crate) ignore_request_directives: bool,
+
+    /// Obey these fields before Cache-Control, the first of them first (RFC 9213) [default: CDN-Cache-Control]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub(crate) target_list: Vec<String>,
+
+    /// Do not show clients the fields of the target list
+    #[arg(long)]
+    pub(crate) hide_targeted: bool,
 
     /// Shorten each lifetime at random by up to so many percent, so that not all end at once
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
@@ -236,6 +265,12 @@ fn one_line(error: &clap::Error) -> String {
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
+}
+
+fn status_ttl(text: &str) -> Result<(StatusCode, Duration), String> {
+    let (status, ttl) = text.split_once('=').ok_or("expected STATUS=TIME, for example 404=10s")?;
+    let status = status.trim().parse().map_err(|_| format!("{status:?} is no status code"))?;
+    Ok((status, duration(ttl.trim())?))
 }
 
 fn head_size(text: &str) -> Result<usize, String> {

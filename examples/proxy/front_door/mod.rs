@@ -25,6 +25,8 @@ use crate::access_log::Departure;
 use crate::answer::Refusal;
 use crate::connection::Client;
 use crate::fields::{lists, strip_hop_by_hop};
+use tower_redis_cache::EmptyBody;
+
 use crate::request_body::RequestBody;
 use crate::trusted::TrustedPeers;
 use crate::via::Via;
@@ -90,6 +92,8 @@ impl Rules {
             .path_and_query(path)
             .build()
             .expect("a checked scheme, authority and path make a target");
+        // A request without content can be made once more, should the cache need to.
+        request.extensions_mut().insert(EmptyBody::new(RequestBody::default));
         Ok(request)
     }
 

@@ -6,6 +6,8 @@ use std::io;
 use hyper::StatusCode;
 use hyper_util::client::legacy::Error as PoolError;
 
+use tower_redis_cache::Disconnected;
+
 use super::connector::ConnectTimedOut;
 use crate::answer::{Answer, Refusal};
 
@@ -48,7 +50,11 @@ impl Failure {
             Self::ClientStalled | Self::ClientLeft => tracing::debug!("{reason}"),
             _ => tracing::warn!(cause = self.cause(), "{reason}"),
         }
-        Refusal::new(status, reason).answer()
+        let mut answer = Refusal::new(status, reason).answer();
+        if matches!(self, Self::Unreachable(_) | Self::ConnectTimedOut | Self::NoAnswer | Self::Broken(_)) {
+            answer.extensions_mut().insert(Disconnected);
+        }
+        answer
     }
 
     /// All that is known, from the outermost error to the innermost.
