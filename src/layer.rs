@@ -74,6 +74,7 @@ impl RedisCacheLayer {
             uncacheable: UncacheableKeys::new(),
             refreshing: Refreshing::default(),
             slow_bodies: RecentKeys::new(),
+            no_search: RecentKeys::new(),
             order: Order::new(),
             background: Background::default(),
         };

@@ -16,7 +16,7 @@ use crate::semantics::storing::BodyLength;
 /// What to ask for, if the start is there and the client wants the whole.
 pub(super) fn rest_of(sent: &Sent, may_ask_again: bool) -> Option<RestRequest> {
     let start = start_of(sent)?;
-    (sent.method == Method::GET && !sent.headers.contains_key(header::RANGE))
+    (sent.parts.method == Method::GET && !sent.parts.headers.contains_key(header::RANGE))
         .then(|| RestRequest::of(start, may_ask_again))
         .flatten()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::header::{self, HeaderValue};
 use http_body::Body;
 use tokio::runtime::Handle;
@@ -10,6 +11,7 @@ use tokio::time;
 
 use super::Shared;
 use super::forward::Sent;
+use super::search::{self, Search};
 use crate::body::drain;
 use crate::body::recorder::{Abandoned, Recording};
 use crate::body::tee::Tee;
@@ -29,6 +31,7 @@ pub(crate) struct Fill {
     key: CacheKey,
     departure: Departure,
     put: Put,
+    search: Option<Search>,
     runtime: Handle,
 }
 
@@ -80,22 +83,24 @@ impl Fill {
             body: StoredBody::default(),
             trailers: None,
         };
-        let put = Put {
+        let mut put = Put {
             response: Arc::new(response),
             nominated: storable.nominated,
             variant,
             ttl: storable.shelf_life.saturating_add(MARGIN),
             max_variants: shared.config.max_variants,
             seen: sent.miss.asked.seen,
-            replaces: sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks()),
+            replaces: None,
         };
-        Self {
-            shared: Arc::clone(shared),
-            key: sent.miss.key.clone(),
-            departure: sent.departure,
-            put,
-            runtime: Handle::current(),
+        let search = match sent.parts.method {
+            Method::GET => Search::of(shared, &sent.parts, received.headers),
+            _ => None,
+        };
+        let key = search.as_ref().map_or(&sent.miss.key, |search| &search.canonical).clone();
+        if sent.miss.found_under.as_ref() == Some(&key) {
+            put.replaces = sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks());
         }
+        Self { shared: Arc::clone(shared), key, search, departure: sent.departure, put, runtime: Handle::current() }
     }
 
     /// The body came whole. The write is a task of its own, counted and bounded; one too many is dropped.
@@ -142,14 +147,19 @@ impl Fill {
     }
 
     async fn write(self) {
-        let Self { shared, key, departure, put, .. } = self;
+        let Self { shared, key, departure, put, search, .. } = self;
         if !shared.order.admit(&key, put.variant, departure) {
             shared.counters.dropped_writes.increment();
             tracing::debug!(?key, "not stored: out of date by now");
             return;
         }
         let now = shared.clock().now();
-        let writing = select::put(&shared.store, &key, &put, now);
+        let writing = async {
+            if let Some(search) = &search {
+                search::note(&shared, search, put.ttl).await?;
+            }
+            select::put(&shared.store, &key, &put, now).await
+        };
         match time::timeout(shared.config.store_write_timeout, writing).await {
             Ok(Ok(PutOutcome::Stored)) => shared.counters.stored.increment(),
             Ok(Ok(PutOutcome::TooManyVariants)) => {

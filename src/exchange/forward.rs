@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
-use http::{HeaderMap, Method, Request, Response, StatusCode, request, response};
+use http::{Method, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -32,8 +32,8 @@ use crate::semantics::{PresentedRequest, RouteRules};
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) miss: Miss,
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
+    /// The request as it was received.
+    pub(super) parts: request::Parts,
     pub(super) route: RouteRules,
     pub(super) request_time: Timestamp,
     pub(super) stopwatch: Stopwatch,
@@ -51,8 +51,7 @@ impl Sent {
     pub(super) fn new(shared: &Shared, miss: Miss, parts: &request::Parts) -> Self {
         Self {
             miss,
-            method: parts.method.clone(),
-            headers: parts.headers.clone(),
+            parts: parts.clone(),
             route: route_rules(parts),
             request_time: shared.clock().now(),
             stopwatch: Stopwatch::start(),
@@ -65,12 +64,12 @@ impl Sent {
     }
 
     pub(super) fn request(&self) -> PresentedRequest<'_> {
-        PresentedRequest { method: &self.method, headers: &self.headers }
+        PresentedRequest::of(&self.parts)
     }
 
     /// The GET that a HEAD stands beside.
     pub(super) fn as_get(&self) -> PresentedRequest<'_> {
-        PresentedRequest { method: &Method::GET, headers: &self.headers }
+        PresentedRequest { method: &Method::GET, headers: &self.parts.headers }
     }
 }
 
@@ -122,7 +121,7 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts,
     if let Some(uri) = shared.config.key.forwarded_uri(parts) {
         parts.uri = uri;
     }
-    if !is_retrieval(&sent.method) {
+    if !is_retrieval(&sent.parts.method) {
         return;
     }
     if let Some(rest) = complete::rest_of(sent, may_ask_again) {
@@ -185,7 +184,7 @@ where
                 .unwrap_or_else(|| answer(shared, sent, head, body))
         }
         Some((_, Validated::Replace)) | None => {
-            if sent.method == Method::HEAD {
+            if sent.parts.method == Method::HEAD {
                 revalidate::learn_from_head(shared, sent, &head);
             }
             answer(shared, sent, head, body)
@@ -312,7 +311,7 @@ fn record(
     let limits =
         Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
     let recorder = Recorder::new(storable.stated_length, limits, reservation);
-    let variant = storable.nominated.select(&sent.headers);
+    let variant = storable.nominated.select(&sent.parts.headers);
     let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
     Prospect::Record(outcome.with_ttl(ttl).being_stored(), Tee::new(recorder, fill))
 }

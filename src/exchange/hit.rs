@@ -10,7 +10,6 @@ use http::{HeaderMap, Method, Response, StatusCode, request};
 use super::Shared;
 use super::lookup::{self, Asked, Held};
 use crate::body::CacheBody;
-use crate::key::CacheKey;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_retrieval;
@@ -22,13 +21,12 @@ use crate::store::entry::{StoredBody, StoredResponse};
 /// The response with its body, where the answer needs one; `None` where that is not to be had.
 pub(super) async fn take(
     shared: &Shared,
-    key: &CacheKey,
     parts: &request::Parts,
     held: Held,
     asked: &mut Asked,
 ) -> Option<Arc<StoredResponse>> {
     if needs_body(&PresentedRequest::of(parts), &held.response) {
-        lookup::load(shared, key, held, asked).await
+        lookup::load(shared, held, asked).await
     } else {
         Some(held.response)
     }

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::forward::Sent;
 use super::lookup::Asked;
-use super::{Miss, Shared, forward};
+use super::{Miss, Shared, forward, search};
 use crate::body::CacheBody;
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -34,19 +34,25 @@ where
 {
     shared.counters.bypasses.increment();
     let target = Target::of(&parts);
-    let miss = Miss { key, reason: ForwardReason::Method, asked: Asked::nothing(), stored: None, variants: Vec::new() };
+    let miss = Miss {
+        key,
+        found_under: None,
+        reason: ForwardReason::Method,
+        asked: Asked::nothing(),
+        stored: None,
+        variants: Vec::new(),
+    };
     let mut sent = Sent::new(&shared, miss, &parts);
     let response = service.call(Request::from_parts(parts, body)).await?;
     drop(service);
     let invalidated = match invalidation::invalidates(response.status()) {
         true => {
-            let mut keys = target.named_keys(&shared, response.headers());
-            keys.insert(0, sent.miss.key.clone());
-            invalidate(&shared, keys).await
+            let targets = target.all(response.headers());
+            invalidate(&shared, sent.miss.key.clone(), targets).await
         }
         false => true,
     };
-    if invalidated && sent.method == Method::POST && target.is_represented_by(response.headers()) {
+    if invalidated && sent.parts.method == Method::POST && target.is_represented_by(response.headers()) {
         sent.represents_target = true;
         sent.departure = shared.order.depart();
         let (head, body) = response.into_parts();
@@ -76,22 +82,23 @@ impl Target {
         invalidation::represents_target(&self.parts.uri, self.host.as_ref(), response)
     }
 
-    /// The keys of what the response names besides the target.
-    fn named_keys(&self, shared: &Shared, response: &HeaderMap) -> Vec<CacheKey> {
+    /// The target, and what the response names besides it.
+    fn all(&self, response: &HeaderMap) -> Vec<request::Parts> {
         let uris = invalidation::named_targets(&self.parts.uri, self.host.as_ref(), response);
-        let mut parts = self.parts.clone();
-        uris.into_iter()
-            .filter_map(|uri| {
-                parts.uri = uri;
-                shared.config.key.key(&parts)
-            })
-            .collect()
+        let named = uris.into_iter().map(|uri| {
+            let mut parts = self.parts.clone();
+            parts.uri = uri;
+            parts
+        });
+        std::iter::once(self.parts.clone()).chain(named).collect()
     }
 }
 
 /// Whether all that the request ends has been ended, within the deadline for the store. The removal is a task of its
 /// own: it does not end with the client's patience, nor with the client.
-async fn invalidate(shared: &Arc<Shared>, keys: Vec<CacheKey>) -> bool {
+async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::Parts>) -> bool {
+    let mut keys = vec![key];
+    keys.extend(targets.iter().skip(1).filter_map(|parts| shared.config.key.key(parts)));
     keys.iter().for_each(|key| shared.order.invalidate(key));
     if !shared.store.is_available() {
         return false;
@@ -102,6 +109,12 @@ async fn invalidate(shared: &Arc<Shared>, keys: Vec<CacheKey>) -> bool {
         let all = async {
             for key in &keys {
                 select::invalidate(&owned.store, key).await?;
+            }
+            for parts in &targets {
+                for (key, _) in search::alternatives(&owned, parts).await? {
+                    owned.order.invalidate(&key);
+                    select::invalidate(&owned.store, &key).await?;
+                }
             }
             Ok::<_, StoreError>(())
         };

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use http::{StatusCode, header, request};
 use tokio::time;
 
-use super::Shared;
+use super::{Shared, search};
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
+use crate::semantics::admission::is_retrieval_without_content;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::reuse::{Found, Stored};
+use crate::semantics::search::SearchVariance;
+use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{StoredResponse, VaryIndex};
 use crate::store::{CellKey, Kept, Lookup, Store, select};
@@ -19,6 +22,8 @@ use crate::store::{CellKey, Kept, Lookup, Store, select};
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) response: Arc<StoredResponse>,
+    /// The key that it is stored under.
+    pub(super) key: CacheKey,
     variant: Option<VariantKey>,
 }
 
@@ -56,11 +61,11 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
         return (Found::Unavailable, asked);
     }
     let now = shared.clock().now();
-    match in_time(shared, &asked, select::look_up(&shared.store, key, &parts.headers, now)).await {
-        Ok((lookup, seen)) => {
+    match in_time(shared, &asked, look_up_all(shared, key, parts, now)).await {
+        Ok((lookup, seen, key)) => {
             asked.seen = seen;
             let found = match lookup {
-                Lookup::Found(response, variant) => Found::Response(Held { response, variant }),
+                Lookup::Found(response, variant) => Found::Response(Held { response, key, variant }),
                 Lookup::VaryMiss(index) => {
                     asked.index = Some(index);
                     Found::VaryMiss
@@ -76,13 +81,32 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
     }
 }
 
-/// Loads the body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
-pub(super) async fn load(
+/// Under the request's own key, and where that has nothing, under those of equal queries.
+async fn look_up_all(
     shared: &Shared,
     key: &CacheKey,
-    held: Held,
-    asked: &mut Asked,
-) -> Option<Arc<StoredResponse>> {
+    parts: &request::Parts,
+    now: Timestamp,
+) -> Result<(Lookup, Kept, CacheKey), StoreError> {
+    let (lookup, seen) = select::look_up(&shared.store, key, &parts.headers, now).await?;
+    if !matches!(lookup, Lookup::UriMiss) || !is_retrieval_without_content(&parts.method) {
+        return Ok((lookup, seen, key.clone()));
+    }
+    for (canonical, variance) in search::alternatives(shared, parts).await? {
+        let (lookup, seen) = select::look_up(&shared.store, &canonical, &parts.headers, now).await?;
+        match lookup {
+            Lookup::Found(response, variant) if SearchVariance::of(&response.headers).as_ref() == Some(&variance) => {
+                return Ok((Lookup::Found(response, variant), seen, canonical));
+            }
+            _ => {}
+        }
+    }
+    Ok((lookup, seen, key.clone()))
+}
+
+/// Loads the body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
+pub(super) async fn load(shared: &Shared, held: Held, asked: &mut Asked) -> Option<Arc<StoredResponse>> {
+    let key = &held.key;
     if held.response.body.is_loaded() {
         return Some(held.response);
     }

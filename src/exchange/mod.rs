@@ -9,6 +9,7 @@ mod invalidate;
 mod lookup;
 mod refresh;
 mod revalidate;
+mod search;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) uncacheable: UncacheableKeys,
     pub(crate) refreshing: Refreshing,
     pub(crate) slow_bodies: RecentKeys,
+    /// Paths for which no response has stated a No-Vary-Search.
+    pub(crate) no_search: RecentKeys,
     pub(crate) order: Order,
     pub(crate) background: background::Background,
 }
@@ -75,6 +78,8 @@ impl Shared {
 #[derive(Debug)]
 struct Miss {
     key: CacheKey,
+    /// The key of what is stored, which is another where queries are equal by No-Vary-Search.
+    found_under: Option<CacheKey>,
     reason: ForwardReason,
     asked: lookup::Asked,
     /// A response that may not be used as it is: it may turn out to be valid, or better than none.
@@ -100,15 +105,18 @@ where
 {
     let (found, mut asked) = lookup::look_up(&shared, &key, &parts).await;
     let now = shared.clock().now();
+    let mut found_under = None;
     let (reason, stored) = match decide(&PresentedRequest::of(&parts), found, now, &shared.config.rules) {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
-        Decision::Hit(reuse, held) => match hit::take(&shared, &key, &parts, held, &mut asked).await {
+        Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held.clone(), &mut asked).await {
             Some(stored) => {
                 let behind = (reuse.refresh == Refresh::InBackground).then(|| Arc::clone(&stored));
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
-                    let miss = Miss { key, reason: ForwardReason::Stale, asked, stored: behind, variants: Vec::new() };
+                    let reason = ForwardReason::Stale;
+                    let miss =
+                        Miss { key, found_under: Some(held.key), reason, asked, stored: behind, variants: Vec::new() };
                     refresh::begin(shared, service, miss, parts, body);
                 }
                 return Ok(response);
@@ -118,7 +126,8 @@ where
             None => (ForwardReason::UriMiss, None),
         },
         Decision::Forward(reason, held) => {
-            (reason, revalidate::candidate(&shared, &key, &parts, held, &mut asked).await)
+            found_under = held.as_ref().map(|held| held.key.clone());
+            (reason, revalidate::candidate(&shared, &parts, held, &mut asked).await)
         }
     };
     shared.counters.misses.increment();
@@ -127,7 +136,7 @@ where
         Some(_) if parts.method == Method::GET => lookup::variants(&shared, &key, &mut asked).await,
         _ => Vec::new(),
     };
-    forward::forward(shared, service, Miss { key, reason, asked, stored, variants }, parts, body).await
+    forward::forward(shared, service, Miss { key, found_under, reason, asked, stored, variants }, parts, body).await
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.

@@ -10,7 +10,6 @@ use super::forward::Sent;
 use super::lookup::{self, Asked, Held};
 use super::{Shared, hit};
 use crate::body::CacheBody;
-use crate::key::CacheKey;
 use crate::observe::Outcome;
 use crate::semantics::reuse::{request_directives, reuse_stale};
 use crate::semantics::staleness::Trouble;
@@ -23,7 +22,6 @@ use crate::store::select;
 /// between a 304 and the answer.
 pub(super) async fn candidate(
     shared: &Shared,
-    key: &CacheKey,
     parts: &request::Parts,
     held: Option<Held>,
     asked: &mut Asked,
@@ -33,7 +31,7 @@ pub(super) async fn candidate(
     let of_use = ValidationRequest::of(&stored.headers).is_some() || !stored.freshness.stale.forbidden;
     match parts.method {
         Method::HEAD => Some(held.response),
-        _ if of_use => lookup::load(shared, key, held, asked).await,
+        _ if of_use => lookup::load(shared, held, asked).await,
         _ => None,
     }
 }
@@ -75,7 +73,7 @@ pub(super) fn stale_instead<R>(
     let directives = request_directives(&sent.request(), rules);
     let freshness = &stored.freshness;
     let whole = stored.status != StatusCode::PARTIAL_CONTENT;
-    let sendable = whole && (stored.body.is_loaded() || sent.method == Method::HEAD);
+    let sendable = whole && (stored.body.is_loaded() || sent.parts.method == Method::HEAD);
     if !sendable
         || freshness.always_validate
         || !freshness.stale.on(trouble, freshness.staleness(now), &directives, &rules.grace)
@@ -154,7 +152,7 @@ fn rewrite(
     };
     match storability(&sent.as_get(), &received, &sent.route, &shared.config.rules) {
         Storability::Store(storable) => {
-            let variant = storable.nominated.select(&sent.headers);
+            let variant = storable.nominated.select(&sent.parts.headers);
             let fill = Fill::new(shared, sent, &received, storable, variant, sent.stopwatch.elapsed());
             (fill.rewrite(stored), true)
         }
@@ -168,7 +166,8 @@ fn rewrite(
 /// Removes what is stored for the key, off the client's path.
 fn forget(shared: &Arc<Shared>, sent: &Sent) {
     let Some(place) = shared.background.enter() else { return };
-    let (shared, key) = (Arc::clone(shared), sent.miss.key.clone());
+    let key = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key).clone();
+    let shared = Arc::clone(shared);
     shared.order.invalidate(&key);
     tokio::spawn(async move {
         // What cannot be removed in time ends by itself.

@@ -44,6 +44,11 @@ pub(crate) fn is_retrieval(method: &Method) -> bool {
     *method == Method::GET || is_query(method)
 }
 
+/// Whether its target alone says what is asked for.
+pub(crate) fn is_retrieval_without_content(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 pub(crate) fn admit(request: &PresentedRequest<'_>, content: Content) -> Admission {
     match *request.method {
         Method::GET | Method::HEAD => admit_retrieval(request.headers, content != Content::Absent),

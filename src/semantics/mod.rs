@@ -29,6 +29,7 @@ pub(crate) mod partial;
 pub(crate) mod precondition;
 pub(crate) mod range;
 pub(crate) mod reuse;
+pub(crate) mod search;
 pub(crate) mod staleness;
 pub(crate) mod storing;
 pub(crate) mod targeted;

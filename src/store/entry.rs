@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::body::Reservation;
 use crate::semantics::freshness::Freshness;
+use crate::semantics::search::SearchVariance;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::{NominatedFields, VariantKey};
 
@@ -17,6 +18,8 @@ use crate::semantics::vary::{NominatedFields, VariantKey};
 pub(crate) enum Cell {
     Response(Arc<StoredResponse>),
     Index(Arc<VaryIndex>),
+    /// Which queries are one, for the responses of a path.
+    Search(Arc<Vec<SearchVariance>>),
 }
 
 /// A complete response as it is stored (RFC 9111 §2).

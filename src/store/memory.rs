@@ -96,6 +96,7 @@ impl Weighter<Name, Slot> for ByOctets {
                 let names: usize = index.nominations.iter().map(|nominated| nominated.names().len()).sum();
                 (index.variants.len() * 64 + (index.nominations.len() + names) * 128) as u64
             }
+            Cell::Search(variances) => (variances.len() * 1024) as u64,
         };
         OVERHEAD + name.primary.len() as u64 + content
     }

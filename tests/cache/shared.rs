@@ -176,3 +176,32 @@ async fn an_unread_layer_makes_no_connection() {
     // One more is the administrator's own, who asks.
     assert_eq!(stage.server().info("total_connections_received"), before + 1);
 }
+
+#[tokio::test]
+async fn the_parts_of_a_replaced_body_end_soon() {
+    let stage = Stage::redis();
+    let story = stage.story();
+    story.origin_says(ok("0123456789".repeat(80_000)).cache_control("max-age=86400"));
+    story.client_asks(get("/a")).await.is_stored();
+    for _ in 0..5 {
+        story.client_asks(get("/a").header("cache-control", "no-cache")).await.is_stored();
+    }
+    let long_lived = |key: &String| stage.server().cli(&["PTTL", key]).parse::<i64>().expect("a number") > 120_000;
+    let parts = || stage.server().keys("*").into_iter().filter(|key| key.contains(":b:") && long_lived(key)).count();
+    assert_eq!(parts(), 4, "one writing of 800,000 octets in parts of 256 KiB");
+    story.client_asks(ask("DELETE", "/a")).await.has_status(200);
+    assert_eq!(parts(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_reads_none() {
+    let stage = Stage::redis();
+    let story = stage.story();
+    story.origin_says(ok("0123456789".repeat(80_000)).cache_control("max-age=60").header("etag", "\"a\""));
+    story.client_asks(get("/a")).await.is_stored();
+    let before = stage.server().info("total_net_output_bytes");
+    story.client_asks(crate::support::story::head("/a")).await.is_hit();
+    story.client_asks(get("/a").header("if-none-match", "\"a\"")).await.is_hit().has_status(304);
+    let read = stage.server().info("total_net_output_bytes") - before;
+    assert!(read < 100_000, "{read} octets for two heads");
+}

@@ -8,7 +8,7 @@
 //! 3  version          of the format; a value with another is foreign
 //! 4  [4]              zero
 //! 8  checksum         XXH3-64 of everything behind it
-//! 16 kind             'R' response, 'V' index of variants
+//! 16 kind             'R' response, 'V' index of variants, 'S' variances of a path's queries
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
@@ -16,6 +16,7 @@
 //!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
 //!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
 //!    the body, if inline, to the end of the value
+//! S: variances u8, each: flags u8, names u8, each: u32 length, name
 //! V: nominations u8, each: u8 count, names as u16 length and octets · variants u16, each: [20] key, u64 until
 //! ```
 //!
@@ -32,6 +33,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
 use crate::semantics::freshness::Freshness;
+use crate::semantics::search::{Params, SearchVariance};
 use crate::semantics::staleness::StalePermission;
 use crate::semantics::time::{Timestamp, millis};
 use crate::semantics::vary::{NominatedFields, VariantKey};
@@ -49,6 +51,10 @@ const CHUNK_CONTENT_AT: usize = 16;
 const FORBIDDEN: u8 = 1;
 const ALWAYS_VALIDATE: u8 = 2;
 const IF_ERROR: u8 = 4;
+
+/// Flags of a search variance.
+const KEY_ORDER: u8 = 1;
+const EXCEPT: u8 = 2;
 
 /// A body up to this size lives in its head's value.
 pub(crate) const INLINE_MAX: u64 = 32 * 1024;
@@ -87,6 +93,7 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
     value.put_u8(match cell {
         Cell::Response(_) => b'R',
         Cell::Index(_) => b'V',
+        Cell::Search(_) => b'S',
     });
     put_long(&mut value, key.primary.parts());
     match &key.variant {
@@ -99,6 +106,7 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
     match cell {
         Cell::Response(response) => put_response(&mut value, response, generation),
         Cell::Index(index) => put_index(&mut value, index),
+        Cell::Search(variances) => put_search(&mut value, variances),
     }
     let checksum = xxh3_64(&value[CONTENT_AT..]);
     value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
@@ -128,6 +136,7 @@ fn size_hint(key: CellKey<'_>, cell: &Cell) -> usize {
             fields + usize::try_from(body).unwrap_or(0)
         }
         Cell::Index(index) => 64 * index.nominations.len() + 32 * index.variants.len(),
+        Cell::Search(variances) => 64 * variances.len(),
     };
     160 + key.primary.parts().len() + content
 }
@@ -208,6 +217,21 @@ fn put_index(value: &mut Vec<u8>, index: &VaryIndex) {
     }
 }
 
+fn put_search(value: &mut Vec<u8>, variances: &[SearchVariance]) {
+    value.put_u8(u8::try_from(variances.len()).expect("variances are bounded"));
+    for variance in variances {
+        let (except, names) = match &variance.params {
+            Params::Ignored(names) => (0, names),
+            Params::IgnoredExcept(names) => (EXCEPT, names),
+        };
+        value.put_u8(u8::from(variance.key_order) * KEY_ORDER | except);
+        value.put_u8(u8::try_from(names.len()).expect("names are bounded"));
+        for name in names {
+            put_long(value, name.as_bytes());
+        }
+    }
+}
+
 fn put_short(value: &mut Vec<u8>, octets: &[u8]) {
     value.put_u16_le(u16::try_from(octets.len()).expect("a field name is shorter than 2^16"));
     value.put_slice(octets);
@@ -248,6 +272,7 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection>
     match kind {
         b'R' => read_response(reader).map(|response| Cell::Response(Arc::new(response))),
         b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
+        b'S' => read_search(reader).map(|variances| Cell::Search(Arc::new(variances))),
         _ => Err(Rejection::Foreign),
     }
 }
@@ -333,6 +358,20 @@ fn read_index(mut reader: Reader<'_>) -> Result<VaryIndex, Rejection> {
         index.variants.push(IndexedVariant { key, until: Timestamp::from_millis(reader.u64()?) });
     }
     if reader.is_at_end() { Ok(index) } else { Err(Rejection::Damaged) }
+}
+
+fn read_search(mut reader: Reader<'_>) -> Result<Vec<SearchVariance>, Rejection> {
+    let mut variances = Vec::new();
+    for _ in 0..reader.u8()? {
+        let flags = reader.u8()?;
+        let mut names = Vec::new();
+        for _ in 0..reader.u8()? {
+            names.push(String::from_utf8(reader.long()?.to_vec()).map_err(|_| Rejection::Damaged)?);
+        }
+        let params = if flags & EXCEPT != 0 { Params::IgnoredExcept(names) } else { Params::Ignored(names) };
+        variances.push(SearchVariance { key_order: flags & KEY_ORDER != 0, params });
+    }
+    if reader.is_at_end() { Ok(variances) } else { Err(Rejection::Damaged) }
 }
 
 #[cfg(test)]

@@ -82,6 +82,18 @@ fn an_index_comes_back_as_it_was() {
 }
 
 #[test]
+fn search_variances_come_back_as_they_were() {
+    let key = key();
+    let variances = vec![
+        SearchVariance { key_order: true, params: Params::Ignored(vec!["a b".to_owned()]) },
+        SearchVariance { key_order: false, params: Params::IgnoredExcept(Vec::new()) },
+    ];
+    let value = encode(CellKey::base(&key), &Cell::Search(Arc::new(variances.clone())), 0).into();
+    let Ok(Cell::Search(found)) = decode(CellKey::base(&key), &value) else { panic!("variances") };
+    assert_eq!(*found, variances);
+}
+
+#[test]
 fn every_single_flipped_bit_is_refused() {
     let value = encoded(b"hello");
     let key = key();
@@ -129,14 +141,14 @@ fn a_chunk_is_bound_to_its_generation_and_index() {
 
 proptest! {
     #[test]
-    fn no_octets_make_the_decoder_panic(content in proptest::collection::vec(any::<u8>(), 0..400), kind in 0_usize..3) {
+    fn no_octets_make_the_decoder_panic(content in proptest::collection::vec(any::<u8>(), 0..400), kind in 0_usize..4) {
         // A sound frame around arbitrary content, so that the decoder behind the checksum is reached.
         let key = key();
         let mut value = Vec::new();
         value.put_slice(MAGIC);
         value.put_u8(VERSION);
         value.put_bytes(0, 4 + 8);
-        value.put_u8([b'R', b'V', b'?'][kind]);
+        value.put_u8([b'R', b'V', b'S', b'?'][kind]);
         put_long(&mut value, key.parts());
         value.put_u8(0);
         value.put_slice(&content);

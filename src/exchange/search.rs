@@ -1,0 +1,84 @@
+//! `No-Vary-Search` at work: one stored response for all queries that differ in nothing that matters.
+//!
+//! Such a response is stored under the canonical form of its target, and its variance under the target's path, where a
+//! look-up that found nothing under the request's own target finds it.
+
+use http::{HeaderMap, Uri, request};
+
+use super::Shared;
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::semantics::search::{SearchVariance, without_query};
+use crate::store::entry::Cell;
+use crate::store::{CellKey, Store};
+
+/// A variance that a response states, and the keys that follow from it.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    /// Where the variances of the path are kept.
+    pub(super) index: CacheKey,
+    /// Where the response is kept.
+    pub(super) canonical: CacheKey,
+    pub(super) variance: SearchVariance,
+}
+
+impl Search {
+    /// What a response says, if it says anything.
+    pub(super) fn of(shared: &Shared, request: &request::Parts, response: &HeaderMap) -> Option<Self> {
+        let variance = SearchVariance::of(response)?;
+        let canonical = key_of(shared, request, variance.canonical(&request.uri)?)?;
+        Some(Self { index: index_key(shared, request)?, canonical, variance })
+    }
+}
+
+/// The keys under which a response for the request's target may be kept besides its own, and by which variance. That a
+/// path has none is remembered for a while.
+pub(super) async fn alternatives(
+    shared: &Shared,
+    request: &request::Parts,
+) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
+    let now = shared.clock().now();
+    let Some(index) = index_key(shared, request).filter(|index| !shared.no_search.has(index, now)) else {
+        return Ok(Vec::new());
+    };
+    let Some(Cell::Search(variances)) = shared.store.get(CellKey::base(&index)).await? else {
+        shared.no_search.note(&index, now);
+        return Ok(Vec::new());
+    };
+    let keyed = |variance: &SearchVariance| {
+        let canonical = variance.canonical(&request.uri)?;
+        Some((key_of(shared, request, canonical)?, variance.clone()))
+    };
+    Ok(variances.iter().rev().filter_map(keyed).collect())
+}
+
+/// Adds a variance to those of its path, or renews it.
+pub(super) async fn note(shared: &Shared, search: &Search, ttl: std::time::Duration) -> Result<(), StoreError> {
+    /// More than these, and the oldest is forgotten: each costs a read per look-up that finds nothing.
+    const MOST: usize = 4;
+    /// Other responses of the path may live longer than this one.
+    const LEAST_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+    let index = CellKey::base(&search.index);
+    let mut variances = match shared.store.peek(index).await? {
+        Some(Cell::Search(known)) => known.as_ref().clone(),
+        _ => Vec::new(),
+    };
+    variances.retain(|known| *known != search.variance);
+    variances.push(search.variance.clone());
+    let surplus = variances.len().saturating_sub(MOST);
+    variances.drain(..surplus);
+    shared.no_search.forget(&search.index);
+    shared.store.set(index, &Cell::Search(variances.into()), ttl.max(LEAST_TTL)).await
+}
+
+fn index_key(shared: &Shared, request: &request::Parts) -> Option<CacheKey> {
+    let path = key_of(shared, request, without_query(&request.uri)?)?;
+    Some(CacheKey::from_parts([&b"no-vary-search"[..], &path.parts()[..]]))
+}
+
+/// The key that the request would have with another target.
+fn key_of(shared: &Shared, request: &request::Parts, target: Uri) -> Option<CacheKey> {
+    let mut parts = request.clone();
+    (parts.uri, parts.method) = (target, http::Method::GET);
+    shared.config.key.key(&parts)
+}
