@@ -20,30 +20,46 @@
 //!
 //! # How a request travels
 //!
-//! 1. **Admission.** GET and HEAD without content may be answered from the cache. Other methods pass; if they are unsafe
-//!    and succeed, what is stored for their target ends (RFC 9111 §4.4). Upgrades, range requests, and requests without
-//!    a key pass untouched.
+//! 1. **Admission.** GET and HEAD without content, and QUERY behind a [`QueryLayer`], may be answered from the cache.
+//!    Other methods pass; if they are unsafe and succeed, what is stored for their target, and for what `Location` and
+//!    `Content-Location` name, ends (RFC 9111 §4.4). Upgrades, and requests without a key, pass untouched.
 //! 2. **Look-up.** One GET in Redis (two where responses vary) under one deadline, 100 ms by default. A Redis that is
 //!    slow, down or full never costs more than that, and after a few failures a circuit breaker makes it cost nothing.
 //! 3. **Decision.** A fresh response that the request's own directives accept is a hit: with `Age`, as 304 if the client
-//!    has it already, without its body for HEAD. Everything else goes on to the service.
-//! 4. **Storing.** The client gets the service's response frame by frame as it comes. If it may be stored, a copy is
+//!    has it already, in the ranges it asks for, without its body for HEAD. A stale one is sent where it, the client or
+//!    the operator allows that, and nothing forbids it; `stale-while-revalidate` validates it in the background.
+//! 4. **Forwarding.** Everything else goes on to the service: with the stored response's validators, where there is one
+//!    (a 304 freshens it), otherwise without the client's own conditions, so that the whole response can be stored. If
+//!    the service fails, a stale response may be sent instead.
+//! 5. **Storing.** The client gets the service's response frame by frame as it comes. If it may be stored, a copy is
 //!    recorded up to a cap on the way past, and written to Redis once the body has ended as it should; a body that ends
 //!    early, or does not have the length that it states, or whose client leaves, is not stored.
 //!
 //! # What is never shared
 //!
-//! Under the default policy, [`CachePolicy::safe`]: responses with `no-store`, `private`, `no-cache`, `Set-Cookie` or
-//! `Vary: *`; responses to requests with `Authorization` unless they say `public`, `must-revalidate` or `s-maxage`
-//! (RFC 9111 §3.5); errors without explicit freshness; partial responses and event streams. Responses with `Vary` are
-//! stored once for each set of values of the fields that it names. Request headers are never written to Redis; what
-//! depends on a cookie or a token is found by a digest of it.
+//! Under the default policy, [`CachePolicy::safe`]: responses with `no-store`, `private`, `Set-Cookie` or `Vary: *`;
+//! responses to requests with `Authorization` unless they say `public`, `must-revalidate` or `s-maxage` (RFC 9111 §3.5);
+//! errors without explicit freshness; partial responses and event streams. `no-cache` responses are stored where they
+//! have an entity tag, and validated on every use. Responses with `Vary` are stored once for each set of values of the
+//! fields that it names. Request headers are never written to Redis; what depends on one is found by a digest of it.
+//!
+//! # The standards
+//!
+//! | | |
+//! |---|---|
+//! | RFC 9111 | HTTP caching, as a shared cache: all of it; partial responses are combined under [`CachePolicy::rfc9111`] |
+//! | RFC 9110 | preconditions, ranges (single and multiple), HEAD, `Content-Location`, validators |
+//! | RFC 9211 | `Cache-Status` |
+//! | RFC 9213 | targeted cache control: `CDN-Cache-Control`, or [a list of one's own](CacheConfig::target_list) |
+//! | RFC 5861 | `stale-while-revalidate`, `stale-if-error` |
+//! | RFC 10008 | QUERY, with [`QueryLayer`] |
+//! | | `No-Vary-Search`: queries that differ in nothing that matters share a response |
 //!
 //! # What it does not do
 //!
-//! It does not validate stale responses with the service, answer range requests from the store, collapse concurrent
-//! requests, or serve stale responses. It speaks to one Redis server, without TLS, Cluster or Sentinel. It is no private
-//! (browser's) cache.
+//! It does not collapse concurrent requests for one key, keep a memory tier in front of Redis, or purge by tag. It speaks
+//! to one Redis server, without TLS, Cluster or Sentinel. Interim responses (1xx) do not reach it: tower's services have
+//! no place for them. It is no private (browser's) cache.
 //!
 //! # When Redis is not well
 //!
