@@ -41,7 +41,9 @@ pub struct DefaultKey {
 
 /// Finds the target of a request that a router has rewritten.
 #[derive(Clone)]
-struct TargetOf(Arc<dyn Fn(&request::Parts) -> Option<Uri> + Send + Sync>);
+struct TargetOf(Arc<TargetFn>);
+
+type TargetFn = dyn Fn(&request::Parts) -> Option<Uri> + Send + Sync;
 
 impl fmt::Debug for TargetOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -173,11 +173,11 @@ fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Gene
 
 fn put_staleness(value: &mut Vec<u8>, freshness: &Freshness) {
     let stale = &freshness.stale;
-    value.put_u8(
-        u8::from(stale.forbidden) * FORBIDDEN
-            | u8::from(freshness.always_validate) * ALWAYS_VALIDATE
-            | u8::from(stale.if_error.is_some()) * IF_ERROR,
-    );
+    let mut flags = 0;
+    flags |= if stale.forbidden { FORBIDDEN } else { 0 };
+    flags |= if freshness.always_validate { ALWAYS_VALIDATE } else { 0 };
+    flags |= if stale.if_error.is_some() { IF_ERROR } else { 0 };
+    value.put_u8(flags);
     value.put_u64_le(millis(stale.while_revalidate));
     value.put_u64_le(millis(stale.if_error.unwrap_or_default()));
 }
@@ -224,7 +224,7 @@ fn put_search(value: &mut Vec<u8>, variances: &[SearchVariance]) {
             Params::Ignored(names) => (0, names),
             Params::IgnoredExcept(names) => (EXCEPT, names),
         };
-        value.put_u8(u8::from(variance.key_order) * KEY_ORDER | except);
+        value.put_u8(except | if variance.key_order { KEY_ORDER } else { 0 });
         value.put_u8(u8::try_from(names.len()).expect("names are bounded"));
         for name in names {
             put_long(value, name.as_bytes());
