@@ -54,7 +54,7 @@ where
                 let mut response = ready!(inner.poll(cx))?.map(CacheBody::passing);
                 if let Some(outcome) = outcome.take() {
                     let outcome = outcome.with_status(response.status());
-                    report(&shared.config.cache_name, outcome, &mut response);
+                    report(&shared.config.cache_name, None, outcome, &mut response);
                 }
                 Poll::Ready(Ok(response))
             }

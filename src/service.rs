@@ -86,11 +86,13 @@ where
             }
             Admitted::Cacheable(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                ResponseFuture::exchange(exchange::run(shared, ready, key, parts, body))
+                let story = exchange::run(Arc::clone(&shared), ready, key.clone(), parts, body);
+                ResponseFuture::exchange(exchange::tell(shared, key, story))
             }
             Admitted::Invalidating(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                ResponseFuture::exchange(exchange::run_invalidating(shared, ready, key, parts, body))
+                let story = exchange::run_invalidating(Arc::clone(&shared), ready, key.clone(), parts, body);
+                ResponseFuture::exchange(exchange::tell(shared, key, story))
             }
         }
     }

@@ -52,6 +52,7 @@ pub struct CacheConfig {
     pub(crate) store_timeout: Duration,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
+    pub(crate) cache_status_key: bool,
     pub(crate) clock: Clock,
 }
 
@@ -262,6 +263,13 @@ impl CacheConfig {
         Ok(self)
     }
 
+    /// Whether `Cache-Status` shows the digest under which the response is stored (RFC 9211 §2.7), as it stands in the
+    /// Redis key. Defaults to `false`.
+    pub fn cache_status_key(mut self, show: bool) -> Self {
+        self.cache_status_key = show;
+        self
+    }
+
     /// Where time is read from. Defaults to the system's clock; tests use a [`ManualClock`](crate::ManualClock).
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -299,6 +307,7 @@ impl Default for CacheConfig {
             store_timeout: Duration::from_millis(100),
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
+            cache_status_key: false,
             clock: Clock::system(),
         }
     }

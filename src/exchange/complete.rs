@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::Body;
 
-use super::Shared;
 use super::forward::{Prospect, Sent, prospect};
+use super::{Shared, conclude};
 use crate::body::CacheBody;
 use crate::body::tee::Tee;
 use crate::observe::Outcome;
@@ -44,7 +44,7 @@ where
     let Some(stored) = sent.miss.stored.as_ref().filter(|_| fits(sent, &response)) else {
         let mut refused = Response::new(CacheBody::empty());
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
-        shared.report(outcome.with_detail("parts-do-not-fit"), &mut refused);
+        conclude(outcome.with_detail("parts-do-not-fit"), &mut refused);
         return refused;
     };
     let (mut head, body) = response.into_parts();
@@ -58,6 +58,6 @@ where
     };
     let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);
     let mut response = Response::from_parts(head, CacheBody::joined(stored.body.clone(), body, tee));
-    shared.report(outcome, &mut response);
+    conclude(outcome, &mut response);
     response
 }

@@ -10,7 +10,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::fill::{self, Fill};
-use super::{Miss, Shared, complete, revalidate, route_rules, unavailable_detail};
+use super::{Miss, Shared, complete, conclude, revalidate, route_rules, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::recorder::{Limits, Recorder};
 use crate::body::tee::Tee;
@@ -213,7 +213,7 @@ where
         },
     };
     let mut response = Response::from_parts(head, body);
-    shared.report(outcome, &mut response);
+    conclude(outcome, &mut response);
     response
 }
 

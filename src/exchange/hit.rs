@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
-use super::Shared;
 use super::lookup::{self, Asked, Held};
+use super::{Shared, conclude};
 use crate::body::CacheBody;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
@@ -86,7 +86,7 @@ pub(super) fn serve<R>(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    shared.report(outcome, &mut response);
+    conclude(outcome, &mut response);
     response
 }
 

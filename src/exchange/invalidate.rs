@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::forward::Sent;
 use super::lookup::Asked;
-use super::{Miss, Shared, forward, search};
+use super::{Miss, Shared, conclude, forward, search};
 use crate::body::CacheBody;
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -60,7 +60,7 @@ where
     }
     let outcome = Outcome::forwarded(ForwardReason::Method).with_status(response.status());
     let mut response = response.map(CacheBody::passing);
-    shared.report(if invalidated { outcome } else { outcome.with_detail("not-invalidated") }, &mut response);
+    conclude(if invalidated { outcome } else { outcome.with_detail("not-invalidated") }, &mut response);
     Ok(response)
 }
 

@@ -64,14 +64,33 @@ impl Shared {
     }
 
     /// Shows what was done with a request, on the response that goes to the client.
-    fn report<B>(&self, outcome: Outcome, response: &mut Response<B>) {
+    fn report<B>(&self, key: &CacheKey, response: &mut Response<B>) {
         if !self.config.pass_targeted_fields {
             for name in self.config.rules.targets.names() {
                 response.headers_mut().remove(name);
             }
         }
-        report(&self.config.cache_name, outcome, response);
+        let shown = self.config.cache_status_key.then_some(key);
+        if let Some(outcome) = response.extensions_mut().remove::<Outcome>() {
+            report(&self.config.cache_name, shown, outcome, response);
+        }
     }
+}
+
+/// Leaves what was done with a request on its response, to be [told](tell) at the end.
+fn conclude<B>(outcome: Outcome, response: &mut Response<B>) {
+    response.extensions_mut().insert(outcome);
+}
+
+/// A story, and at its end what it came to.
+pub(crate) async fn tell<R, E>(
+    shared: Arc<Shared>,
+    key: CacheKey,
+    story: impl Future<Output = Result<Response<CacheBody<R>>, E>>,
+) -> Result<Response<CacheBody<R>>, E> {
+    let mut response = story.await?;
+    shared.report(&key, &mut response);
+    Ok(response)
 }
 
 /// A request that the cache could not answer, and what it had for it.
@@ -145,7 +164,7 @@ fn unsatisfiable<R>(shared: &Shared) -> Response<CacheBody<R>> {
     let outcome = Outcome::unanswered("only-if-cached");
     let mut response = Response::new(CacheBody::empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    shared.report(outcome, &mut response);
+    conclude(outcome, &mut response);
     response
 }
 

@@ -95,6 +95,11 @@ impl CacheKey {
         &self.parts
     }
 
+    /// The digest as Redis keys and logs show it.
+    pub(crate) fn hex(&self) -> Hex<'_> {
+        Hex(&self.digest)
+    }
+
     pub(crate) fn digest(&self) -> &[u8; Self::DIGEST_LEN] {
         &self.digest
     }
@@ -123,11 +128,16 @@ impl From<&str> for CacheKey {
 /// A key may hold a URL, and a URL may hold a secret: only the digest is shown.
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CacheKey(")?;
-        for byte in &self.digest {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str(")")
+        write!(f, "CacheKey({})", self.hex())
+    }
+}
+
+/// Octets in hexadecimal digits.
+pub(crate) struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::Outcome;
 use crate::error::ConfigError;
+use crate::key::CacheKey;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -46,11 +47,11 @@ fn is_token(name: &str) -> bool {
 }
 
 /// Adds this cache's member behind those of the caches nearer to the origin (RFC 9211 §2).
-pub(crate) fn append(headers: &mut HeaderMap, name: &CacheName, outcome: &Outcome) {
-    headers.append(CACHE_STATUS, member(name, outcome));
+pub(crate) fn append(headers: &mut HeaderMap, name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) {
+    headers.append(CACHE_STATUS, member(name, key, outcome));
 }
 
-fn member(name: &CacheName, outcome: &Outcome) -> HeaderValue {
+fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> HeaderValue {
     let mut text = BytesMut::with_capacity(name.item.len() + 80);
     text.put_slice(name.item.as_bytes());
     if outcome.is_hit() {
@@ -70,6 +71,10 @@ fn member(name: &CacheName, outcome: &Outcome) -> HeaderValue {
     if outcome.stored {
         text.put_slice(b"; stored");
     }
+    if let Some(key) = key {
+        // A digest: the key itself may hold a secret.
+        write!(text, "; key=\"{}\"", key.hex()).expect("memory takes any text");
+    }
     if let Some(detail) = outcome.detail {
         text.put_slice(b"; detail=");
         text.put_slice(detail.as_bytes());
@@ -85,7 +90,7 @@ mod tests {
     use std::time::Duration;
 
     fn text(outcome: &Outcome) -> String {
-        member(&CacheName::default(), outcome).to_str().unwrap().to_owned()
+        member(&CacheName::default(), None, outcome).to_str().unwrap().to_owned()
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 
 use self::cache_status::CacheName;
+use crate::key::CacheKey;
 use crate::semantics::storing::Refusal;
 
 /// Why a request went on to the service (RFC 9211 §2.2).
@@ -63,9 +64,9 @@ impl Ttl {
 }
 
 /// Shows what was done with a request, wherever it is to be seen on the response.
-pub(crate) fn report<B>(name: &CacheName, outcome: Outcome, response: &mut Response<B>) {
+pub(crate) fn report<B>(name: &CacheName, key: Option<&CacheKey>, outcome: Outcome, response: &mut Response<B>) {
     events::record(&outcome, response.status());
-    cache_status::append(response.headers_mut(), name, &outcome);
+    cache_status::append(response.headers_mut(), name, key, &outcome);
     response.extensions_mut().insert(outcome);
 }
 

@@ -7,6 +7,17 @@ use crate::support::scripted::{ok, status};
 use crate::support::story::{ask, get, head, seconds};
 
 on_both_stores! {
+    async fn the_key_is_shown_where_it_is_asked_for(stage) {
+        let story = stage.story_with(|config| config.cache_status_key(true));
+        story.origin_says(ok("x").cache_control("max-age=60"));
+        let miss = story.client_asks(get("/a?token=s3cret")).await;
+        let hit = story.client_asks(get("/a?token=s3cret")).await;
+        let key = |answer: &crate::support::story::Answer| answer.cache_status().word("key").map(str::to_owned);
+        let shown = key(hit.is_hit());
+        assert!(shown.as_ref().is_some_and(|key| key.len() == 40) && shown == key(miss.is_stored()), "{shown:?}");
+        assert_eq!(key(&stage.story().client_asks(get("/b")).await), None);
+    }
+
     async fn every_response_says_what_the_cache_did(stage) {
         let story = stage.story();
         story.origin_says(ok("x").cache_control("max-age=60"));
