@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use crate::body::CacheBody;
 use crate::exchange::Shared;
-use crate::observe::{Outcome, report};
+use crate::observe::Outcome;
 
 type Boxed<B, E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody<B>>, E>> + Send>>;
 
@@ -54,7 +54,7 @@ where
                 let mut response = ready!(inner.poll(cx))?.map(CacheBody::passing);
                 if let Some(outcome) = outcome.take() {
                     let outcome = outcome.with_status(response.status());
-                    report(&shared.config.cache_name, None, outcome, &mut response);
+                    shared.report(None, outcome, &mut response);
                 }
                 Poll::Ready(Ok(response))
             }

@@ -52,7 +52,8 @@ where
         }
         false => true,
     };
-    if invalidated && sent.parts.method == Method::POST && target.is_represented_by(response.headers()) {
+    let is_representation = response.status().is_success() && target.is_represented_by(response.headers());
+    if invalidated && is_representation && sent.parts.method == Method::POST {
         sent.represents_target = true;
         sent.departure = shared.order.depart();
         let (head, body) = response.into_parts();

@@ -64,16 +64,14 @@ impl Shared {
     }
 
     /// Shows what was done with a request, on the response that goes to the client.
-    fn report<B>(&self, key: &CacheKey, response: &mut Response<B>) {
+    pub(crate) fn report<B>(&self, key: Option<&CacheKey>, outcome: Outcome, response: &mut Response<B>) {
         if !self.config.pass_targeted_fields {
             for name in self.config.rules.targets.names() {
                 response.headers_mut().remove(name);
             }
         }
-        let shown = self.config.cache_status_key.then_some(key);
-        if let Some(outcome) = response.extensions_mut().remove::<Outcome>() {
-            report(&self.config.cache_name, shown, outcome, response);
-        }
+        let shown = key.filter(|_| self.config.cache_status_key);
+        report(&self.config.cache_name, shown, outcome, response);
     }
 }
 
@@ -89,7 +87,9 @@ pub(crate) async fn tell<R, E>(
     story: impl Future<Output = Result<Response<CacheBody<R>>, E>>,
 ) -> Result<Response<CacheBody<R>>, E> {
     let mut response = story.await?;
-    shared.report(&key, &mut response);
+    if let Some(outcome) = response.extensions_mut().remove::<Outcome>() {
+        shared.report(Some(&key), outcome, &mut response);
+    }
     Ok(response)
 }
 

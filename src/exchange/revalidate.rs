@@ -11,6 +11,7 @@ use super::lookup::{self, Asked, Held};
 use super::{Shared, hit};
 use crate::body::CacheBody;
 use crate::observe::Outcome;
+use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{request_directives, reuse_stale};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::storing::{BodyLength, ReceivedHead, Storability, storability};
@@ -157,7 +158,11 @@ fn rewrite(
             (fill.rewrite(stored), true)
         }
         Storability::Refuse(_) => {
-            forget(shared, sent);
+            // A refusal for this client's sake, for its credentials or its no-store, is none of the others' business.
+            let anonymous = PresentedRequest { method: &Method::GET, headers: &HeaderMap::new() };
+            if matches!(storability(&anonymous, &received, &sent.route, &shared.config.rules), Storability::Refuse(_)) {
+                forget(shared, sent);
+            }
             (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
         }
     }

@@ -7,5 +7,6 @@ mod away;
 mod credentials;
 mod junk;
 mod refusing;
+mod repairs;
 mod silent;
 mod troupe;

@@ -79,6 +79,7 @@ impl RepairState {
 struct Repairing {
     link: Weak<Link>,
     task: u64,
+    succeeded: bool,
 }
 
 impl Drop for Repairing {
@@ -89,8 +90,9 @@ impl Drop for Repairing {
         {
             repair.running = None;
         }
-        // The link may have failed again before the right was given back.
-        if link.down.load(Ordering::Acquire) {
+        // The link may have failed again before the right was given back. A task that was cut off, though, was so by its
+        // runtime, which would do the same to its successor: the next request starts one in a runtime that lives.
+        if self.succeeded && link.down.load(Ordering::Acquire) {
             link.start_repair();
         }
     }
@@ -101,7 +103,7 @@ impl Link {
     pub(super) fn start_repair(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Some((task, pause)) = self.repair.lock().ok().and_then(|mut repair| repair.begin()) else { return };
-        runtime.spawn(repair(Repairing { link: Arc::downgrade(self), task }, pause));
+        runtime.spawn(repair(Repairing { link: Arc::downgrade(self), task, succeeded: false }, pause));
     }
 
     /// Whether the log has not heard of a change just now.
@@ -168,7 +170,7 @@ impl Link {
 }
 
 /// Tries until it has succeeded, somebody else has taken over, or the store is gone.
-async fn repair(right: Repairing, mut pause: Option<Duration>) {
+async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
     loop {
         // Nothing may be held over a pause, or a layer that was dropped would live on.
         if let Some(pause) = pause {
@@ -179,7 +181,11 @@ async fn repair(right: Repairing, mut pause: Option<Duration>) {
             return;
         }
         match link.connect().await {
-            Ok(lanes) => return link.come_up(lanes),
+            Ok(lanes) => {
+                link.come_up(lanes);
+                right.succeeded = true;
+                return;
+            }
             Err(error) => link.mark_down(&error),
         }
         pause = Some(link.next_pause());
