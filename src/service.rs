@@ -4,7 +4,6 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
@@ -138,8 +137,7 @@ impl<S: Clone> RedisCache<S> {
         if is_query(&parts.method)
             && let Some(content) = parts.extensions.get::<QueryContent>()
         {
-            let content_type = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-            key = key.with_content(content_type, content.as_bytes());
+            key = key.with_content(&parts.headers, content.as_bytes());
         }
         if key.parts().len() > self.shared.config.max_key_size {
             return Err("key-size");

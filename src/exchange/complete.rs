@@ -9,16 +9,16 @@ use super::forward::{Prospect, Sent, prospect};
 use super::{Shared, conclude};
 use crate::body::CacheBody;
 use crate::body::tee::Tee;
-use crate::observe::Outcome;
 use crate::semantics::partial::{ContentRange, RestRequest, completed_fields, completes};
 use crate::semantics::storing::BodyLength;
+use crate::store::entry::StoredResponse;
 
-/// What to ask for, if the start is there and the client wants the whole.
+/// What to ask for, if the start is there, the client wants the whole, and the service can be asked again should what
+/// comes not fit.
 pub(super) fn rest_of(sent: &Sent, may_ask_again: bool) -> Option<RestRequest> {
     let start = start_of(sent)?;
-    (sent.parts.method == Method::GET && !sent.parts.headers.contains_key(header::RANGE))
-        .then(|| RestRequest::of(start, may_ask_again))
-        .flatten()
+    let wanted = sent.parts.method == Method::GET && !sent.parts.headers.contains_key(header::RANGE);
+    (wanted && may_ask_again).then(|| RestRequest::of(start)).flatten()
 }
 
 /// Whether a reply is the rest, or something that needs no rest.
@@ -35,18 +35,16 @@ fn start_of(sent: &Sent) -> Option<&HeaderMap> {
     (stored.status == StatusCode::PARTIAL_CONTENT && stored.body.is_loaded()).then_some(&stored.headers)
 }
 
-/// The start and the rest as one response; 502 for a service whose part fits under no rule.
-pub(super) fn join<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Response<CacheBody<R>>
+/// The start and the rest, which [fits](fits), as one response.
+pub(super) fn join<R>(
+    shared: &Arc<Shared>,
+    sent: &Sent,
+    stored: &StoredResponse,
+    response: Response<R>,
+) -> Response<CacheBody<R>>
 where
     R: Body + Send + 'static,
 {
-    let outcome = Outcome::forwarded(sent.miss.reason).with_status(response.status());
-    let Some(stored) = sent.miss.stored.as_ref().filter(|_| fits(sent, &response)) else {
-        let mut refused = Response::new(CacheBody::empty());
-        *refused.status_mut() = StatusCode::BAD_GATEWAY;
-        conclude(outcome.with_detail("parts-do-not-fit"), &mut refused);
-        return refused;
-    };
     let (mut head, body) = response.into_parts();
     head.status = StatusCode::OK;
     let total = ContentRange::of(&head.headers).map(|range| range.total);

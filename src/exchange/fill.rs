@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use http::header::{self, HeaderValue};
 use http_body::Body;
 use tokio::runtime::Handle;
@@ -16,7 +15,9 @@ use crate::body::drain;
 use crate::body::recorder::{Abandoned, Recording};
 use crate::body::tee::Tee;
 use crate::collapse::order::Departure;
+use crate::error::StoreError;
 use crate::key::CacheKey;
+use crate::semantics::admission::is_query;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
 use crate::semantics::vary::VariantKey;
@@ -29,6 +30,8 @@ use crate::store::select::{self, PutOutcome};
 pub(crate) struct Fill {
     shared: Arc<Shared>,
     key: CacheKey,
+    /// The request's own key, where the response is stored under another.
+    superseded: Option<CacheKey>,
     departure: Departure,
     put: Put,
     search: Option<Search>,
@@ -92,15 +95,17 @@ impl Fill {
             seen: sent.miss.asked.seen,
             replaces: None,
         };
-        let search = match sent.parts.method {
-            Method::GET => Search::of(shared, &sent.parts, received.headers),
-            _ => None,
+        let search = match is_query(&sent.parts.method) {
+            true => None,
+            false => Search::of(shared, &sent.parts, received.headers),
         };
         let key = search.as_ref().map_or(&sent.miss.key, |search| &search.canonical).clone();
+        let superseded = search.is_some().then(|| sent.miss.key.clone());
         if sent.miss.found_under.as_ref() == Some(&key) {
             put.replaces = sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks());
         }
-        Self { shared: Arc::clone(shared), key, search, departure: sent.departure, put, runtime: Handle::current() }
+        let shared = Arc::clone(shared);
+        Self { shared, key, superseded, search, departure: sent.departure, put, runtime: Handle::current() }
     }
 
     /// The body came whole. The write is a task of its own, counted and bounded; one too many is dropped.
@@ -147,8 +152,9 @@ impl Fill {
     }
 
     async fn write(self) {
-        let Self { shared, key, departure, put, search, .. } = self;
-        if !shared.order.admit(&key, put.variant, departure) {
+        let Self { shared, key, superseded, departure, put, search, .. } = self;
+        let mut keys = std::iter::once(&key).chain(&superseded);
+        if !keys.all(|key| shared.order.admit(key, put.variant, departure)) {
             shared.counters.dropped_writes.increment();
             tracing::debug!(?key, "not stored: out of date by now");
             return;
@@ -158,7 +164,12 @@ impl Fill {
             if let Some(search) = &search {
                 search::note(&shared, search, put.ttl).await?;
             }
-            select::put(&shared.store, &key, &put, now).await
+            let outcome = select::put(&shared.store, &key, &put, now).await?;
+            if let Some(own_key) = superseded.filter(|own_key| *own_key != key) {
+                // What was stored under the request's own target would hide the newer response.
+                select::invalidate(&shared.store, &own_key).await?;
+            }
+            Ok::<_, StoreError>(outcome)
         };
         match time::timeout(shared.config.store_write_timeout, writing).await {
             Ok(Ok(PutOutcome::Stored)) => shared.counters.stored.increment(),

@@ -96,16 +96,21 @@ where
     let mut sent = Sent::new(&shared, miss, &parts);
     let again = parts.extensions.get::<EmptyBody<Q>>().copied();
     prepare_request(&shared, &mut sent, &mut parts, again.is_some());
-    let risks = sent.completes || !sent.miss.variants.is_empty();
-    let spare = again.filter(|_| risks).map(|empty| (plain(&parts), empty));
+    let spare = again.filter(|_| sent.completes || sent.validates).map(|empty| (plain(&parts), empty));
     let mut reply = service.call(Request::from_parts(parts, body)).await;
+    let is_of_no_use = |reply: &Response<R>| !complete::fits(&sent, reply) || !revalidate::fits(&sent, reply);
     if let Some((parts, empty)) = spare
-        && reply.as_ref().is_ok_and(|response| !complete::fits(&sent, response) || !revalidate::fits(&sent, response))
+        && reply.as_ref().is_ok_and(is_of_no_use)
     {
+        // A service may not be ready again before its last response has been let go.
+        drop(reply);
         (sent.completes, sent.validates) = (false, false);
         sent.miss.variants.clear();
-        poll_fn(|cx| service.poll_ready(cx)).await?;
-        reply = service.call(Request::from_parts(parts, empty.make())).await;
+        sent.miss.stored = sent.miss.stored.take().filter(|stored| !stored.freshness.stale.forbidden);
+        reply = match poll_fn(|cx| service.poll_ready(cx)).await {
+            Ok(()) => service.call(Request::from_parts(parts, empty.make())).await,
+            Err(error) => Err(error),
+        };
     }
     drop(service);
     match reply {
@@ -168,8 +173,11 @@ fn receive<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Respo
 where
     R: Body + Send + 'static,
 {
-    if sent.completes && response.status() == StatusCode::PARTIAL_CONTENT {
-        return complete::join(shared, sent, response);
+    if sent.completes
+        && response.status() == StatusCode::PARTIAL_CONTENT
+        && let Some(stored) = &sent.miss.stored
+    {
+        return complete::join(shared, sent, stored, response);
     }
     let (head, body) = response.into_parts();
     match revalidate::judge(sent, &head) {
@@ -280,14 +288,15 @@ fn dropped(shared: &Shared, outcome: Outcome, detail: &'static str) -> Outcome {
 }
 
 /// What stands between a storable response and the store.
-fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
+pub(super) fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
     if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available() {
         return Some(unavailable_detail(sent.miss.asked.failure));
     }
     if !shared.store.takes_writes() {
         return Some("store-full");
     }
-    if shared.slow_bodies.has(&sent.miss.key, sent.request_time) {
+    let stored_under = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key);
+    if shared.slow_bodies.has(stored_under, sent.request_time) {
         return Some("store-slow");
     }
     None

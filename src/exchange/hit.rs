@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Response, StatusCode, request};
 use super::lookup::{self, Asked, Held};
 use super::{Shared, conclude};
 use crate::body::CacheBody;
+use crate::key::CacheKey;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_retrieval;
@@ -18,17 +19,18 @@ use crate::semantics::range::{self, Selection};
 use crate::semantics::reuse::Reuse;
 use crate::store::entry::{StoredBody, StoredResponse};
 
-/// The response with its body, where the answer needs one; `None` where that is not to be had.
+/// The response, with its body where the answer needs one, and its key; `None` where the body is not to be had.
 pub(super) async fn take(
     shared: &Shared,
     parts: &request::Parts,
     held: Held,
     asked: &mut Asked,
-) -> Option<Arc<StoredResponse>> {
+) -> Option<(Arc<StoredResponse>, CacheKey)> {
+    let key = held.key.clone();
     if needs_body(&PresentedRequest::of(parts), &held.response) {
-        lookup::load(shared, held, asked).await
+        lookup::load(shared, held, asked).await.map(|stored| (stored, key))
     } else {
-        Some(held.response)
+        Some((held.response, key))
     }
 }
 
@@ -79,6 +81,7 @@ pub(super) fn serve<R>(
         (Precondition::Proceed, Selection::Unsatisfiable) => {
             set(&mut headers, header::CONTENT_RANGE, &format!("bytes */{}", body.len()));
             headers.remove(header::CONTENT_TYPE);
+            headers.remove(header::CONTENT_ENCODING);
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0_u64));
             (StatusCode::RANGE_NOT_SATISFIABLE, CacheBody::empty())
         }

@@ -14,7 +14,7 @@ use super::lookup::Asked;
 use super::{Miss, Shared, conclude, forward, search};
 use crate::body::CacheBody;
 use crate::error::StoreError;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, key_for};
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::invalidation;
 use crate::store::select;
@@ -33,7 +33,7 @@ where
     R: Body + Send + 'static,
 {
     shared.counters.bypasses.increment();
-    let target = Target::of(&parts);
+    let target = Target::of(&shared, &parts);
     let miss = Miss {
         key,
         found_under: None,
@@ -72,9 +72,9 @@ struct Target {
 }
 
 impl Target {
-    fn of(parts: &request::Parts) -> Self {
+    fn of(shared: &Shared, parts: &request::Parts) -> Self {
         let mut parts = parts.clone();
-        parts.method = Method::GET;
+        parts.uri = search::target_of(shared, &parts);
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
         Self { parts, host }
     }
@@ -99,7 +99,8 @@ impl Target {
 /// own: it does not end with the client's patience, nor with the client.
 async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::Parts>) -> bool {
     let mut keys = vec![key];
-    keys.extend(targets.iter().skip(1).filter_map(|parts| shared.config.key.key(parts)));
+    let extractor = shared.config.key.as_ref();
+    keys.extend(targets.iter().skip(1).filter_map(|parts| key_for(extractor, parts, parts.uri.clone())));
     keys.iter().for_each(|key| shared.order.invalidate(key));
     if !shared.store.is_available() {
         return false;
@@ -112,7 +113,7 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
                 select::invalidate(&owned.store, key).await?;
             }
             for parts in &targets {
-                for (key, _) in search::alternatives(&owned, parts).await? {
+                for (key, _) in search::alternatives_of(&owned, parts, &parts.uri).await? {
                     owned.order.invalidate(&key);
                     select::invalidate(&owned.store, &key).await?;
                 }

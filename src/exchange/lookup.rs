@@ -139,8 +139,19 @@ pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked)
     let Some(index) = asked.index.take() else { return Vec::new() };
     let now = shared.clock().now();
     let found = in_time(shared, asked, select::variants(&shared.store, key, &index, now)).await.unwrap_or_default();
-    let at_hand = |stored: &Arc<StoredResponse>| stored.body.is_loaded() && stored.headers.contains_key(header::ETAG);
-    found.into_iter().filter(at_hand).collect()
+    let strong = |stored: &StoredResponse| {
+        stored.headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned()
+    };
+    // A weak tag, or one that two variants share, may name codings that this client does not accept.
+    let at_hand = |stored: &Arc<StoredResponse>| {
+        let tag = strong(stored);
+        stored.status == StatusCode::OK
+            && stored.body.is_loaded()
+            && !stored.headers.contains_key(header::CONTENT_ENCODING)
+            && tag.is_some()
+            && found.iter().filter(|other| strong(other) == tag).count() == 1
+    };
+    found.iter().filter(|stored| at_hand(stored)).cloned().collect()
 }
 
 async fn in_time<T>(

@@ -29,7 +29,7 @@ use crate::error::StoreErrorKind;
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
 use crate::observe::{ForwardReason, Outcome, report};
-use crate::semantics::reuse::{Decision, Refresh, decide};
+use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
 use crate::semantics::{PresentedRequest, RouteRules};
 use crate::store::AnyStore;
 use crate::store::entry::StoredResponse;
@@ -127,19 +127,20 @@ where
     let mut found_under = None;
     let (reason, stored) = match decide(&PresentedRequest::of(&parts), found, now, &shared.config.rules) {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
-        Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held.clone(), &mut asked).await {
-            Some(stored) => {
+        Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
+            Some((stored, held_key)) => {
                 let behind = (reuse.refresh == Refresh::InBackground).then(|| Arc::clone(&stored));
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
                     let reason = ForwardReason::Stale;
                     let miss =
-                        Miss { key, found_under: Some(held.key), reason, asked, stored: behind, variants: Vec::new() };
+                        Miss { key, found_under: Some(held_key), reason, asked, stored: behind, variants: Vec::new() };
                     refresh::begin(shared, service, miss, parts, body);
                 }
                 return Ok(response);
             }
+            None if only_if_cached(&shared, &parts) => return Ok(unsatisfiable(&shared)),
             // The body was not to be had in time, or it is there no more.
             None if asked.failure.is_some() => (ForwardReason::Miss, None),
             None => (ForwardReason::UriMiss, None),
@@ -166,6 +167,10 @@ fn unsatisfiable<R>(shared: &Shared) -> Response<CacheBody<R>> {
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     conclude(outcome, &mut response);
     response
+}
+
+fn only_if_cached(shared: &Shared, parts: &request::Parts) -> bool {
+    request_directives(&PresentedRequest::of(parts), &shared.config.rules).only_if_cached
 }
 
 fn route_rules(parts: &request::Parts) -> RouteRules {

@@ -6,16 +6,18 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request, response};
 
 use super::fill::Fill;
-use super::forward::Sent;
+use super::forward::{self, Sent};
 use super::lookup::{self, Asked, Held};
-use super::{Shared, hit};
+use super::{Shared, conclude, hit};
 use crate::body::CacheBody;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{request_directives, reuse_stale};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::storing::{BodyLength, ReceivedHead, Storability, storability};
-use crate::semantics::validation::{Validated, ValidationRequest, contradicted_by_head, freshened, validated};
+use crate::semantics::validation::{
+    Validated, ValidationRequest, contradicted_by_head, freshened, identified_by_head, validated,
+};
 use crate::store::entry::StoredResponse;
 use crate::store::select;
 
@@ -50,9 +52,12 @@ pub(super) fn judge(sent: &Sent, head: &response::Parts) -> Option<(Arc<StoredRe
 
 /// Whether a reply can be used: a 304 to the tags of several responses has to name one of them.
 pub(super) fn fits<R>(sent: &Sent, reply: &Response<R>) -> bool {
-    sent.miss.variants.is_empty()
-        || reply.status() != StatusCode::NOT_MODIFIED
-        || named_variant(sent, reply.headers()).is_some()
+    match &sent.miss.stored {
+        _ if !sent.validates || reply.status() != StatusCode::NOT_MODIFIED => true,
+        _ if !sent.miss.variants.is_empty() => named_variant(sent, reply.headers()).is_some(),
+        Some(stored) => validated(&stored.headers, reply.status(), reply.headers()) == Validated::Freshen,
+        None => true,
+    }
 }
 
 /// §4.3.4: the stored response whose entity tag the 304 has.
@@ -104,8 +109,16 @@ pub(super) fn freshen<R>(
     hit::serve(shared, &sent.request(), response, &reuse, outcome)
 }
 
-/// A 304 that does not speak of the stored response: it is sent, and stays as it was.
+/// A 304 that does not speak of the stored response, from a service that cannot be asked again: the response is sent as
+/// it is, unless it demands validation, of which this was none (§5.2.2.2).
 pub(super) fn use_unchanged<R>(shared: &Shared, sent: &Sent, stored: Arc<StoredResponse>) -> Response<CacheBody<R>> {
+    if stored.freshness.stale.forbidden || stored.freshness.always_validate {
+        let mut refused = Response::new(CacheBody::empty());
+        *refused.status_mut() = StatusCode::BAD_GATEWAY;
+        let outcome = Outcome::forwarded(sent.miss.reason).with_status(StatusCode::NOT_MODIFIED);
+        conclude(outcome.with_detail("validator-mismatch"), &mut refused);
+        return refused;
+    }
     let reuse = reuse_stale(&stored.freshness, shared.clock().now());
     let outcome = Outcome::forwarded(sent.miss.reason).with_status(StatusCode::NOT_MODIFIED);
     hit::serve(shared, &sent.request(), stored, &reuse, outcome.with_detail("validator-mismatch"))
@@ -119,7 +132,7 @@ pub(super) fn learn_from_head(shared: &Arc<Shared>, sent: &Sent, head: &response
     }
     if contradicted_by_head(&stored.headers, stored.body.len(), &head.headers) {
         forget(shared, sent);
-    } else {
+    } else if identified_by_head(&head.headers) {
         let headers = freshened_fields(shared, stored, &head.headers);
         rewrite(shared, sent, stored, headers);
     }
@@ -152,10 +165,15 @@ fn rewrite(
         response_time: shared.clock().now(),
     };
     match storability(&sent.as_get(), &received, &sent.route, &shared.config.rules) {
+        Storability::Store(_) if forward::obstacle(shared, sent).is_some() => {
+            (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
+        }
         Storability::Store(storable) => {
             let variant = storable.nominated.select(&sent.parts.headers);
             let fill = Fill::new(shared, sent, &received, storable, variant, sent.stopwatch.elapsed());
-            (fill.rewrite(stored), true)
+            // What is withheld from the store is still this client's.
+            let written = fill.rewrite(stored);
+            (Arc::new(StoredResponse { headers, ..written.as_ref().clone() }), true)
         }
         Storability::Refuse(_) => {
             // A refusal for this client's sake, for its credentials or its no-store, is none of the others' business.

@@ -7,7 +7,7 @@ use http::{HeaderMap, Uri, request};
 
 use super::Shared;
 use crate::error::StoreError;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, key_for};
 use crate::semantics::search::{SearchVariance, without_query};
 use crate::store::entry::Cell;
 use crate::store::{CellKey, Store};
@@ -26,8 +26,9 @@ impl Search {
     /// What a response says, if it says anything.
     pub(super) fn of(shared: &Shared, request: &request::Parts, response: &HeaderMap) -> Option<Self> {
         let variance = SearchVariance::of(response)?;
-        let canonical = key_of(shared, request, variance.canonical(&request.uri)?)?;
-        Some(Self { index: index_key(shared, request)?, canonical, variance })
+        let target = target_of(shared, request);
+        let canonical = key_of(shared, request, variance.canonical(&target)?)?;
+        Some(Self { index: index_key(shared, request, &target)?, canonical, variance })
     }
 }
 
@@ -37,16 +38,27 @@ pub(super) async fn alternatives(
     shared: &Shared,
     request: &request::Parts,
 ) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
+    let target = target_of(shared, request);
     let now = shared.clock().now();
-    let Some(index) = index_key(shared, request).filter(|index| !shared.no_search.has(index, now)) else {
-        return Ok(Vec::new());
-    };
+    match index_key(shared, request, &target).is_some_and(|index| shared.no_search.has(&index, now)) {
+        true => Ok(Vec::new()),
+        false => alternatives_of(shared, request, &target).await,
+    }
+}
+
+/// The same for any target, whatever is remembered: another process may know better.
+pub(super) async fn alternatives_of(
+    shared: &Shared,
+    request: &request::Parts,
+    target: &Uri,
+) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
+    let Some(index) = index_key(shared, request, target) else { return Ok(Vec::new()) };
     let Some(Cell::Search(variances)) = shared.store.get(CellKey::base(&index)).await? else {
-        shared.no_search.note(&index, now);
+        shared.no_search.note(&index, shared.clock().now());
         return Ok(Vec::new());
     };
     let keyed = |variance: &SearchVariance| {
-        let canonical = variance.canonical(&request.uri)?;
+        let canonical = variance.canonical(target)?;
         Some((key_of(shared, request, canonical)?, variance.clone()))
     };
     Ok(variances.iter().rev().filter_map(keyed).collect())
@@ -67,18 +79,21 @@ pub(super) async fn note(shared: &Shared, search: &Search, ttl: std::time::Durat
     variances.push(search.variance.clone());
     let surplus = variances.len().saturating_sub(MOST);
     variances.drain(..surplus);
+    shared.store.set(index, &Cell::Search(variances.into()), ttl.max(LEAST_TTL)).await?;
     shared.no_search.forget(&search.index);
-    shared.store.set(index, &Cell::Search(variances.into()), ttl.max(LEAST_TTL)).await
+    Ok(())
 }
 
-fn index_key(shared: &Shared, request: &request::Parts) -> Option<CacheKey> {
-    let path = key_of(shared, request, without_query(&request.uri)?)?;
+fn index_key(shared: &Shared, request: &request::Parts, target: &Uri) -> Option<CacheKey> {
+    let path = key_of(shared, request, without_query(target)?)?;
     Some(CacheKey::from_parts([&b"no-vary-search"[..], &path.parts()[..]]))
 }
 
-/// The key that the request would have with another target.
+/// The target that the client sent.
+pub(super) fn target_of(shared: &Shared, request: &request::Parts) -> Uri {
+    shared.config.key.target(request).unwrap_or_else(|| request.uri.clone())
+}
+
 fn key_of(shared: &Shared, request: &request::Parts, target: Uri) -> Option<CacheKey> {
-    let mut parts = request.clone();
-    (parts.uri, parts.method) = (target, http::Method::GET);
-    shared.config.key.key(&parts)
+    key_for(shared.config.key.as_ref(), request, target)
 }

@@ -8,7 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri, request};
 
-use super::{CacheKey, KeyBuilder, KeyExtractor};
+use super::{CacheKey, KeyBuilder, KeyExtractor, NamedTarget};
 use crate::error::ConfigError;
 
 /// The default [`KeyExtractor`], and the settings that most sites need instead of code.
@@ -184,7 +184,7 @@ impl Default for DefaultKey {
 
 impl KeyExtractor for DefaultKey {
     fn key(&self, parts: &request::Parts) -> Option<CacheKey> {
-        let named = self.target.as_ref().and_then(|target| target.0(parts));
+        let named = self.target(parts);
         let target = named.as_ref().unwrap_or(&parts.uri);
         let scheme = target.scheme().unwrap_or(&self.scheme);
         let mut builder = KeyBuilder::new();
@@ -207,6 +207,13 @@ impl KeyExtractor for DefaultKey {
             cookie_part(&mut builder, &parts.headers, name);
         }
         Some(builder.finish())
+    }
+
+    fn target(&self, parts: &request::Parts) -> Option<Uri> {
+        match parts.extensions.get::<NamedTarget>() {
+            Some(NamedTarget(target)) => Some(target.clone()),
+            None => self.target.as_ref().and_then(|target| target.0(parts)),
+        }
     }
 
     fn forwarded_uri(&self, parts: &request::Parts) -> Option<Uri> {

@@ -8,7 +8,7 @@ mod default;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{Uri, request};
+use http::{HeaderMap, Method, Uri, header, request};
 
 pub use default::DefaultKey;
 
@@ -47,6 +47,13 @@ pub trait KeyExtractor: Send + Sync + 'static {
     /// The key. For HEAD, and for a method that invalidates, the request is shown as the GET that it stands for.
     fn key(&self, parts: &request::Parts) -> Option<CacheKey>;
 
+    /// The target that the client sent, where the request's URI is another: a nested router sees only the rest of the
+    /// path. References in responses, and `No-Vary-Search`, are read against it.
+    fn target(&self, parts: &request::Parts) -> Option<Uri> {
+        let _ = parts;
+        None
+    }
+
     /// The target to forward for a request that has this extractor's key, where it is not the one received.
     ///
     /// An extractor that drops a part of the target from the key must drop it here as well: what the origin reads and
@@ -65,6 +72,19 @@ where
     fn key(&self, parts: &request::Parts) -> Option<CacheKey> {
         self(parts).map(Into::into)
     }
+}
+
+/// A request extension: the target that a key is wanted for, stronger than any other.
+#[derive(Clone, Debug)]
+struct NamedTarget(Uri);
+
+/// The key that a GET like this one would have with another target.
+pub(crate) fn key_for(extractor: &dyn KeyExtractor, request: &request::Parts, target: Uri) -> Option<CacheKey> {
+    let mut parts = request.clone();
+    parts.method = Method::GET;
+    parts.extensions.insert(NamedTarget(target.clone()));
+    parts.uri = target;
+    extractor.key(&parts)
 }
 
 // ===== impl CacheKey =====
@@ -86,9 +106,18 @@ impl CacheKey {
         builder.finish()
     }
 
-    /// The key of a request with content: its type and a digest of it count.
-    pub(crate) fn with_content(&self, content_type: &[u8], content: &[u8]) -> Self {
-        Self::from_parts([&b"QUERY"[..], &self.parts[..], content_type, blake3::hash(content).as_bytes()])
+    /// The key of a request with content: a digest of it counts, and all lines of the fields that say what it means
+    /// (RFC 10008 §2.7).
+    pub(crate) fn with_content(&self, headers: &HeaderMap, content: &[u8]) -> Self {
+        let mut builder = KeyBuilder::new();
+        builder.part(b"QUERY");
+        builder.part(&self.parts);
+        builder.part(blake3::hash(content).as_bytes());
+        for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+            builder.part(name.as_str().as_bytes());
+            headers.get_all(name).iter().for_each(|line| builder.part(line.as_bytes()));
+        }
+        builder.finish()
     }
 
     pub(crate) fn parts(&self) -> &Bytes {

@@ -9,8 +9,8 @@ pub(crate) fn invalidates(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
 
-/// The targets besides the request's own: those of Location and Content-Location, of the same origin alone, which the
-/// caller compares by their keys' scheme and authority. A reference is resolved against the request's target.
+/// The targets besides the request's own: those of Location and Content-Location, of the same origin alone. A reference
+/// is resolved against the request's target.
 pub(crate) fn named_targets(target: &Uri, host: Option<&Authority>, response: &HeaderMap) -> Vec<Uri> {
     [header::LOCATION, header::CONTENT_LOCATION].iter().filter_map(|name| named(target, host, response, name)).collect()
 }

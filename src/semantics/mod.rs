@@ -18,6 +18,7 @@
 //! | §4.4 | [`invalidation`] | what an unsafe request ends |
 //! | RFC 9110 §14 | [`range`] | or a part of it |
 //! | RFC 9213 | [`targeted`] | which field the directives come from |
+//! | No-Vary-Search | [`search`] | which queries are one |
 
 pub(crate) mod admission;
 pub(crate) mod age;

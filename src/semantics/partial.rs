@@ -38,14 +38,11 @@ impl ContentRange {
 }
 
 impl RestRequest {
-    /// For a stored start. Without a strong validator the rest cannot be joined to it, unless it comes as part of the
-    /// whole; that is only worth asking for where one can ask again.
-    pub(crate) fn of(stored: &HeaderMap, may_ask_again: bool) -> Option<Self> {
+    /// For a stored start. Under a strong validator what comes is the rest or the whole; without one it can only be of
+    /// use if it is the whole.
+    pub(crate) fn of(stored: &HeaderMap) -> Option<Self> {
         let range = ContentRange::of(stored)?;
         let if_range = strong_etag(stored).cloned();
-        if if_range.is_none() && !may_ask_again {
-            return None;
-        }
         let range = HeaderValue::from_str(&format!("bytes={}-", range.last + 1)).ok()?;
         Some(Self { range, if_range })
     }
@@ -111,15 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_asked_for_under_a_strong_validator_or_where_one_can_ask_again() {
+    fn the_rest_is_asked_for_under_a_strong_validator_if_there_is_one() {
         let with_etag = headers(&[("content-range", "bytes 0-4/10"), ("etag", "\"a\"")]);
         let mut request = headers(&[("if-none-match", "\"x\"")]);
-        RestRequest::of(&with_etag, false).unwrap().apply(&mut request);
+        RestRequest::of(&with_etag).unwrap().apply(&mut request);
         assert_eq!(request, headers(&[("range", "bytes=5-"), ("if-range", "\"a\"")]));
         let weak = headers(&[("content-range", "bytes 0-4/10"), ("etag", "W/\"a\"")]);
-        assert_eq!(RestRequest::of(&weak, false), None);
         let mut request = HeaderMap::new();
-        RestRequest::of(&weak, true).unwrap().apply(&mut request);
+        RestRequest::of(&weak).unwrap().apply(&mut request);
         assert_eq!(request, headers(&[("range", "bytes=5-")]));
     }
 

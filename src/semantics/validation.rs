@@ -105,12 +105,15 @@ pub(crate) fn freshened(stored: &HeaderMap, newer: &HeaderMap) -> HeaderMap {
     fields
 }
 
+/// §4.3.5: whether a 200 to a HEAD says anything by which it could be told from another.
+pub(crate) fn identified_by_head(head: &HeaderMap) -> bool {
+    [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].iter().any(|name| head.contains_key(name))
+}
+
 /// §4.3.5: whether a 200 to a HEAD shows that the stored response to GET is no longer right.
 pub(crate) fn contradicted_by_head(stored: &HeaderMap, stored_length: u64, head: &HeaderMap) -> bool {
-    let differs = |name: HeaderName| match (head.get(&name), stored.get(&name)) {
-        (Some(new), Some(known)) => new != known,
-        _ => false,
-    };
+    // A validator that the stored response lacks does not match either.
+    let differs = |name: HeaderName| head.get(&name).is_some_and(|new| stored.get(&name) != Some(new));
     let length = head.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     differs(header::ETAG) || differs(header::LAST_MODIFIED) || length.is_some_and(|length| length != stored_length)
 }
@@ -206,5 +209,8 @@ mod tests {
         assert!(check(&[("etag", "\"b\"")]));
         assert!(check(&[("last-modified", "now")]));
         assert!(check(&[("content-length", "6")]));
+        let untagged = headers(&[("last-modified", "then")]);
+        assert!(contradicted_by_head(&untagged, 5, &headers(&[("etag", "\"v2\""), ("last-modified", "then")])));
+        assert!(!identified_by_head(&headers(&[("date", "now")])) && identified_by_head(&headers(&[("etag", "x")])));
     }
 }

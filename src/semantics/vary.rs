@@ -95,37 +95,47 @@ impl NominatedFields {
     }
 }
 
-/// The members of a preference list in a canonical order: by weight, the greatest first, then by name.
+/// The members of a preference list in a canonical order: by weight, the greatest first, then by name. A list with a
+/// member that is anything but a name and perhaps a weight stays as it is: what is not understood is not normalised.
 fn preferences(request: &HeaderMap, name: &HeaderName) -> Vec<Vec<u8>> {
-    let mut weighted: Vec<(u16, Vec<u8>)> = request
-        .get_all(name)
-        .iter()
-        .flat_map(|line| ListMembers::new(line.as_bytes()))
-        .map(|member| {
-            let mut canonical: Vec<u8> = member.to_ascii_lowercase();
-            canonical.retain(|byte| !byte.is_ascii_whitespace());
-            weight(&canonical)
-        })
-        .collect();
+    let members = || request.get_all(name).iter().flat_map(|line| ListMembers::new(line.as_bytes()));
+    let Some(mut weighted) = members().map(preference).collect::<Option<Vec<_>>>() else {
+        return members().map(<[u8]>::to_vec).collect();
+    };
     weighted.sort_unstable_by(|(weight, one), (other_weight, other)| other_weight.cmp(weight).then(one.cmp(other)));
-    weighted
-        .into_iter()
-        .map(|(weight, mut member)| {
-            member.extend_from_slice(b";q=");
-            member.extend_from_slice(weight.to_string().as_bytes());
-            member
-        })
-        .collect()
+    let written = |(weight, mut name): (u16, Vec<u8>)| {
+        name.extend_from_slice(format!(";q={weight}").as_bytes());
+        name
+    };
+    weighted.into_iter().map(written).collect()
 }
 
-/// A member's weight in thousandths (RFC 9110 §12.4.2), and the member without it. A weight that makes no sense stays
-/// part of the member, which then equals nothing but itself.
-fn weight(member: &[u8]) -> (u16, Vec<u8>) {
-    let Some(at) = member.windows(3).position(|window| window == b";q=") else { return (1000, member.to_vec()) };
-    let (name, value) = (&member[..at], &member[at + 3..]);
-    match std::str::from_utf8(value).ok().and_then(|value| value.parse::<f32>().ok()) {
-        Some(weight) if (0.0..=1.0).contains(&weight) => ((weight * 1000.0).round() as u16, name.to_vec()),
-        _ => (0, member.to_vec()),
+/// A member's weight in thousandths (RFC 9110 §12.4.2), and its name, which counts in any case.
+fn preference(member: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let (name, weight) = match member.iter().position(|&byte| byte == b';') {
+        Some(at) => (member[..at].trim_ascii(), weight(member[at + 1..].trim_ascii())?),
+        None => (member, 1000),
+    };
+    let plain = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic() && !b"\"=".contains(byte));
+    plain.then(|| (weight, name.to_ascii_lowercase()))
+}
+
+/// `q=` and a qvalue by its grammar: 0 or 1, and up to three digits behind the point, which behind 1 are zeros.
+fn weight(parameter: &[u8]) -> Option<u16> {
+    let value = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
+    let (whole, digits) = match value {
+        [whole] => (whole, &[][..]),
+        [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
+        _ => return None,
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let thousandths = (0..3).fold(0, |sum, at| sum * 10 + u16::from(digits.get(at).map_or(0, |digit| digit - b'0')));
+    match (whole, thousandths) {
+        (b'0', thousandths) => Some(thousandths),
+        (b'1', 0) => Some(1000),
+        _ => None,
     }
 }
 
@@ -207,6 +217,14 @@ mod tests {
         assert!(!match_language("en, de;q=0.5", "en;q=0.5, de"));
         assert!(!match_language("en, de", "en"));
         assert!(!match_language("en;q=x", "en;q=y"));
+        for malformed in ["de;q=1e0", "de;q=1.001", "de;q=1.0000", "d e", "de;q= 1", "de;q=+1"] {
+            assert!(!match_language("de", malformed), "{malformed}");
+        }
+        assert!(!match_language("en;q=0.0004", "en;q=0"));
+        let accepts = |one, other| same("accept", &[("accept", one)], &[("accept", other)]);
+        assert!(accepts("text/html, */*;q=0.1", "*/*; q=0.100, TEXT/html"));
+        assert!(!accepts("a/b;profile=\"http://x/A\"", "a/b;profile=\"http://x/a\""));
+        assert!(!accepts("a/b;level=1, c/d", "c/d, a/b;level=1"));
         assert!(!same("foo", &[("foo", "a, b")], &[("foo", "b, a")]));
     }
 

@@ -22,7 +22,7 @@ pub(crate) enum Cell {
     Search(Arc<Vec<SearchVariance>>),
 }
 
-/// A complete response as it is stored (RFC 9111 §2).
+/// A response as it is stored (RFC 9111 §2): complete, or with status 206 the start of one (§3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredResponse {
     pub(crate) status: StatusCode,

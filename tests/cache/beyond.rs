@@ -90,7 +90,7 @@ on_both_stores! {
         story.origin_says(part("bytes 0-4/10", "01234"));
         story.client_asks(get("/a").header("range", "bytes=0-4")).await.has_status(206).is_stored();
         story.origin_says(part("bytes 5-9/10", "56789"));
-        story.client_asks(get("/a")).await.is_forwarded_for("partial").has_forward_status(206).has_status(200)
+        story.client_asks(repeatable("/a")).await.is_forwarded_for("partial").has_forward_status(206).has_status(200)
             .has_body("0123456789").has_no("content-range").is_stored();
         let asked = story.last_asked();
         assert_eq!((&asked.headers["range"], &asked.headers["if-range"]), (&"bytes=5-".parse().unwrap(), &"\"a\"".parse().unwrap()));
@@ -145,5 +145,72 @@ on_both_stores! {
         story.client_asks(asks("fr")).await.has_status(200).has_body("whole").is_stored();
         story.time_passes(seconds(1));
         story.client_asks(asks("fr")).await.is_hit().has_body("whole");
+    }
+
+    async fn a_reload_is_not_hidden_by_what_its_own_query_had_before(stage) {
+        let story = stage.story();
+        story.origin_says(ok("one").cache_control("max-age=60"));
+        story.client_asks(get("/a?x=1")).await.is_stored();
+        story.origin_says(ok("two").cache_control("max-age=60").header("no-vary-search", "params"));
+        story.client_asks(get("/a?x=1").header("cache-control", "no-cache")).await.is_stored();
+        story.client_asks(get("/a?x=1")).await.is_hit().has_body("two");
+        story.client_asks(get("/a?x=2")).await.is_hit().has_body("two");
+    }
+
+    async fn a_query_in_another_coding_is_another_query(stage) {
+        let story = stage.story();
+        story.origin_says(ok("found").cache_control("max-age=60"));
+        story.client_asks(query("a/b", "q").header("content-encoding", "gzip")).await.is_stored();
+        story.client_asks(query("a/b", "q")).await.is_forwarded_for("uri-miss");
+        story.client_asks(query("a/b", "q").header("content-type", "c/d")).await.is_forwarded_for("uri-miss");
+    }
+
+    async fn a_head_with_a_tag_that_is_not_stored_confirms_nothing(stage) {
+        let story = stage.story();
+        story.origin_says(ok("one").cache_control("max-age=1"));
+        story.client_asks(get("/a")).await.is_stored();
+        story.time_passes(seconds(2));
+        story.origin_says(ok("").cache_control("max-age=60").header("etag", "\"v2\""));
+        story.client_asks(crate::support::story::head("/a")).await.has_status(200);
+        story.origin_says(ok("two").cache_control("max-age=60").header("etag", "\"v2\""));
+        story.client_asks(get("/a")).await.has_body("two").is_stored();
+    }
+
+    async fn a_start_is_never_sent_as_a_variant(stage) {
+        let story = stage.story_with(|config| config.policy(CachePolicy::rfc9111()));
+        let part = status(206).body("012").cache_control("max-age=60").header("content-range", "bytes 0-2/10");
+        story.origin_says(part.header("etag", "\"a\"").header("vary", "accept-language"));
+        let asks = |language: &str| repeatable("/a").header("accept-language", language);
+        story.client_asks(asks("de").header("range", "bytes=0-2")).await.has_status(206).is_stored();
+        story.origin.answers(|parts| match parts.headers.get("if-none-match") {
+            Some(_) => status(304).header("etag", "\"a\""),
+            None => ok("0123456789").cache_control("max-age=60"),
+        });
+        story.client_asks(asks("en")).await.has_status(200).has_body("0123456789");
+    }
+
+    async fn a_coded_variant_is_not_offered_to_who_may_not_accept_it(stage) {
+        let story = stage.story();
+        let coded = ok("GZIPPED").cache_control("max-age=60").header("vary", "accept-encoding");
+        story.origin_says(coded.header("content-encoding", "gzip").header("etag", "\"a\""));
+        story.client_asks(repeatable("/a").header("accept-encoding", "gzip")).await.is_stored();
+        story.origin.answers(|parts| match parts.headers.get("if-none-match") {
+            Some(_) => status(304).header("etag", "\"a\""),
+            None => ok("plain").cache_control("max-age=60").header("vary", "accept-encoding"),
+        });
+        story.client_asks(repeatable("/a")).await.has_body("plain").has_no("content-encoding");
+    }
+
+    async fn what_must_be_validated_is_not_sent_on_a_304_for_something_else(stage) {
+        let story = stage.story();
+        story.origin_says(ok("old").cache_control("max-age=1, must-revalidate").header("etag", "\"a\""));
+        story.client_asks(get("/a")).await.is_stored();
+        story.time_passes(seconds(2));
+        story.origin.answers(|parts| match parts.headers.get("if-none-match") {
+            Some(_) => status(304).header("etag", "\"b\""),
+            None => ok("new").cache_control("max-age=60"),
+        });
+        story.client_asks(get("/a")).await.has_status(502).has_detail("validator-mismatch");
+        story.client_asks(repeatable("/a")).await.has_status(200).has_body("new");
     }
 }

@@ -64,7 +64,7 @@ pub enum Refusal {
     /// The request's method makes no entry: it is neither GET, nor a POST whose response says that it is a representation
     /// of the target and how long it is fresh (RFC 9110 §9.3.3).
     Method,
-    /// The status is interim, partial or otherwise never stored.
+    /// The status is interim, of a condition or range that failed, or of a part that is not kept.
     Status,
     /// The response has `must-understand`, and its status is not known here (RFC 9111 §5.2.2.3).
     NotUnderstood,

@@ -181,6 +181,8 @@ async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
             return;
         }
         match link.connect().await {
+            // Given up meanwhile, it does not undo what its successor did.
+            Ok(_) if !link.repair.lock().is_ok_and(|mut repair| repair.sign(right.task)) => return,
             Ok(lanes) => {
                 link.come_up(lanes);
                 right.succeeded = true;
