@@ -54,7 +54,8 @@ where
                 let mut response = ready!(inner.poll(cx))?.map(CacheBody::passing);
                 if let Some(outcome) = outcome.take() {
                     let outcome = outcome.with_status(response.status());
-                    shared.report(None, outcome, &mut response);
+                    shared.report(None, &outcome, &mut response);
+                    response.extensions_mut().insert(outcome);
                 }
                 Poll::Ready(Ok(response))
             }

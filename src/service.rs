@@ -85,13 +85,15 @@ where
             }
             Admitted::Cacheable(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                let story = exchange::run(Arc::clone(&shared), ready, key.clone(), parts, body);
-                ResponseFuture::exchange(exchange::tell(shared, key, story))
+                let shown = self.shown(&key);
+                let story = exchange::run(Arc::clone(&shared), ready, key, parts, body);
+                ResponseFuture::exchange(exchange::tell(shared, shown, story))
             }
             Admitted::Invalidating(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                let story = exchange::run_invalidating(Arc::clone(&shared), ready, key.clone(), parts, body);
-                ResponseFuture::exchange(exchange::tell(shared, key, story))
+                let shown = self.shown(&key);
+                let story = exchange::run_invalidating(Arc::clone(&shared), ready, key, parts, body);
+                ResponseFuture::exchange(exchange::tell(shared, shown, story))
             }
         }
     }
@@ -126,6 +128,11 @@ impl<S: Clone> RedisCache<S> {
             Err(_) if invalidating => Admitted::Passthrough(Outcome::forwarded(ForwardReason::Method)),
             Err(detail) => Admitted::Passthrough(bypass(detail)),
         }
+    }
+
+    /// The key for Cache-Status, where it is to be shown there.
+    fn shown(&self, key: &CacheKey) -> Option<CacheKey> {
+        self.shared.config.cache_status_key.then(|| key.clone())
     }
 
     /// The key of the GET that the request is or stands for.

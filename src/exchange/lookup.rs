@@ -92,24 +92,39 @@ async fn look_up_all(
     if !matches!(lookup, Lookup::UriMiss) || !is_retrieval_without_content(&parts.method) {
         return Ok((lookup, seen, key.clone()));
     }
+    // In a box of its own, as all that a hit has no use for.
+    let found = Box::pin(look_up_equal(shared, parts, now)).await?;
+    Ok(found.unwrap_or_else(|| (lookup, seen, key.clone())))
+}
+
+/// A response for a query that differs from the request's in nothing that matters.
+async fn look_up_equal(
+    shared: &Shared,
+    parts: &request::Parts,
+    now: Timestamp,
+) -> Result<Option<(Lookup, Kept, CacheKey)>, StoreError> {
     for (canonical, variance) in search::alternatives(shared, parts).await? {
         let (lookup, seen) = select::look_up(&shared.store, &canonical, &parts.headers, now).await?;
         match lookup {
             Lookup::Found(response, variant) if SearchVariance::of(&response.headers).as_ref() == Some(&variance) => {
-                return Ok((Lookup::Found(response, variant), seen, canonical));
+                return Ok(Some((Lookup::Found(response, variant), seen, canonical)));
             }
             _ => {}
         }
     }
-    Ok((lookup, seen, key.clone()))
+    Ok(None)
 }
 
 /// Loads the body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
 pub(super) async fn load(shared: &Shared, held: Held, asked: &mut Asked) -> Option<Arc<StoredResponse>> {
-    let key = &held.key;
     if held.response.body.is_loaded() {
         return Some(held.response);
     }
+    Box::pin(load_body(shared, held, asked)).await
+}
+
+async fn load_body(shared: &Shared, held: Held, asked: &mut Asked) -> Option<Arc<StoredResponse>> {
+    let key = &held.key;
     let now = shared.clock().now();
     if shared.slow_bodies.has(key, now) {
         asked.failure = Some(StoreErrorKind::Timeout);

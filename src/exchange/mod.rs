@@ -64,18 +64,17 @@ impl Shared {
     }
 
     /// Shows what was done with a request, on the response that goes to the client.
-    pub(crate) fn report<B>(&self, key: Option<&CacheKey>, outcome: Outcome, response: &mut Response<B>) {
+    pub(crate) fn report<B>(&self, key: Option<&CacheKey>, outcome: &Outcome, response: &mut Response<B>) {
         if !self.config.pass_targeted_fields {
             for name in self.config.rules.targets.names() {
                 response.headers_mut().remove(name);
             }
         }
-        let shown = key.filter(|_| self.config.cache_status_key);
-        report(&self.config.cache_name, shown, outcome, response);
+        report(&self.config.cache_name, key, outcome, response);
     }
 }
 
-/// Leaves what was done with a request on its response, to be [told](tell) at the end.
+/// Leaves what was done with a request on its response, where it stays, and is [told](tell) at the end.
 fn conclude<B>(outcome: Outcome, response: &mut Response<B>) {
     response.extensions_mut().insert(outcome);
 }
@@ -83,12 +82,12 @@ fn conclude<B>(outcome: Outcome, response: &mut Response<B>) {
 /// A story, and at its end what it came to.
 pub(crate) async fn tell<R, E>(
     shared: Arc<Shared>,
-    key: CacheKey,
+    key: Option<CacheKey>,
     story: impl Future<Output = Result<Response<CacheBody<R>>, E>>,
 ) -> Result<Response<CacheBody<R>>, E> {
     let mut response = story.await?;
-    if let Some(outcome) = response.extensions_mut().remove::<Outcome>() {
-        shared.report(Some(&key), outcome, &mut response);
+    if let Some(outcome) = response.extensions().get::<Outcome>().cloned() {
+        shared.report(key.as_ref(), &outcome, &mut response);
     }
     Ok(response)
 }
@@ -156,7 +155,9 @@ where
         Some(_) if parts.method == Method::GET => lookup::variants(&shared, &key, &mut asked).await,
         _ => Vec::new(),
     };
-    forward::forward(shared, service, Miss { key, found_under, reason, asked, stored, variants }, parts, body).await
+    let miss = Miss { key, found_under, reason, asked, stored, variants };
+    // In a box of its own, so that a hit does not carry the room that a miss needs.
+    Box::pin(forward::forward(shared, service, miss, parts, body)).await
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.

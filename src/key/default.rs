@@ -234,6 +234,7 @@ impl KeyExtractor for DefaultKey {
 /// Where both are there they must agree: the service may read either.
 fn authority(target: &Uri, headers: &HeaderMap, scheme: &Scheme) -> Option<String> {
     let host = match host_field(headers)? {
+        Some(host) if is_normal(host.as_bytes()) => Some(host.to_str().ok()?.to_owned()),
         Some(host) => Some(normalised(&host.to_str().ok()?.parse().ok()?, scheme)?),
         None => None,
     };
@@ -241,6 +242,12 @@ fn authority(target: &Uri, headers: &HeaderMap, scheme: &Scheme) -> Option<Strin
         Some(authority) => authority.filter(|authority| host.is_none() || host.as_ref() == Some(authority)),
         None => host,
     }
+}
+
+/// A plain name in lower case without a port is an authority in its normal form.
+fn is_normal(host: &[u8]) -> bool {
+    !host.is_empty()
+        && host.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(byte))
 }
 
 fn normalised(authority: &Authority, scheme: &Scheme) -> Option<String> {

@@ -64,10 +64,9 @@ impl Ttl {
 }
 
 /// Shows what was done with a request, wherever it is to be seen on the response.
-pub(crate) fn report<B>(name: &CacheName, key: Option<&CacheKey>, outcome: Outcome, response: &mut Response<B>) {
-    events::record(&outcome, response.status());
-    cache_status::append(response.headers_mut(), name, key, &outcome);
-    response.extensions_mut().insert(outcome);
+pub(crate) fn report<B>(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome, response: &mut Response<B>) {
+    events::record(outcome, response.status());
+    cache_status::append(response.headers_mut(), name, key, outcome);
 }
 
 impl ForwardReason {

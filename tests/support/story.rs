@@ -57,6 +57,14 @@ impl Stage {
         self.redis.as_ref().expect("this story needs Redis")
     }
 
+    /// The same server, to be killed.
+    ///
+    /// # Panics
+    /// On the stage of the memory store.
+    pub fn server_mut(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("this story needs Redis")
+    }
+
     /// A story with the default settings.
     pub fn story(&self) -> Story {
         self.story_with(|config| config)
