@@ -6,6 +6,7 @@ use http::header;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, request};
 use http_body::Body;
+use tokio::runtime::Handle;
 use tokio::time;
 use tower_service::Service;
 
@@ -43,7 +44,10 @@ where
         variants: Vec::new(),
     };
     let mut sent = Sent::new(&shared, miss, &parts);
-    let response = service.call(Request::from_parts(parts, body)).await?;
+    let unanswered = Unanswered { shared: &shared, key: &sent.miss.key, is_answered: false };
+    let response = service.call(Request::from_parts(parts, body)).await;
+    unanswered.answered();
+    let response = response?;
     drop(service);
     let invalidated = match invalidation::invalidates(response.status()) {
         true => {
@@ -63,6 +67,35 @@ where
     let mut response = response.map(CacheBody::passing);
     conclude(if invalidated { outcome } else { outcome.with_detail("not-invalidated") }, &mut response);
     Ok(response)
+}
+
+/// A request whose client may leave before the answer: the service may have done what it asks for all the same.
+struct Unanswered<'a> {
+    shared: &'a Arc<Shared>,
+    key: &'a CacheKey,
+    is_answered: bool,
+}
+
+impl Unanswered<'_> {
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        self.shared.order.invalidate(self.key);
+        let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter()) else { return };
+        let (shared, key) = (Arc::clone(self.shared), self.key.clone());
+        runtime.spawn(async move {
+            // What cannot be removed in time ends by itself.
+            let _ = time::timeout(shared.config.store_write_timeout, select::invalidate(&shared.store, &key)).await;
+            drop(place);
+        });
+    }
 }
 
 /// What an unsafe request was sent to, as a GET for it would be.

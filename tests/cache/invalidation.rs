@@ -1,8 +1,14 @@
 //! What is stored for a target ends when a request changes it (RFC 9111 §4.4).
 
+use std::future::Future;
+use std::task::Poll;
+
+use tower::ServiceExt;
+
 use crate::on_both_stores;
+use crate::support::gate::Gate;
 use crate::support::scripted::{failure, ok, status};
-use crate::support::story::{Story, ask, get, head};
+use crate::support::story::{Story, ask, get, head, seconds};
 
 async fn has_a_cached_page(story: &Story) {
     story.origin_says(ok("page").cache_control("max-age=60"));
@@ -11,6 +17,22 @@ async fn has_a_cached_page(story: &Story) {
 }
 
 on_both_stores! {
+    async fn a_client_that_leaves_before_the_answer_leaves_nothing_old_behind(stage) {
+        let story = stage.story();
+        story.origin_says(ok("old").cache_control("max-age=60"));
+        story.client_asks(get("/a")).await.is_stored();
+        let never = Gate::closed();
+        story.origin_says(ok("done").head_after(&never));
+        let mut asking = Box::pin(story.service().oneshot(ask("PUT", "/a").into_request()));
+        let waits = std::future::poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+        story.origin_was_asked(2);
+        drop(asking);
+        assert!(story.handle.drain(seconds(10)).await);
+        story.origin_says(ok("new").cache_control("max-age=60"));
+        story.client_asks(get("/a")).await.is_forwarded_for("uri-miss").has_body("new");
+    }
+
     async fn a_successful_unsafe_request_ends_what_is_stored_for_its_target(stage) {
         for method in ["POST", "PUT", "PATCH", "DELETE", "MKCOL"] {
             for code in [200, 201, 204, 303] {

@@ -26,6 +26,13 @@ fn is_the_old_one(answer: &crate::support::story::Answer, ttl: i64) {
 }
 
 on_both_stores! {
+    async fn what_is_stale_from_the_start_is_kept_for_its_window(stage) {
+        let story = stage.story();
+        story.origin_says(ok("one").cache_control("max-age=0, stale-while-revalidate=60"));
+        story.client_asks(get("/a")).await.is_stored();
+        story.client_asks(get("/a")).await.is_hit().has_body("one");
+    }
+
     async fn a_stale_response_is_sent_at_once_and_refreshed_behind(stage) {
         let story = stage.story();
         has_stored(&story, "/a", "max-age=60, stale-while-revalidate=30").await;

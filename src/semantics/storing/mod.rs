@@ -192,7 +192,11 @@ fn refuse_if_useless(
     freshness: &Freshness,
     rules: &Rules,
 ) -> Result<(), Refusal> {
-    if freshness.remaining(response.response_time).is_some() && !freshness.always_validate {
+    let staleness = freshness.staleness(response.response_time);
+    // RFC 5861 §3: stale from the start, and to be sent all the same.
+    let stated = found.is_some_and(|found| found.source.is_stated());
+    let sendable_stale = stated && !freshness.stale.forbidden && staleness < freshness.stale.while_revalidate;
+    if !freshness.always_validate && (freshness.remaining(response.response_time).is_some() || sendable_stale) {
         return Ok(());
     }
     let reason = match found {
