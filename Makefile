@@ -1,5 +1,7 @@
 # make test    everything that proves the crate: installs redis-server where it is missing, then runs all tests
 # make run     the caching proxy in front of ORIGIN
+# make conformance
+#              the public HTTP cache test suite against the proxy (needs Node and npm)
 # make help    this text
 
 ORIGIN ?= http://127.0.0.1:8000
@@ -10,10 +12,11 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test redis-server
+.PHONY: help run test conformance redis-server
 
 help:
 	@echo 'make test                 install redis-server where it is missing, then run all tests'
+	@echo 'make conformance          run the public HTTP cache test suite against the proxy (needs Node and npm)'
 	@echo 'make run                  start the caching proxy on 127.0.0.1:8080 in front of $(ORIGIN)'
 	@echo 'make run ORIGIN=URL       ... in front of another origin'
 	@echo "make run ARGS='--redis redis://127.0.0.1:6379'"
@@ -24,6 +27,10 @@ run:
 
 test: redis-server
 	$(CARGO) test --all-features
+
+conformance: redis-server
+	$(CARGO) build --all-features --example proxy
+	node tests/conformance/run.mjs
 
 redis-server:
 	@command -v redis-server >/dev/null || { \
