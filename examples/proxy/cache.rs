@@ -23,8 +23,7 @@ impl Cache {
     /// A sentence that names the argument to change.
     pub(crate) fn new(args: &CacheArgs, key: &KeyArgs) -> Result<Self, String> {
         let base = match &args.redis {
-            Some(url) => CacheConfig::new(url)
-                .map_err(|error| format!("--redis or REDIS_URL: {error}; expected redis://host:port or similar"))?,
+            Some(url) => CacheConfig::new(url).map_err(|error| format!("--redis or REDIS_URL: {error}"))?,
             None => CacheConfig::default(),
         };
         let config = configure(base, args, key)?;

@@ -139,7 +139,7 @@ pub(crate) struct CacheArgs {
     pub(crate) hide_targeted: bool,
 
     /// Shorten each lifetime at random by up to so many percent, so that not all end at once
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=50))]
     pub(crate) ttl_jitter: Option<u8>,
 
     /// Do not store larger bodies; they still reach the client [default: 8MiB]

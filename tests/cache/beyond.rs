@@ -93,7 +93,8 @@ on_both_stores! {
         story.client_asks(repeatable("/a")).await.is_forwarded_for("partial").has_forward_status(206).has_status(200)
             .has_body("0123456789").has_no("content-range").is_stored();
         let asked = story.last_asked();
-        assert_eq!((&asked.headers["range"], &asked.headers["if-range"]), (&"bytes=5-".parse().unwrap(), &"\"a\"".parse().unwrap()));
+        assert_eq!(asked.headers["range"], "bytes=5-");
+        assert_eq!(asked.headers["if-range"], "\"a\"");
         story.client_asks(get("/a")).await.is_hit().has_status(200).has_body("0123456789");
     }
 

@@ -25,7 +25,8 @@ impl RedisAddress {
             return Err(ConfigError::new("redis", "TLS (rediss://) is not supported yet; use redis:// or unix://"));
         }
         if !["redis:", "valkey:", "unix:", "redis+unix:"].iter().any(|scheme| url.starts_with(scheme)) {
-            let reason = "write redis://[user[:password]@]host[:port][/database] or unix:///path/to/socket";
+            let reason =
+                "write redis://host:port/database (with user and password before the host) or unix:///path/to/socket";
             return Err(ConfigError::new("redis", reason));
         }
         // The parser's own words may repeat the URL, and with it a password; its category cannot.
