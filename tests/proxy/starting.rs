@@ -82,7 +82,7 @@ async fn a_bad_argument_gets_one_line_that_says_what_to_do() {
         (&["--max-body-size", "8 elephants"], "such as 65536, 64k, 8MiB"),
         (&["--policy", "bold"], "safe, rfc9111"),
         (&["--listen", "8080"], "such as 127.0.0.1:8080"),
-        (&["--ttl-jitter", "101"], "0..=100"),
+        (&["--ttl-jitter", "51"], "0..=50"),
         (&["--min-ttl", "2m", "--max-ttl", "1m"], "--min-ttl is longer than --max-ttl"),
         (&["--namespace", ""], "--namespace"),
         (&["--redis", "http://u:secret@a"], "--redis"),
