@@ -86,6 +86,9 @@ mod query;
 mod semantics;
 mod service;
 mod store;
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod unstable;
 
 pub use self::body::CacheBody;
 pub use self::clock::{Clock, ManualClock};

@@ -129,17 +129,19 @@ impl ResponseDirectives {
     /// One directive, its argument without quotes.
     pub(crate) fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
         match name {
-            n if n.eq_ignore_ascii_case(b"max-age") => self.max_age.take_first(argument),
-            n if n.eq_ignore_ascii_case(b"public") => self.public = true,
-            n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache.take(argument),
-            n if n.eq_ignore_ascii_case(b"private") => self.private.take(argument),
-            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
-            n if n.eq_ignore_ascii_case(b"s-maxage") => self.s_maxage.take_first(argument),
-            n if n.eq_ignore_ascii_case(b"must-revalidate") => self.must_revalidate = true,
-            n if n.eq_ignore_ascii_case(b"proxy-revalidate") => self.proxy_revalidate = true,
-            n if n.eq_ignore_ascii_case(b"must-understand") => self.must_understand = true,
-            n if n.eq_ignore_ascii_case(b"stale-while-revalidate") => self.stale_while_revalidate.take_first(argument),
-            n if n.eq_ignore_ascii_case(b"stale-if-error") => self.stale_if_error.take_first(argument),
+            b"max-age" => self.max_age.take_first(argument),
+            b"public" => self.public = true,
+            b"no-cache" => self.no_cache.take(argument),
+            b"private" => self.private.take(argument),
+            b"no-store" => self.no_store = true,
+            b"s-maxage" => self.s_maxage.take_first(argument),
+            b"must-revalidate" => self.must_revalidate = true,
+            b"proxy-revalidate" => self.proxy_revalidate = true,
+            b"must-understand" => self.must_understand = true,
+            b"stale-while-revalidate" => self.stale_while_revalidate.take_first(argument),
+            b"stale-if-error" => self.stale_if_error.take_first(argument),
+            // §5.2: names count in any case.
+            other if has_capitals(other) => self.take(&other.to_ascii_lowercase(), argument),
             // §5.2.3: unrecognised directives are ignored; so is immutable, which speaks to private caches' reloads.
             _ => {}
         }
@@ -164,13 +166,14 @@ impl RequestDirectives {
 
     fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
         match name {
-            n if n.eq_ignore_ascii_case(b"no-cache") => self.no_cache = true,
-            n if n.eq_ignore_ascii_case(b"max-age") => self.max_age.take_first(argument),
-            n if n.eq_ignore_ascii_case(b"no-store") => self.no_store = true,
-            n if n.eq_ignore_ascii_case(b"only-if-cached") => self.only_if_cached = true,
-            n if n.eq_ignore_ascii_case(b"min-fresh") => self.min_fresh.take_first(argument),
-            n if n.eq_ignore_ascii_case(b"max-stale") => self.max_stale.take_first(argument),
-            n if n.eq_ignore_ascii_case(b"stale-if-error") => self.stale_if_error.take_first(argument),
+            b"no-cache" => self.no_cache = true,
+            b"max-age" => self.max_age.take_first(argument),
+            b"no-store" => self.no_store = true,
+            b"only-if-cached" => self.only_if_cached = true,
+            b"min-fresh" => self.min_fresh.take_first(argument),
+            b"max-stale" => self.max_stale.take_first(argument),
+            b"stale-if-error" => self.stale_if_error.take_first(argument),
+            other if has_capitals(other) => self.take(&other.to_ascii_lowercase(), argument),
             _ => {}
         }
     }
@@ -201,14 +204,22 @@ impl MaxStale {
 /// Calls `visit` with the name and the unquoted argument of each member of a `#directive` list.
 fn each_directive(headers: &HeaderMap, field: &HeaderName, mut visit: impl FnMut(&[u8], Option<&[u8]>)) {
     for line in headers.get_all(field) {
-        for member in ListMembers::new(line.as_bytes()) {
-            let (name, argument) = match member.iter().position(|&byte| byte == b'=') {
-                Some(at) => (&member[..at], Some(unquote(member[at + 1..].trim_ascii()))),
-                None => (member, None),
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            let end_of_name = rest.iter().position(|byte| matches!(byte, b',' | b'=' | b'"')).unwrap_or(rest.len());
+            let end = end_of_name + end_of_member(&rest[end_of_name..]);
+            let (name, argument) = match rest.get(end_of_name) {
+                Some(b'=') => (&rest[..end_of_name], Some(unquote(rest[end_of_name + 1..end].trim_ascii()))),
+                _ => (&rest[..end], None),
             };
+            rest = rest.get(end + 1..).unwrap_or_default();
             visit(name.trim_ascii(), argument);
         }
     }
+}
+
+fn has_capitals(name: &[u8]) -> bool {
+    name.iter().any(u8::is_ascii_uppercase)
 }
 
 /// A quoted argument without its quotes. Escapes stay as they are: no number and no field name needs one.
@@ -236,24 +247,8 @@ impl<'a> Iterator for ListMembers<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         while !self.rest.is_empty() {
-            let (mut quoted, mut escaped) = (false, false);
-            let end = self.rest.iter().position(|&byte| {
-                if escaped {
-                    escaped = false;
-                } else if quoted && byte == b'\\' {
-                    escaped = true;
-                } else if byte == b'"' {
-                    quoted = !quoted;
-                } else {
-                    return byte == b',' && !quoted;
-                }
-                false
-            });
-            let (member, rest) = match end {
-                Some(at) => (&self.rest[..at], &self.rest[at + 1..]),
-                None => (self.rest, &[][..]),
-            };
-            self.rest = rest;
+            let (member, rest) = self.rest.split_at(end_of_member(self.rest));
+            self.rest = rest.get(1..).unwrap_or_default();
             let member = member.trim_ascii();
             if !member.is_empty() {
                 return Some(member);
@@ -261,6 +256,30 @@ impl<'a> Iterator for ListMembers<'a> {
         }
         None
     }
+}
+
+/// Where the first member of a list ends: at a comma outside quoted strings, of which most members have none.
+fn end_of_member(list: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(offset) = list[at..].iter().position(|&byte| byte == b',' || byte == b'"') {
+        at += offset;
+        if list[at] == b',' {
+            return at;
+        }
+        at += length_of_quoted(&list[at..]);
+    }
+    list.len()
+}
+
+/// The length of the quoted string that a list begins with, both quotes included; all of it where none closes it.
+fn length_of_quoted(list: &[u8]) -> usize {
+    let mut escaped = false;
+    let closing = list.iter().skip(1).position(|&byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    });
+    closing.map_or(list.len(), |offset| offset + 2)
 }
 
 #[cfg(test)]

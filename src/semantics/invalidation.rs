@@ -58,7 +58,8 @@ fn resolve(base: &str, reference: &str) -> Option<String> {
     let joined = match path {
         "" => base.to_owned(),
         absolute if absolute.starts_with('/') => absolute.to_owned(),
-        relative => format!("{}{relative}", &base[..=base.rfind('/').unwrap_or(0)]),
+        // A target in authority form, or "*", has no path to be relative to.
+        relative => format!("{}/{relative}", base.rsplit_once('/').map_or("", |(parent, _)| parent)),
     };
     let path = without_dots(&joined);
     Some(match query {
@@ -115,6 +116,9 @@ mod tests {
             assert_eq!(targets("http://h/a/b", &[("location", reference)]), [expected], "{reference}");
         }
         assert_eq!(targets("/a/b", &[("content-location", "y")]), ["/a/y"]);
+        assert_eq!(targets("/a", &[("content-location", "y")]), ["/y"]);
+        targets("h:80", &[("location", "y"), ("content-location", "")]);
+        targets("*", &[("location", "y"), ("content-location", "?q")]);
         assert_eq!(targets("/a", &[("location", "http://h/y")]), ["http://h/y"]);
     }
 

@@ -28,6 +28,8 @@ pub(crate) mod freshness;
 pub(crate) mod invalidation;
 pub(crate) mod partial;
 pub(crate) mod precondition;
+#[cfg(test)]
+mod properties;
 pub(crate) mod range;
 pub(crate) mod reuse;
 pub(crate) mod search;
