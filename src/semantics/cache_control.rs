@@ -127,6 +127,7 @@ impl ResponseDirectives {
     }
 
     /// One directive, its argument without quotes.
+    #[inline]
     pub(crate) fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
         match name {
             b"max-age" => self.max_age.take_first(argument),
