@@ -36,6 +36,8 @@ pub(crate) mod search;
 pub(crate) mod staleness;
 pub(crate) mod storing;
 pub(crate) mod targeted;
+#[cfg(test)]
+mod tests;
 pub(crate) mod time;
 pub(crate) mod validation;
 pub(crate) mod vary;

@@ -133,15 +133,7 @@ fn if_range_holds(request: &HeaderMap, stored: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
-
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        map
-    }
+    use crate::semantics::tests::headers;
 
     fn of(range: &str, length: u64) -> Selection {
         select(&headers(&[("range", range)]), StatusCode::OK, &HeaderMap::new(), length)

@@ -121,14 +121,7 @@ pub(crate) fn contradicted_by_head(stored: &HeaderMap, stored_length: u64, head:
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(*name, HeaderValue::from_static(value));
-        }
-        map
-    }
+    use crate::semantics::tests::headers;
 
     #[test]
     fn both_validators_are_sent_in_place_of_the_clients() {

@@ -160,15 +160,7 @@ impl VariantKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(*name, HeaderValue::from_static(value));
-        }
-        map
-    }
+    use crate::semantics::tests::headers;
 
     fn same(vary: &'static str, one: &[(&'static str, &'static str)], other: &[(&'static str, &'static str)]) -> bool {
         let nominated = NominatedFields::of_response(&headers(&[("vary", vary)])).unwrap();

@@ -25,7 +25,7 @@ use super::targeted::TargetList;
 use super::time::{DeltaSeconds, Timestamp};
 use super::validation::{ValidationRequest, contradicted_by_head, freshened, validated};
 use super::vary::NominatedFields;
-use super::{CachePolicy, PresentedRequest, RouteRules, Rules, precondition, range};
+use super::{CachePolicy, PresentedRequest, RouteRules, Rules, precondition, range, tests};
 
 mod naive;
 
@@ -240,19 +240,11 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 fn lenient() -> Rules {
     Rules {
-        policy: CachePolicy::rfc9111(),
-        targets: TargetList::default(),
-        grace: Grace::default(),
-        keep_stale: Duration::ZERO,
-        obeys_request_directives: true,
-        negative_ttls: Vec::new(),
-        default_ttl: None,
-        fixed_ttl: None,
-        min_ttl: Duration::ZERO,
         max_ttl: Duration::from_secs(GREATEST),
         max_body_size: u64::MAX,
         max_head_size: usize::MAX,
         max_fields: usize::MAX,
+        ..tests::rules()
     }
 }
 

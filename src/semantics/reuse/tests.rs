@@ -1,7 +1,6 @@
 use super::*;
-use crate::semantics::CachePolicy;
 use crate::semantics::staleness::{Grace, StalePermission};
-use crate::semantics::targeted::TargetList;
+use crate::semantics::tests::rules;
 use http::{HeaderMap, HeaderValue, Method};
 
 const T0: Timestamp = Timestamp::from_millis(1_000_000_000_000);
@@ -13,24 +12,6 @@ impl Stored for Freshness {
 
     fn is_whole(&self) -> bool {
         true
-    }
-}
-
-fn rules() -> Rules {
-    Rules {
-        policy: CachePolicy::rfc9111(),
-        targets: TargetList::default(),
-        grace: Grace::default(),
-        keep_stale: Duration::ZERO,
-        obeys_request_directives: true,
-        negative_ttls: Vec::new(),
-        default_ttl: None,
-        fixed_ttl: None,
-        min_ttl: Duration::ZERO,
-        max_ttl: Duration::from_secs(3600),
-        max_body_size: 1000,
-        max_head_size: 500,
-        max_fields: 10,
     }
 }
 

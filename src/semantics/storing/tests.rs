@@ -1,40 +1,15 @@
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::*;
 use crate::semantics::CachePolicy;
-use crate::semantics::staleness::Grace;
-use crate::semantics::targeted::TargetList;
+use crate::semantics::tests::{self, headers as map};
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 type Fields<'a> = &'a [(&'static str, &'a str)];
 
 fn rules(policy: CachePolicy) -> Rules {
-    Rules {
-        policy,
-        targets: TargetList::default(),
-        grace: Grace::default(),
-        keep_stale: Duration::from_secs(1000),
-        obeys_request_directives: true,
-        negative_ttls: Vec::new(),
-        default_ttl: None,
-        fixed_ttl: None,
-        min_ttl: Duration::ZERO,
-        max_ttl: Duration::from_secs(3600),
-        max_body_size: 1000,
-        max_head_size: 500,
-        max_fields: 10,
-    }
-}
-
-fn map(fields: Fields<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(*name, HeaderValue::from_str(value).unwrap());
-    }
-    headers
+    Rules { policy, keep_stale: Duration::from_secs(1000), ..tests::rules() }
 }
 
 /// The lifetime in seconds for which a response is stored, or why it is not.
