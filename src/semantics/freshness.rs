@@ -137,7 +137,8 @@ fn heuristic_lifetime(said: &Statement<'_>, rules: &Rules) -> Option<FreshnessLi
     }
     let last_modified = Timestamp::from_http_date(said.headers.get(header::LAST_MODIFIED)?.as_bytes())?;
     let since = date_value(said.headers).unwrap_or(said.response_time).since(last_modified);
-    let lifetime = (since / HEURISTIC_FRACTION).min(HEURISTIC_MAX);
+    // Whole milliseconds, as everything is that is stored.
+    let lifetime = Duration::from_millis(super::time::millis(since / HEURISTIC_FRACTION)).min(HEURISTIC_MAX);
     Some(FreshnessLifetime { lifetime, source: FreshnessSource::Heuristic })
 }
 
