@@ -27,6 +27,7 @@ impl CacheHandle {
     pub fn stats(&self) -> Stats {
         Stats {
             fills_in_flight: self.shared.background.running(),
+            flights: self.shared.flights.count() as u64,
             bytes_in_flight: self.shared.recording.used(),
             store_unavailable: u64::from(!self.shared.store.is_available()),
             ..self.shared.counters.snapshot()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use crate::body::Budget;
+use crate::collapse::flight::Flights;
 use crate::collapse::order::Order;
 use crate::collapse::recent::RecentKeys;
-use crate::collapse::refreshing::Refreshing;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
 use crate::exchange::Shared;
@@ -65,14 +65,16 @@ impl RedisCacheLayer {
     }
 
     fn build(store: AnyStore, config: CacheConfig, counters: Arc<Counters>) -> Self {
-        let recording = Budget::new(config.max_inflight_bytes.max(config.rules.max_body_size));
+        // A store that takes a body only as a whole needs room for one.
+        let least = if store.chunk_size().is_none() { config.rules.max_body_size } else { 0 };
+        let recording = Budget::new(config.max_inflight_bytes.max(least));
         let shared = Shared {
             store,
             config,
             counters,
             recording,
             uncacheable: UncacheableKeys::new(),
-            refreshing: Refreshing::default(),
+            flights: Flights::default(),
             slow_bodies: RecentKeys::new(),
             no_search: RecentKeys::new(),
             order: Order::new(),

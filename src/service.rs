@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::config::CacheOverride;
+use crate::error::BoxError;
 use crate::exchange::{self, Shared};
 use crate::future::ResponseFuture;
 use crate::key::CacheKey;
@@ -65,7 +66,7 @@ where
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     Q: Body + Send + 'static,
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<CacheBody<R>>;
     type Error = S::Error;

@@ -52,6 +52,18 @@ impl Reservation {
         self.octets += if taken { octets } else { 0 };
         taken
     }
+
+    /// Takes what is missing to this many; `false`, and nothing taken, where there is no room.
+    pub(crate) fn cover(&mut self, octets: u64) -> bool {
+        octets <= self.octets || self.grow(octets - self.octets)
+    }
+
+    /// Gives back what is more than this many.
+    pub(crate) fn shrink_to(&mut self, octets: u64) {
+        let surplus = self.octets.saturating_sub(octets);
+        self.ledger.used.fetch_sub(surplus, Ordering::Relaxed);
+        self.octets -= surplus;
+    }
 }
 
 impl Drop for Reservation {

@@ -2,9 +2,8 @@
 
 mod budget;
 pub(crate) mod recorder;
-pub(crate) mod tee;
+pub(crate) mod shared;
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,14 +13,13 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pub(crate) use self::budget::{Budget, Reservation};
-use self::recorder::Abandoned;
-use self::tee::Tee;
+use self::shared::SharedReader;
 use crate::error::{BodyError, BoxError};
 use crate::store::entry::StoredBody;
 
 pin_project! {
     /// The body of every response that leaves a [`RedisCache`](crate::RedisCache): the service's own, passed on frame by
-    /// frame (and recorded meanwhile, if it is to be stored), or one out of the store.
+    /// frame; one that is being recorded meanwhile, for others and for the store; or one out of the store.
     #[derive(Debug)]
     pub struct CacheBody<B> {
         #[pin]
@@ -34,7 +32,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Passing { #[pin] body: B },
-        Recorded { front: Stored, #[pin] body: B, tee: Tee },
+        Joined { front: Stored, #[pin] body: B },
+        Shared { reader: SharedReader },
         Stored { stored: Stored },
     }
 }
@@ -53,38 +52,21 @@ impl<B> CacheBody<B> {
         Self { kind: Kind::Passing { body } }
     }
 
+    /// The start of a body, and the rest of it.
+    pub(crate) fn joined(front: StoredBody, body: B) -> Self {
+        Self { kind: Kind::Joined { front: Stored::new(front, None), body } }
+    }
+
     pub(crate) fn stored(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
         Self { kind: Kind::Stored { stored: Stored::new(body, trailers) } }
     }
 
+    pub(crate) fn shared(reader: SharedReader) -> Self {
+        Self { kind: Kind::Shared { reader } }
+    }
+
     pub(crate) fn empty() -> Self {
         Self::stored(StoredBody::default(), None)
-    }
-}
-
-impl<B: Body> CacheBody<B> {
-    /// Reads the body to its end if it is being recorded, for nobody but the store.
-    pub(crate) async fn discard(self) {
-        if let Kind::Recorded { mut front, body, mut tee } = self.kind {
-            while let Some(frame) = front.next_frame() {
-                tee.see(&frame);
-            }
-            drain(body, tee).await;
-        }
-    }
-
-    pub(crate) fn recorded(body: B, tee: Tee) -> Self {
-        Self::joined(StoredBody::default(), body, tee)
-    }
-
-    /// The start of a body that was stored, and the rest of it.
-    pub(crate) fn joined(front: StoredBody, body: B, mut tee: Tee) -> Self {
-        let front = Stored::new(front, None);
-        if front.left == 0 && body.is_end_stream() {
-            // Nobody need ever poll it.
-            tee.end();
-        }
-        Self { kind: Kind::Recorded { front, body, tee } }
     }
 }
 
@@ -94,20 +76,12 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project().kind.project() {
-            KindProj::Passing { body } => {
-                let frame = ready!(body.poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::new)))
-            }
-            KindProj::Recorded { front, body, tee } => match front.next_frame() {
-                Some(frame) => {
-                    tee.see(&frame);
-                    if front.left == 0 && body.is_end_stream() {
-                        tee.end();
-                    }
-                    Poll::Ready(Some(Ok(frame)))
-                }
-                None => poll_recorded(body, tee, cx),
+            KindProj::Passing { body } => poll_passing(body, cx),
+            KindProj::Joined { front, body } => match front.next_frame() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => poll_passing(body, cx),
             },
+            KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
         }
     }
@@ -115,7 +89,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Passing { body } => body.is_end_stream(),
-            Kind::Recorded { front, body, .. } => front.left == 0 && body.is_end_stream(),
+            Kind::Joined { front, body } => front.left == 0 && body.is_end_stream(),
+            Kind::Shared { reader } => reader.is_end_stream(),
             Kind::Stored { stored } => stored.left == 0 && stored.trailers.is_none(),
         }
     }
@@ -123,59 +98,23 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Passing { body } => body.size_hint(),
-            Kind::Recorded { front, body, .. } => lengthened(&body.size_hint(), front.left),
+            Kind::Joined { front, body } => lengthened(&body.size_hint(), front.left),
+            Kind::Shared { reader } => reader.size_hint(),
             Kind::Stored { stored } => stored.size_hint(),
         }
     }
 }
 
-/// Reads a body to its end for the recorder's sake alone.
-pub(crate) async fn drain<B: Body>(body: B, mut tee: Tee) {
-    let mut body = Box::pin(body);
-    if body.is_end_stream() {
-        return tee.end();
-    }
-    loop {
-        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            Some(Ok(frame)) => {
-                let frame = with_bytes(frame);
-                tee.see(&frame);
-                if frame.is_trailers() || body.is_end_stream() || !tee.is_recording() {
-                    return tee.end();
-                }
-            }
-            Some(Err(_)) => return tee.abandon(Abandoned::Failed),
-            None => return tee.end(),
-        }
-    }
-}
-
-fn poll_recorded<B: Body<Error: Into<BoxError>>>(
-    mut body: Pin<&mut B>,
-    tee: &mut Tee,
+fn poll_passing<B: Body<Error: Into<BoxError>>>(
+    body: Pin<&mut B>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    let frame = match ready!(body.as_mut().poll_frame(cx)) {
-        Some(Ok(frame)) => with_bytes(frame),
-        Some(Err(error)) => {
-            tee.abandon(Abandoned::Failed);
-            return Poll::Ready(Some(Err(BodyError::new(error))));
-        }
-        None => {
-            tee.end();
-            return Poll::Ready(None);
-        }
-    };
-    tee.see(&frame);
-    // The consumer may know that this was the last frame, as trailers always are, and never poll again.
-    if frame.is_trailers() || body.is_end_stream() {
-        tee.end();
-    }
-    Poll::Ready(Some(Ok(frame)))
+    let frame = ready!(body.poll_frame(cx));
+    Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::new)))
 }
 
 /// No copy where the data are `Bytes` already.
-fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+pub(crate) fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 

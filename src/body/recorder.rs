@@ -1,21 +1,17 @@
-//! Keeps a copy of a body as it passes, up to the cap, and knows whether it was whole (RFC 9111 §3.3).
+//! What a body must be like to be stored: no longer than the cap, as long as it said, and whole (RFC 9111 §3.3).
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::budget::Reservation;
 use crate::semantics::fields::{stored_fields, wire_size};
 
-/// A body being recorded.
+/// Follows a body as it comes, and copies it.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     stated_length: Option<u64>,
     limits: Limits,
-    reservation: Reservation,
-    pieces: Vec<Bytes>,
-    tail: BytesMut,
     length: u64,
-    trailers: Option<HeaderMap>,
+    buffer: BytesMut,
 }
 
 /// How much is recorded at the most.
@@ -26,14 +22,6 @@ pub(crate) struct Limits {
     pub(crate) max_fields: usize,
 }
 
-/// A body recorded whole, and the room that it takes.
-#[derive(Debug)]
-pub(crate) struct Recording {
-    pub(crate) pieces: Vec<Bytes>,
-    pub(crate) trailers: Option<HeaderMap>,
-    pub(crate) reservation: Reservation,
-}
-
 /// Why a recording was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abandoned {
@@ -41,32 +29,27 @@ pub(crate) enum Abandoned {
     Capped,
     /// There was no room in memory.
     NoRoom,
+    /// The store did not take it as fast as it came.
+    SlowStore,
     /// It is shorter or longer than its Content-Length.
     WrongLength,
     /// It ended in an error.
     Failed,
-    /// The client left before its end.
+    /// Its clients left before its end, and what was left was too much, or too slow, to be read for the store alone.
     ClientLeft,
 }
 
-/// Pieces are no longer than this.
-const PIECE: usize = 256 * 1024;
+/// Frames shorter than this share a buffer.
+const SMALL: usize = 4 * 1024;
+const BUFFER: usize = 16 * 1024;
 
 impl Recorder {
-    pub(crate) fn new(stated_length: Option<u64>, limits: Limits, reservation: Reservation) -> Self {
-        Self {
-            stated_length,
-            limits,
-            reservation,
-            pieces: Vec::new(),
-            tail: BytesMut::new(),
-            length: 0,
-            trailers: None,
-        }
+    pub(crate) fn new(stated_length: Option<u64>, limits: Limits) -> Self {
+        Self { stated_length, limits, length: 0, buffer: BytesMut::new() }
     }
 
-    /// Copies the octets: kept as they are, they would keep a connection's whole read buffer alive.
-    pub(crate) fn push(&mut self, octets: &[u8]) -> Result<(), Abandoned> {
+    /// A copy of the next octets: kept as they are, they would keep a connection's whole read buffer alive.
+    pub(crate) fn copy(&mut self, octets: &[u8]) -> Result<Bytes, Abandoned> {
         let length = self.length + octets.len() as u64;
         if self.stated_length.is_some_and(|stated| length > stated) {
             return Err(Abandoned::WrongLength);
@@ -74,69 +57,56 @@ impl Recorder {
         if length > self.limits.max_length {
             return Err(Abandoned::Capped);
         }
-        if !self.reservation.grow(octets.len() as u64) {
-            return Err(Abandoned::NoRoom);
-        }
+        let is_first = self.length == 0;
         self.length = length;
-        let mut rest = octets;
-        while !rest.is_empty() {
-            let (part, more) = rest.split_at(rest.len().min(PIECE - self.tail.len()));
-            // Grows by doubling: what a body states and never sends takes no memory.
-            self.tail.extend_from_slice(part);
-            rest = more;
-            if self.tail.len() == PIECE {
-                self.pieces.push(exact(std::mem::take(&mut self.tail)));
-            }
+        // What a body states and never sends takes no memory.
+        if is_first || octets.len() >= SMALL {
+            return Ok(Bytes::copy_from_slice(octets));
         }
-        Ok(())
+        if self.buffer.capacity() < octets.len() {
+            self.buffer = BytesMut::with_capacity(BUFFER);
+        }
+        self.buffer.extend_from_slice(octets);
+        Ok(self.buffer.split().freeze())
+    }
+
+    /// The octets that are still to come, as far as they can be known: for certain, or at the most.
+    pub(crate) fn left(&self) -> u64 {
+        self.stated_length.unwrap_or(self.limits.max_length).saturating_sub(self.length)
     }
 
     /// A trailer section is bounded as a header section is.
-    pub(crate) fn set_trailers(&mut self, trailers: &HeaderMap) -> Result<(), Abandoned> {
+    pub(crate) fn trailers(&self, trailers: &HeaderMap) -> Result<HeaderMap, Abandoned> {
         if trailers.len() > self.limits.max_fields || wire_size(trailers) > self.limits.max_head_size {
             return Err(Abandoned::Capped);
         }
-        if !self.reservation.grow(wire_size(trailers) as u64) {
-            return Err(Abandoned::NoRoom);
-        }
-        self.trailers = Some(stored_fields(trailers));
-        Ok(())
+        Ok(stored_fields(trailers))
     }
 
-    /// Whether as much has come as was stated.
-    pub(crate) fn is_as_long_as_stated(&self) -> bool {
-        self.stated_length == Some(self.length)
-    }
-
-    /// The body has ended.
-    pub(crate) fn finish(mut self) -> Result<Recording, Abandoned> {
-        if self.stated_length.is_some_and(|stated| stated != self.length) {
-            return Err(Abandoned::WrongLength);
+    /// The length of the body, which has ended.
+    pub(crate) fn finish(&self) -> Result<u64, Abandoned> {
+        match self.stated_length {
+            Some(stated) if stated != self.length => Err(Abandoned::WrongLength),
+            _ => Ok(self.length),
         }
-        if !self.tail.is_empty() {
-            self.pieces.push(exact(self.tail));
-        }
-        Ok(Recording { pieces: self.pieces, trailers: self.trailers, reservation: self.reservation })
     }
 }
 
-/// A buffer that grew by doubling may be half empty.
-fn exact(buffer: BytesMut) -> Bytes {
-    let fits = buffer.capacity() <= buffer.len() + buffer.len() / 8;
-    if fits { buffer.freeze() } else { Bytes::copy_from_slice(&buffer) }
+/// The pieces of a body as they are to be kept for long: many small ones become one.
+pub(crate) fn compacted(pieces: Vec<Bytes>) -> Vec<Bytes> {
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    if pieces.len() < 2 || length / pieces.len() >= SMALL {
+        return pieces;
+    }
+    vec![Bytes::from(pieces.concat())]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::Budget;
     use super::*;
 
-    fn recorder(stated: Option<u64>, max: u64) -> Recorder {
-        Recorder::new(stated, limits(max), Budget::new(1 << 20).reserve(0).unwrap())
-    }
-
-    fn limits(max_length: u64) -> Limits {
-        Limits { max_length, max_head_size: 40, max_fields: 2 }
+    fn recorder(stated: Option<u64>, max_length: u64) -> Recorder {
+        Recorder::new(stated, Limits { max_length, max_head_size: 40, max_fields: 2 })
     }
 
     #[test]
@@ -148,45 +118,37 @@ mod tests {
             }
             trailers
         };
-        assert_eq!(recorder(None, 9).set_trailers(&section(&["1", "2"])), Ok(()));
-        assert_eq!(recorder(None, 9).set_trailers(&section(&["1", "2", "3"])), Err(Abandoned::Capped));
+        let recorder = recorder(None, 9);
+        assert!(recorder.trailers(&section(&["1", "2"])).is_ok());
+        assert_eq!(recorder.trailers(&section(&["1", "2", "3"])), Err(Abandoned::Capped));
         let long = "0123456789012345678901234567890123456789";
-        assert_eq!(recorder(None, 9).set_trailers(&section(&[long])), Err(Abandoned::Capped));
+        assert_eq!(recorder.trailers(&section(&[long])), Err(Abandoned::Capped));
     }
 
     #[test]
-    fn a_whole_body_is_kept_in_pieces() {
-        let mut recorder = recorder(None, 1 << 20);
+    fn a_body_is_copied_whole_whatever_its_frames() {
         let body: Vec<u8> = (0..600_000_u32).map(|n| (n % 251) as u8).collect();
-        for part in body.chunks(7_001) {
-            recorder.push(part).unwrap();
+        for size in [1, 7, SMALL - 1, SMALL, 7_001, 300_000] {
+            let mut recorder = recorder(None, 1 << 20);
+            let frames = body[..size * (60_000 / size).clamp(1, 3_000)].chunks(size);
+            let copies: Vec<Bytes> = frames.clone().map(|frame| recorder.copy(frame).unwrap()).collect();
+            let expected: Vec<u8> = frames.flatten().copied().collect();
+            assert_eq!(copies.concat(), expected, "frames of {size}");
+            assert_eq!(compacted(copies).concat(), expected, "frames of {size}");
+            assert_eq!(recorder.finish(), Ok(expected.len() as u64));
         }
-        let recording = recorder.finish().unwrap();
-        assert_eq!(recording.pieces.concat(), body);
-        assert!(recording.pieces.iter().all(|piece| piece.len() <= PIECE));
     }
 
     #[test]
     fn lengths_are_held_to() {
         let mut short = recorder(Some(5), 100);
-        short.push(b"four").unwrap();
-        assert!(!short.is_as_long_as_stated());
-        assert_eq!(short.finish().unwrap_err(), Abandoned::WrongLength);
+        short.copy(b"four").unwrap();
+        assert_eq!(short.left(), 1);
+        assert_eq!(short.finish(), Err(Abandoned::WrongLength));
         let mut long = recorder(Some(5), 100);
-        assert_eq!(long.push(b"sixsix").unwrap_err(), Abandoned::WrongLength);
+        assert_eq!(long.copy(b"sixsix"), Err(Abandoned::WrongLength));
         let mut capped = recorder(None, 5);
-        capped.push(b"five!").unwrap();
-        assert_eq!(capped.push(b"x").unwrap_err(), Abandoned::Capped);
-    }
-
-    #[test]
-    fn without_room_nothing_is_kept_and_the_room_comes_back() {
-        let budget = Budget::new(8);
-        let mut one = Recorder::new(None, limits(100), budget.reserve(0).unwrap());
-        one.push(b"12345678").unwrap();
-        let mut other = Recorder::new(None, limits(100), budget.reserve(0).unwrap());
-        assert_eq!(other.push(b"1").unwrap_err(), Abandoned::NoRoom);
-        drop(one);
-        assert_eq!(other.push(b"1"), Ok(()));
+        assert_eq!(capped.copy(b"12345").unwrap(), "12345");
+        assert_eq!(capped.copy(b"6"), Err(Abandoned::Capped));
     }
 }

@@ -1,6 +1,6 @@
 //! What requests for one key know of each other.
 
+pub(crate) mod flight;
 pub(crate) mod order;
 pub(crate) mod recent;
-pub(crate) mod refreshing;
 pub(crate) mod uncacheable;

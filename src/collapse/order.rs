@@ -38,9 +38,14 @@ impl Order {
         self.invalidated.insert(*key.digest(), self.depart());
     }
 
+    /// Whether the key was invalidated after this.
+    pub(crate) fn is_outdated(&self, key: &CacheKey, departure: Departure) -> bool {
+        self.invalidated.get(key.digest()).is_some_and(|at| departure < at)
+    }
+
     /// Whether an answer may still be stored; if so, it is taken for stored.
     pub(crate) fn admit(&self, key: &CacheKey, variant: VariantKey, departure: Departure) -> bool {
-        if self.invalidated.get(key.digest()).is_some_and(|at| departure < at) {
+        if self.is_outdated(key, departure) {
             return false;
         }
         let name = (*key.digest(), variant);

@@ -49,6 +49,9 @@ pub struct CacheConfig {
     pub(crate) max_key_size: usize,
     pub(crate) max_variants: usize,
     pub(crate) max_inflight_bytes: u64,
+    pub(crate) max_unread_body: u64,
+    pub(crate) unread_timeout: Duration,
+    pub(crate) collapse_timeout: Duration,
     pub(crate) store_timeout: Duration,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
@@ -240,6 +243,26 @@ impl CacheConfig {
         self
     }
 
+    /// How much of a body may still be to come for it to be read to its end, for the store alone, after all clients that
+    /// wanted it have left; of more than this the fetch ends with them. Defaults to 8 MiB.
+    pub fn max_unread_body(mut self, octets: u64) -> Self {
+        self.max_unread_body = octets;
+        self
+    }
+
+    /// How long a body that no client reads is read for the store alone. Defaults to 30 s.
+    pub fn unread_timeout(mut self, limit: Duration) -> Self {
+        self.unread_timeout = limit;
+        self
+    }
+
+    /// The time that a request may wait for the answer to another one like it (RFC 9111 §4); afterwards it goes on to the
+    /// service itself. Zero lets each go by itself. Defaults to 5 s.
+    pub fn collapse_timeout(mut self, limit: Duration) -> Self {
+        self.collapse_timeout = limit;
+        self
+    }
+
     /// All the time that one request may ever wait for the store; afterwards it goes on to the service. Defaults to
     /// 100 ms, and is 1 ms at the least.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
@@ -304,6 +327,9 @@ impl Default for CacheConfig {
             max_key_size: 8 * 1024,
             max_variants: 32,
             max_inflight_bytes: 32 * 1024 * 1024,
+            max_unread_body: 8 * 1024 * 1024,
+            unread_timeout: Duration::from_secs(30),
+            collapse_timeout: Duration::from_secs(5),
             store_timeout: Duration::from_millis(100),
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
@@ -323,6 +349,9 @@ impl fmt::Debug for CacheConfig {
             .field("ttl_jitter", &self.ttl_jitter)
             .field("max_key_size", &self.max_key_size)
             .field("max_variants", &self.max_variants)
+            .field("max_unread_body", &self.max_unread_body)
+            .field("unread_timeout", &self.unread_timeout)
+            .field("collapse_timeout", &self.collapse_timeout)
             .field("max_inflight_bytes", &self.max_inflight_bytes)
             .field("store_timeout", &self.store_timeout)
             .field("store_write_timeout", &self.store_write_timeout)

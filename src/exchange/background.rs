@@ -26,7 +26,7 @@ pub(crate) struct Place {
 }
 
 /// Tasks at one time. The octets they hold are bounded besides.
-const MAX_TASKS: u64 = 1024;
+const MAX_TASKS: u64 = 8 * 1024;
 
 impl Background {
     /// A place for one more task, unless there are too many.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::Body;
 
-use super::forward::{Prospect, Sent, prospect};
-use super::{Shared, conclude};
+use super::Shared;
+use super::forward::{Answered, Sent, concluded};
+use super::prospect::{Prospect, prospect};
 use crate::body::CacheBody;
-use crate::body::tee::Tee;
+use crate::error::BoxError;
 use crate::semantics::partial::{ContentRange, RestRequest, completed_fields, completes};
 use crate::semantics::storing::BodyLength;
 use crate::store::entry::StoredResponse;
@@ -36,26 +37,26 @@ fn start_of(sent: &Sent) -> Option<&HeaderMap> {
 }
 
 /// The start and the rest, which [fits](fits), as one response.
-pub(super) fn join<R>(
-    shared: &Arc<Shared>,
-    sent: &Sent,
-    stored: &StoredResponse,
-    response: Response<R>,
-) -> Response<CacheBody<R>>
+pub(super) fn join<R>(shared: &Arc<Shared>, sent: &Sent, stored: &StoredResponse, response: Response<R>) -> Answered<R>
 where
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let (mut head, body) = response.into_parts();
     head.status = StatusCode::OK;
     let total = ContentRange::of(&head.headers).map(|range| range.total);
     head.headers = completed_fields(&stored.headers, &head.headers);
     let length = BodyLength { at_least: total.unwrap_or_default(), exactly: total };
-    let (outcome, tee) = match prospect(shared, sent, &head, length) {
-        Prospect::Pass(outcome) => (outcome, Tee::idle()),
-        Prospect::Record(outcome, tee) => (outcome, tee),
-    };
-    let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);
-    let mut response = Response::from_parts(head, CacheBody::joined(stored.body.clone(), body, tee));
-    conclude(outcome, &mut response);
-    response
+    let front = stored.body.pieces().to_vec();
+    match prospect(shared, sent, &head, length) {
+        Prospect::Pass(outcome) => {
+            sent.decline();
+            let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);
+            Answered::alone(concluded(outcome, head, CacheBody::joined(stored.body.clone(), body)))
+        }
+        Prospect::Record(outcome, desk) => {
+            let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);
+            let response = concluded(outcome, head, desk.seat());
+            Answered { response, recording: Some(desk.record(body, front)) }
+        }
+    }
 }

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::{self, HeaderValue};
-use http_body::Body;
-use tokio::runtime::Handle;
 use tokio::time;
 
 use super::Shared;
+use super::collapse::{FlightGuard, Landing};
 use super::forward::Sent;
 use super::search::{self, Search};
-use crate::body::drain;
-use crate::body::recorder::{Abandoned, Recording};
-use crate::body::tee::Tee;
+use crate::body::recorder::Abandoned;
+use crate::body::shared::SharedBody;
 use crate::collapse::order::Departure;
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -21,9 +20,9 @@ use crate::semantics::admission::is_query;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
 use crate::semantics::vary::VariantKey;
-use crate::store::Put;
-use crate::store::entry::{StoredBody, StoredResponse};
+use crate::store::entry::{Chunks, StoredBody, StoredResponse};
 use crate::store::select::{self, PutOutcome};
+use crate::store::{CellKey, Put, Store};
 
 /// A response that will be stored if its body comes whole.
 #[derive(Debug)]
@@ -35,27 +34,23 @@ pub(crate) struct Fill {
     departure: Departure,
     put: Put,
     search: Option<Search>,
-    runtime: Handle,
+    /// Held until the response is stored: whoever comes meanwhile has it from there.
+    flight: Option<FlightGuard>,
 }
 
 /// How long an entry stays after it has ceased to be of use, for clocks that differ.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// A body that nobody waits for is not read for longer.
-const READING_LIMIT: Duration = Duration::from_secs(30);
-
-/// Reads a body for the store alone; gives it back where there is no room for one more task.
-pub(super) fn read_in_background<B>(shared: &Shared, body: B, tee: Tee) -> Result<(), (B, Tee)>
-where
-    B: Body + Send + 'static,
-{
-    let Some(place) = shared.background.enter() else { return Err((body, tee)) };
+/// Lets chunks end soon whose head will not be written.
+pub(super) fn discard(shared: &Arc<Shared>, key: CacheKey, chunks: Chunks) {
+    let Some(place) = shared.background.enter() else { return };
+    let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        // Past the limit the tee is dropped, and gives up.
-        let _ = time::timeout(READING_LIMIT, drain(body, tee)).await;
+        let discarding = shared.store.discard(CellKey::base(&key), chunks);
+        // What cannot be reached in time ends by itself.
+        let _ = time::timeout(shared.config.store_write_timeout, discarding).await;
         drop(place);
     });
-    Ok(())
 }
 
 impl Fill {
@@ -104,39 +99,38 @@ impl Fill {
         if sent.miss.found_under.as_ref() == Some(&key) {
             put.replaces = sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks());
         }
-        let shared = Arc::clone(shared);
-        Self { shared, key, superseded, search, departure: sent.departure, put, runtime: Handle::current() }
+        let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
+        Self { shared, key, superseded, search, departure: sent.departure, put, flight }
     }
 
-    /// The body came whole. The write is a task of its own, counted and bounded; one too many is dropped.
-    pub(crate) fn begin(mut self, recording: Recording) {
-        if let Some(response) = Arc::get_mut(&mut self.put.response) {
-            response.body = StoredBody::new(recording.pieces);
-            response.trailers = recording.trailers;
-        }
-        let Some(place) = self.shared.background.enter() else {
-            self.shared.counters.dropped_writes.increment();
-            return;
+    pub(super) fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    /// Lets others have the response already, with its body as it comes or as it is stored.
+    pub(super) fn share(&self, body: Option<&Arc<SharedBody>>) {
+        let Some(flight) = &self.flight else { return };
+        let Put { response, nominated, variant, .. } = &self.put;
+        let landing = Landing {
+            response: Arc::clone(response),
+            body: body.map(Arc::clone),
+            nominated: nominated.clone(),
+            variant: *variant,
         };
-        let (runtime, reservation) = (self.runtime.clone(), recording.reservation);
-        runtime.spawn(async move {
-            self.write().await;
-            drop((place, reservation));
-        });
+        landing.offer(flight, self.shared.clock().now());
     }
 
     /// The body is stored already: the head is written anew, and returned.
     pub(super) fn rewrite(mut self, stored: &StoredResponse) -> Arc<StoredResponse> {
-        if let Some(response) = Arc::get_mut(&mut self.put.response) {
-            response.body = stored.body.clone();
-            response.trailers = stored.trailers.clone();
-        }
-        let response = Arc::clone(&self.put.response);
+        let mut response = self.put.response.as_ref().clone();
+        (response.body, response.trailers) = (stored.body.clone(), stored.trailers.clone());
+        let response = Arc::new(response);
+        self.put.response = Arc::clone(&response);
+        self.share(None);
         match self.shared.background.enter() {
             Some(place) => {
-                let runtime = self.runtime.clone();
-                runtime.spawn(async move {
-                    self.write().await;
+                tokio::spawn(async move {
+                    self.put_away().await;
                     drop(place);
                 });
             }
@@ -146,13 +140,22 @@ impl Fill {
     }
 
     /// The body did not come whole: nothing is stored.
-    pub(crate) fn abandon(self, reason: Abandoned) {
+    pub(super) fn abandon(self, reason: Abandoned) -> CacheKey {
         self.shared.counters.abandoned.increment();
         tracing::debug!(?reason, key = ?self.key, "fill abandoned");
+        self.key
     }
 
-    async fn write(self) {
-        let Self { shared, key, superseded, departure, put, search, .. } = self;
+    /// The body came whole.
+    pub(super) async fn write(mut self, body: StoredBody, trailers: Option<HeaderMap>) {
+        let mut response = self.put.response.as_ref().clone();
+        (response.body, response.trailers) = (body, trailers);
+        self.put.response = Arc::new(response);
+        self.put_away().await;
+    }
+
+    async fn put_away(self) {
+        let Self { shared, key, superseded, departure, put, search, flight: _flight } = self;
         let mut keys = std::iter::once(&key).chain(&superseded);
         if !keys.all(|key| shared.order.admit(key, put.variant, departure)) {
             shared.counters.dropped_writes.increment();

@@ -9,21 +9,21 @@ use http::{Method, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::fill::{self, Fill};
-use super::{Miss, Shared, complete, conclude, revalidate, route_rules, unavailable_detail};
+use super::collapse::FlightGuard;
+use super::prospect::{Prospect, prospect};
+use super::record::Recording;
+use super::{Miss, Shared, complete, conclude, revalidate, route_rules};
 use crate::body::CacheBody;
-use crate::body::recorder::{Limits, Recorder};
-use crate::body::tee::Tee;
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
 use crate::config::{Disconnected, EmptyBody};
-use crate::error::StoreErrorKind;
-use crate::observe::{ForwardReason, Outcome, Ttl};
+use crate::error::BoxError;
+use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::admission::is_retrieval;
 use crate::semantics::precondition::{self, Precondition};
 use crate::semantics::reuse::request_directives;
 use crate::semantics::staleness::Trouble;
-use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, Storable, storability};
+use crate::semantics::storing::BodyLength;
 use crate::semantics::time::Timestamp;
 use crate::semantics::validation::{Validated, ValidationRequest};
 use crate::semantics::{PresentedRequest, RouteRules};
@@ -45,6 +45,8 @@ pub(super) struct Sent {
     pub(super) represents_target: bool,
     /// It went out for the rest of a response of which the start is stored.
     pub(super) completes: bool,
+    /// Others wait for what comes.
+    pub(super) flight: Option<FlightGuard>,
 }
 
 impl Sent {
@@ -60,11 +62,19 @@ impl Sent {
             validates: false,
             represents_target: false,
             completes: false,
+            flight: None,
         }
     }
 
     pub(super) fn request(&self) -> PresentedRequest<'_> {
         PresentedRequest::of(&self.parts)
+    }
+
+    /// What comes is for nobody but the one who asked.
+    pub(super) fn decline(&self) {
+        if let Some(flight) = &self.flight {
+            flight.decline();
+        }
     }
 
     /// The GET that a HEAD stands beside.
@@ -73,13 +83,20 @@ impl Sent {
     }
 }
 
-/// What becomes of a response.
-pub(super) enum Prospect {
-    /// It passes, and that is all.
-    Pass(Outcome),
-    /// It is recorded as it passes.
-    Record(Outcome, Tee),
+/// A response for the client, and what is to be done beside it.
+pub(super) struct Answered<R> {
+    pub(super) response: Response<CacheBody<R>>,
+    pub(super) recording: Option<Recording<R>>,
 }
+
+impl<R> Answered<R> {
+    pub(super) fn alone(response: Response<CacheBody<R>>) -> Self {
+        Self { response, recording: None }
+    }
+}
+
+/// A service that has not answered by then is not waited for where nobody else waits.
+pub(super) const UNAWAITED_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn forward<S, Q, R>(
     shared: Arc<Shared>,
@@ -87,13 +104,14 @@ pub(super) async fn forward<S, Q, R>(
     miss: Miss,
     mut parts: request::Parts,
     body: Q,
-) -> Result<Response<CacheBody<R>>, S::Error>
+    flight: Option<FlightGuard>,
+) -> Result<Answered<R>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
     Q: 'static,
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let mut sent = Sent::new(&shared, miss, &parts);
+    let mut sent = Sent { flight, ..Sent::new(&shared, miss, &parts) };
     let again = parts.extensions.get::<EmptyBody<Q>>().copied();
     prepare_request(&shared, &mut sent, &mut parts, again.is_some());
     let spare = again.filter(|_| sent.completes || sent.validates).map(|empty| (plain(&parts), empty));
@@ -116,7 +134,10 @@ where
     match reply {
         Ok(response) => Ok(receive(&shared, &sent, response)),
         // Only this call's error is ever the client's, and only where no stale response may do instead.
-        Err(error) => revalidate::stale_instead(&shared, &sent, Trouble::Disconnected, None).ok_or(error),
+        Err(error) => {
+            let stale = revalidate::stale_instead(&shared, &sent, Trouble::Disconnected, None);
+            stale.map(Answered::alone).ok_or(error)
+        }
     }
 }
 
@@ -169,9 +190,9 @@ fn plain(parts: &request::Parts) -> request::Parts {
     plain
 }
 
-fn receive<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Response<CacheBody<R>>
+fn receive<R>(shared: &Arc<Shared>, sent: &Sent, response: Response<R>) -> Answered<R>
 where
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     if sent.completes
         && response.status() == StatusCode::PARTIAL_CONTENT
@@ -181,15 +202,17 @@ where
     }
     let (head, body) = response.into_parts();
     match revalidate::judge(sent, &head) {
-        Some((stored, Validated::Freshen)) => revalidate::freshen(shared, sent, &stored, &head),
-        Some((stored, Validated::UseUnchanged)) => revalidate::use_unchanged(shared, sent, stored),
+        Some((stored, Validated::Freshen)) => Answered::alone(revalidate::freshen(shared, sent, &stored, &head)),
+        Some((stored, Validated::UseUnchanged)) => Answered::alone(revalidate::use_unchanged(shared, sent, stored)),
         Some((_, Validated::Error)) => {
             let trouble = match head.extensions.get::<Disconnected>() {
                 Some(_) => Trouble::Disconnected,
                 None => Trouble::ErrorStatus,
             };
-            revalidate::stale_instead(shared, sent, trouble, Some(head.status))
-                .unwrap_or_else(|| answer(shared, sent, head, body))
+            match revalidate::stale_instead(shared, sent, trouble, Some(head.status)) {
+                Some(response) => Answered::alone(response),
+                None => answer(shared, sent, head, body),
+            }
         }
         Some((_, Validated::Replace)) | None => {
             if sent.parts.method == Method::HEAD {
@@ -201,25 +224,36 @@ where
 }
 
 /// The service's own response, recorded on its way if it may be stored.
-pub(super) fn answer<R>(shared: &Arc<Shared>, sent: &Sent, mut head: response::Parts, body: R) -> Response<CacheBody<R>>
+pub(super) fn answer<R>(shared: &Arc<Shared>, sent: &Sent, mut head: response::Parts, body: R) -> Answered<R>
 where
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let length = BodyLength { at_least: body.size_hint().lower(), exactly: body.size_hint().exact() };
-    let (outcome, body) = match prospect(shared, sent, &head, length) {
-        Prospect::Pass(outcome) => match judge_conditions(sent, &head) {
-            Precondition::Proceed => (outcome, CacheBody::passing(body)),
-            Precondition::NotModified => {
+    let hint = body.size_hint();
+    let length = BodyLength { at_least: hint.lower(), exactly: hint.exact() };
+    let verdict = judge_conditions(sent, &head);
+    match prospect(shared, sent, &head, length) {
+        Prospect::Pass(outcome) => {
+            sent.decline();
+            let body = match verdict {
+                Precondition::Proceed => CacheBody::passing(body),
                 // The client has it; nobody else wants the rest.
-                drop(body);
-                (outcome, become_not_modified(&mut head))
-            }
-        },
-        Prospect::Record(outcome, tee) => match judge_conditions(sent, &head) {
-            Precondition::Proceed => (outcome, CacheBody::recorded(body, tee)),
-            Precondition::NotModified => (outcome, not_modified(shared, &mut head, body, tee)),
-        },
-    };
+                Precondition::NotModified => become_not_modified(&mut head),
+            };
+            Answered::alone(concluded(outcome, head, body))
+        }
+        Prospect::Record(outcome, desk) => {
+            let client = match verdict {
+                Precondition::Proceed => desk.seat(),
+                // The body is read for the others, and for the store.
+                Precondition::NotModified => become_not_modified(&mut head),
+            };
+            let recording = Some(desk.record(body, Vec::new()));
+            Answered { response: concluded(outcome, head, client), recording }
+        }
+    }
+}
+
+pub(super) fn concluded<R>(outcome: Outcome, head: response::Parts, body: CacheBody<R>) -> Response<CacheBody<R>> {
     let mut response = Response::from_parts(head, body);
     conclude(outcome, &mut response);
     response
@@ -233,102 +267,8 @@ fn judge_conditions(sent: &Sent, head: &response::Parts) -> Precondition {
     precondition::evaluate(&sent.request(), head.status, &head.headers)
 }
 
-/// The client gets a 304, and the body is read for the store alone, in the background; without room for that, the
-/// client gets the body after all.
-fn not_modified<R>(shared: &Shared, head: &mut response::Parts, body: R, tee: Tee) -> CacheBody<R>
-where
-    R: Body + Send + 'static,
-{
-    match fill::read_in_background(shared, body, tee) {
-        Ok(()) => become_not_modified(head),
-        Err((body, tee)) => CacheBody::recorded(body, tee),
-    }
-}
-
 fn become_not_modified<R>(head: &mut response::Parts) -> CacheBody<R> {
     head.status = StatusCode::NOT_MODIFIED;
     precondition::reduce_to_not_modified(&mut head.headers);
     CacheBody::empty()
-}
-
-pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_length: BodyLength) -> Prospect {
-    let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status);
-    let received = ReceivedHead {
-        status: head.status,
-        headers: &head.headers,
-        body_length,
-        represents_target: sent.represents_target,
-        request_time: sent.request_time,
-        response_time: shared.clock().now(),
-    };
-    let storable = match storability(&sent.request(), &received, &sent.route, &shared.config.rules) {
-        Storability::Refuse(refusal) => return Prospect::Pass(refused(shared, sent, outcome, refusal)),
-        Storability::Store(storable) => storable,
-    };
-    shared.uncacheable.forget(&sent.miss.key);
-    match obstacle(shared, sent) {
-        Some(detail) => Prospect::Pass(dropped(shared, outcome, detail)),
-        None => record(shared, sent, &received, storable, outcome),
-    }
-}
-
-fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
-    shared.counters.refused.increment();
-    shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
-    match sent.miss.reason {
-        // That the store was away says more than what would have become of the response.
-        ForwardReason::Miss => outcome.with_detail(unavailable_detail(sent.miss.asked.failure)),
-        _ => outcome.refused(refusal),
-    }
-}
-
-fn dropped(shared: &Shared, outcome: Outcome, detail: &'static str) -> Outcome {
-    shared.counters.dropped_writes.increment();
-    outcome.with_detail(detail)
-}
-
-/// What stands between a storable response and the store.
-pub(super) fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
-    if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available() {
-        return Some(unavailable_detail(sent.miss.asked.failure));
-    }
-    if !shared.store.takes_writes() {
-        return Some("store-full");
-    }
-    let stored_under = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key);
-    if shared.slow_bodies.has(stored_under, sent.request_time) {
-        return Some("store-slow");
-    }
-    None
-}
-
-fn record(
-    shared: &Arc<Shared>,
-    sent: &Sent,
-    received: &ReceivedHead<'_>,
-    mut storable: Storable,
-    outcome: Outcome,
-) -> Prospect {
-    storable.freshness.lifetime = jittered(storable.freshness.lifetime, shared.config.ttl_jitter);
-    let age = storable.freshness.current_age(received.response_time);
-    let ttl = Ttl::between(storable.freshness.lifetime, age);
-    // Room is taken as the body comes; a body that cannot have it is not begun.
-    let Some(reservation) = shared.recording.open(storable.stated_length.unwrap_or(1)) else {
-        return Prospect::Pass(dropped(shared, outcome, unavailable_detail(Some(StoreErrorKind::Busy))));
-    };
-    let rules = &shared.config.rules;
-    let limits =
-        Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
-    let recorder = Recorder::new(storable.stated_length, limits, reservation);
-    let variant = storable.nominated.select(&sent.parts.headers);
-    let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
-    Prospect::Record(outcome.with_ttl(ttl).being_stored(), Tee::new(recorder, fill))
-}
-
-/// Shortened by a random part of up to so many per cent.
-fn jittered(lifetime: Duration, percent: u8) -> Duration {
-    match percent {
-        0 => lifetime,
-        _ => lifetime.mul_f64(1.0 - fastrand::f64() * f64::from(percent) / 100.0),
-    }
 }

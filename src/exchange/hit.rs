@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Response, StatusCode, request};
 use super::lookup::{self, Asked, Held};
 use super::{Shared, conclude};
 use crate::body::CacheBody;
+use crate::body::shared::SharedReader;
 use crate::key::CacheKey;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
@@ -89,6 +90,29 @@ pub(super) fn serve<R>(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    conclude(outcome, &mut response);
+    response
+}
+
+/// A response whose body is still on its way.
+pub(super) fn serve_live<R>(
+    request: &PresentedRequest<'_>,
+    stored: &StoredResponse,
+    reader: SharedReader,
+    reuse: &Reuse,
+    outcome: Outcome,
+) -> Response<CacheBody<R>> {
+    let mut headers = stored.headers.clone();
+    headers.insert(header::AGE, HeaderValue::from(reuse.age.as_secs()));
+    let (status, body) = match precondition::evaluate(request, stored.status, &stored.headers) {
+        Precondition::Proceed => (stored.status, CacheBody::shared(reader)),
+        Precondition::NotModified => {
+            precondition::reduce_to_not_modified(&mut headers);
+            (StatusCode::NOT_MODIFIED, CacheBody::empty())
+        }
+    };
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
     conclude(outcome, &mut response);
     response
 }

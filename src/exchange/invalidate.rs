@@ -14,7 +14,7 @@ use super::forward::Sent;
 use super::lookup::Asked;
 use super::{Miss, Shared, conclude, forward, search};
 use crate::body::CacheBody;
-use crate::error::StoreError;
+use crate::error::{BoxError, StoreError};
 use crate::key::{CacheKey, key_for};
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::invalidation;
@@ -31,13 +31,14 @@ pub(crate) async fn run_invalidating<S, Q, R>(
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     shared.counters.bypasses.increment();
     let target = Target::of(&shared, &parts);
     let miss = Miss {
         key,
         found_under: None,
+        variant: None,
         reason: ForwardReason::Method,
         asked: Asked::nothing(),
         stored: None,
@@ -61,7 +62,7 @@ where
         sent.represents_target = true;
         sent.departure = shared.order.depart();
         let (head, body) = response.into_parts();
-        return Ok(forward::answer(&shared, &sent, head, body));
+        return Ok(forward::answer(&shared, &sent, head, body).recorded_by_a_task());
     }
     let outcome = Outcome::forwarded(ForwardReason::Method).with_status(response.status());
     let mut response = response.map(CacheBody::passing);

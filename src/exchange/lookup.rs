@@ -37,6 +37,16 @@ impl Stored for Held {
     }
 }
 
+impl Stored for &StoredResponse {
+    fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    fn is_whole(&self) -> bool {
+        self.status != StatusCode::PARTIAL_CONTENT
+    }
+}
+
 /// What is known of the look-up besides what it found.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -78,6 +88,18 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
             asked.failure = Some(kind);
             (Found::Unavailable, asked)
         }
+    }
+}
+
+/// The variant that a request wants, where it is known which fields select it.
+pub(super) fn variant_wanted(found: &Found<Held>, asked: &Asked, parts: &request::Parts) -> Option<VariantKey> {
+    match found {
+        Found::Response(held) => held.variant,
+        Found::VaryMiss => {
+            let newest = asked.index.as_ref()?.nominations.last()?;
+            Some(newest.select(&parts.headers))
+        }
+        Found::UriMiss | Found::Unavailable => None,
     }
 }
 

@@ -1,15 +1,19 @@
 //! The story of one request, in order: all the waiting, none of the decisions.
 
 pub(crate) mod background;
+mod collapse;
 mod complete;
 pub(crate) mod fill;
 mod forward;
 mod hit;
 mod invalidate;
 mod lookup;
+mod prospect;
+mod record;
 mod refresh;
 mod revalidate;
 mod search;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +24,17 @@ use tower_service::Service;
 
 use crate::body::{Budget, CacheBody};
 use crate::clock::Clock;
+use crate::collapse::flight::Flights;
 use crate::collapse::order::Order;
 use crate::collapse::recent::RecentKeys;
-use crate::collapse::refreshing::Refreshing;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride, EmptyBody};
-use crate::error::StoreErrorKind;
+use crate::error::{BoxError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
 use crate::observe::{ForwardReason, Outcome, report};
 use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
+use crate::semantics::vary::VariantKey;
 use crate::semantics::{PresentedRequest, RouteRules};
 use crate::store::AnyStore;
 use crate::store::entry::StoredResponse;
@@ -44,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) recording: Budget,
     pub(crate) uncacheable: UncacheableKeys,
-    pub(crate) refreshing: Refreshing,
+    pub(crate) flights: Flights<collapse::Landing>,
     pub(crate) slow_bodies: RecentKeys,
     /// Paths for which no response has stated a No-Vary-Search.
     pub(crate) no_search: RecentKeys,
@@ -55,6 +60,16 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn clock(&self) -> &Clock {
         &self.config.clock
+    }
+
+    /// The octets of one body that are held at the most while it is recorded: all of it where the store takes it only
+    /// as a whole.
+    fn most_held(&self) -> u64 {
+        const LEAST: u64 = 1024 * 1024;
+        match self.store.chunk_size() {
+            Some(_) => LEAST.max(self.config.max_inflight_bytes / 8),
+            None => u64::MAX,
+        }
     }
 
     /// What a request may wait for the store. The runtime's timers count whole milliseconds and round up.
@@ -98,6 +113,8 @@ struct Miss {
     key: CacheKey,
     /// The key of what is stored, which is another where queries are equal by No-Vary-Search.
     found_under: Option<CacheKey>,
+    /// The variant that the request wants, as far as it can be known.
+    variant: Option<VariantKey>,
     reason: ForwardReason,
     asked: lookup::Asked,
     /// A response that may not be used as it is: it may turn out to be valid, or better than none.
@@ -119,10 +136,11 @@ where
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     Q: Body + Send + 'static,
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let (found, mut asked) = lookup::look_up(&shared, &key, &parts).await;
     let now = shared.clock().now();
+    let variant = lookup::variant_wanted(&found, &asked, &parts);
     let mut found_under = None;
     let (reason, stored) = match decide(&PresentedRequest::of(&parts), found, now, &shared.config.rules) {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
@@ -132,9 +150,8 @@ where
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
-                    let reason = ForwardReason::Stale;
-                    let miss =
-                        Miss { key, found_under: Some(held_key), reason, asked, stored: behind, variants: Vec::new() };
+                    let (reason, found_under, variants) = (ForwardReason::Stale, Some(held_key), Vec::new());
+                    let miss = Miss { key, found_under, variant, reason, asked, stored: behind, variants };
                     refresh::begin(shared, service, miss, parts, body);
                 }
                 return Ok(response);
@@ -155,9 +172,9 @@ where
         Some(_) if parts.method == Method::GET => lookup::variants(&shared, &key, &mut asked).await,
         _ => Vec::new(),
     };
-    let miss = Miss { key, found_under, reason, asked, stored, variants };
+    let miss = Miss { key, found_under, variant, reason, asked, stored, variants };
     // In a box of its own, so that a hit does not carry the room that a miss needs.
-    Box::pin(forward::forward(shared, service, miss, parts, body)).await
+    Box::pin(collapse::fetch(shared, service, miss, parts, body)).await
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.

@@ -2,19 +2,19 @@
 //! in time, and never on a client's connection.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header;
 use http::{Method, Request, Response, request};
 use http_body::Body;
 use tokio::time;
 use tower_service::Service;
+use tracing::Instrument;
 
-use super::{Miss, Shared, forward};
+use super::forward::{self, Answered};
+use super::{Miss, Shared};
+use crate::collapse::flight::{FlightKey, Turn};
+use crate::error::BoxError;
 use crate::semantics::precondition;
-
-/// A service that has not answered by then is not waited for.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts a refresh, unless one is under way. The request's own body, which is empty, goes with it.
 pub(super) fn begin<S, Q, R>(shared: Arc<Shared>, service: S, miss: Miss, mut parts: request::Parts, body: Q)
@@ -23,22 +23,26 @@ where
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     Q: Body + Send + 'static,
-    R: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let Some(turn) = shared.refreshing.enter(&miss.key) else { return };
+    let Turn::Lead(flight) = shared.flights.join(FlightKey::new(&miss.key, miss.variant), shared.order.depart()) else {
+        return;
+    };
     let Some(place) = shared.background.enter() else { return };
     shared.counters.refreshes.increment();
     for_everybody(&mut parts);
-    tokio::spawn(async move {
-        let refreshing = async {
-            if let Ok(response) = forward::forward(shared, service, miss, parts, body).await {
-                response.into_body().discard().await;
+    let refreshing = async move {
+        let answered = forward::forward(shared, service, miss, parts, body, Some(Arc::new(flight)));
+        // A service that has not answered by then is not waited for.
+        if let Ok(Ok(Answered { response, recording })) = time::timeout(forward::UNAWAITED_LIMIT, answered).await {
+            drop(response);
+            if let Some(recording) = recording {
+                recording.run().await;
             }
-        };
-        // Past the limit whatever was being recorded is given up.
-        let _ = time::timeout(LIMIT, refreshing).await;
-        drop((turn, place));
-    });
+        }
+        drop(place);
+    };
+    tokio::spawn(refreshing.in_current_span());
 }
 
 /// A GET, or a QUERY, without what one client alone wanted.

@@ -6,9 +6,9 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request, response};
 
 use super::fill::Fill;
-use super::forward::{self, Sent};
+use super::forward::Sent;
 use super::lookup::{self, Asked, Held};
-use super::{Shared, conclude, hit};
+use super::{Miss, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
 use crate::observe::Outcome;
 use crate::semantics::PresentedRequest;
@@ -66,20 +66,38 @@ fn named_variant<'a>(sent: &'a Sent, reply: &HeaderMap) -> Option<&'a Arc<Stored
     sent.miss.variants.iter().find(|stored| stored.headers.get(header::ETAG) == Some(tag))
 }
 
-/// The stored response, if it may be sent stale in this trouble.
+/// The stored response, if it may be sent stale in this trouble. Those who wait for the same have one like it.
 pub(super) fn stale_instead<R>(
     shared: &Shared,
     sent: &Sent,
     trouble: Trouble,
     status: Option<StatusCode>,
 ) -> Option<Response<CacheBody<R>>> {
-    let stored = sent.miss.stored.as_ref()?;
+    let response = stale_for(shared, &sent.miss, &sent.parts, trouble, status);
+    if let Some(flight) = &sent.flight
+        && (response.is_some() || status.is_none())
+    {
+        flight.fail(trouble);
+    }
+    response
+}
+
+/// The same for a request whose trouble is another's.
+pub(super) fn stale_for<R>(
+    shared: &Shared,
+    miss: &Miss,
+    parts: &request::Parts,
+    trouble: Trouble,
+    status: Option<StatusCode>,
+) -> Option<Response<CacheBody<R>>> {
+    let stored = miss.stored.as_ref()?;
     let now = shared.clock().now();
     let rules = &shared.config.rules;
-    let directives = request_directives(&sent.request(), rules);
+    let request = PresentedRequest::of(parts);
+    let directives = request_directives(&request, rules);
     let freshness = &stored.freshness;
     let whole = stored.status != StatusCode::PARTIAL_CONTENT;
-    let sendable = whole && (stored.body.is_loaded() || sent.parts.method == Method::HEAD);
+    let sendable = whole && (stored.body.is_loaded() || parts.method == Method::HEAD);
     if !sendable
         || freshness.always_validate
         || !freshness.stale.on(trouble, freshness.staleness(now), &directives, &rules.grace)
@@ -88,9 +106,9 @@ pub(super) fn stale_instead<R>(
     }
     shared.counters.stale_on_error.increment();
     let reuse = reuse_stale(freshness, now);
-    let mut outcome = Outcome::forwarded(sent.miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
+    let mut outcome = Outcome::forwarded(miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
     outcome.forward_status = status;
-    Some(hit::serve(shared, &sent.request(), Arc::clone(stored), &reuse, outcome))
+    Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
 }
 
 /// 304: the stored response with the newer fields, written back and sent.
@@ -104,6 +122,9 @@ pub(super) fn freshen<R>(
     let headers = freshened_fields(shared, stored, &head.headers);
     let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status);
     let (response, written) = rewrite(shared, sent, stored, headers);
+    if !written {
+        sent.decline();
+    }
     let reuse = reuse_stale(&response.freshness, shared.clock().now());
     let outcome = if written { outcome.with_ttl(reuse.ttl).being_stored() } else { outcome };
     hit::serve(shared, &sent.request(), response, &reuse, outcome)
@@ -112,6 +133,7 @@ pub(super) fn freshen<R>(
 /// A 304 that does not speak of the stored response, from a service that cannot be asked again: the response is sent as
 /// it is, unless it demands validation, of which this was none (§5.2.2.2).
 pub(super) fn use_unchanged<R>(shared: &Shared, sent: &Sent, stored: Arc<StoredResponse>) -> Response<CacheBody<R>> {
+    sent.decline();
     if stored.freshness.stale.forbidden || stored.freshness.always_validate {
         let mut refused = Response::new(CacheBody::empty());
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
@@ -165,7 +187,7 @@ fn rewrite(
         response_time: shared.clock().now(),
     };
     match storability(&sent.as_get(), &received, &sent.route, &shared.config.rules) {
-        Storability::Store(_) if forward::obstacle(shared, sent).is_some() => {
+        Storability::Store(_) if prospect::obstacle(shared, sent).is_some() => {
             (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
         }
         Storability::Store(storable) => {

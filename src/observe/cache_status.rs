@@ -71,6 +71,9 @@ fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> Header
     if outcome.stored {
         text.put_slice(b"; stored");
     }
+    if outcome.collapsed {
+        text.put_slice(b"; collapsed");
+    }
     if let Some(key) = key {
         // A digest: the key itself may hold a secret.
         write!(text, "; key=\"{}\"", key.hex()).expect("memory takes any text");

@@ -11,6 +11,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)+
             /// Gauge: fills that are being written to the store.
             pub fills_in_flight: u64,
+            /// Gauge: fetches under way that others like them may wait for.
+            pub flights: u64,
             /// Gauge: octets of bodies that are being recorded or written.
             pub bytes_in_flight: u64,
             /// Gauge: 1 while the store is considered unavailable, else 0.
@@ -37,6 +39,10 @@ counters! {
     misses,
     /// Stored responses that the service found to be still right (304).
     validated,
+    /// Requests answered by what another one like them had fetched (RFC 9111 §4).
+    collapsed,
+    /// Requests that waited for another one like them for as long as they may, and went on by themselves.
+    collapse_timeouts,
     /// Refreshes in the background, behind a stale response that was sent.
     refreshes,
     /// Stale responses sent because the service failed or could not be reached.

@@ -9,6 +9,7 @@ pub(crate) fn record(outcome: &Outcome, status: http::StatusCode) {
         cache.fwd = outcome.forward_reason().map(super::ForwardReason::as_str),
         cache.ttl = outcome.ttl(),
         cache.stored = outcome.is_stored(),
+        cache.collapsed = outcome.is_collapsed(),
         cache.detail = outcome.detail(),
         "request"
     );

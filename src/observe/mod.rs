@@ -43,6 +43,7 @@ pub struct Outcome {
     pub(crate) forward_status: Option<StatusCode>,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) stored: bool,
+    pub(crate) collapsed: bool,
     pub(crate) detail: Option<&'static str>,
 }
 
@@ -87,16 +88,40 @@ impl ForwardReason {
 
 impl Outcome {
     pub(crate) fn hit(ttl: Ttl) -> Self {
-        Self { hit: true, forward: None, forward_status: None, ttl: Some(ttl), stored: false, detail: None }
+        Self {
+            hit: true,
+            forward: None,
+            forward_status: None,
+            ttl: Some(ttl),
+            stored: false,
+            collapsed: false,
+            detail: None,
+        }
     }
 
     pub(crate) fn forwarded(reason: ForwardReason) -> Self {
-        Self { hit: false, forward: Some(reason), forward_status: None, ttl: None, stored: false, detail: None }
+        Self {
+            hit: false,
+            forward: Some(reason),
+            forward_status: None,
+            ttl: None,
+            stored: false,
+            collapsed: false,
+            detail: None,
+        }
     }
 
     /// Neither a hit nor forwarded.
     pub(crate) fn unanswered(detail: &'static str) -> Self {
-        Self { hit: false, forward: None, forward_status: None, ttl: None, stored: false, detail: Some(detail) }
+        Self {
+            hit: false,
+            forward: None,
+            forward_status: None,
+            ttl: None,
+            stored: false,
+            collapsed: false,
+            detail: Some(detail),
+        }
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -121,6 +146,16 @@ impl Outcome {
     pub(crate) fn being_stored(mut self) -> Self {
         self.stored = true;
         self
+    }
+
+    pub(crate) fn having_collapsed(mut self) -> Self {
+        self.collapsed = true;
+        self
+    }
+
+    /// Whether the response was fetched for another request like this one, at the same time (RFC 9211 §2.6).
+    pub fn is_collapsed(&self) -> bool {
+        self.collapsed
     }
 
     /// Whether the response came from the cache.

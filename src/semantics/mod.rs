@@ -13,6 +13,7 @@
 //! | §4.2.3 | [`age`] | how old it is |
 //! | §4 | [`reuse`] | may it answer this request now |
 //! | §4.2.4, RFC 5861 | [`staleness`] | may it though it is stale |
+//! | §4 | [`collapse`] | may one response answer several requests |
 //! | §4.3 | [`validation`] | is it still right |
 //! | §4.3.2 | [`precondition`] | or is 304 the answer |
 //! | §4.4 | [`invalidation`] | what an unsafe request ends |
@@ -23,6 +24,7 @@
 pub(crate) mod admission;
 pub(crate) mod age;
 pub(crate) mod cache_control;
+pub(crate) mod collapse;
 pub(crate) mod fields;
 pub(crate) mod freshness;
 pub(crate) mod invalidation;

@@ -12,6 +12,8 @@ pub(crate) mod select;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 pub use self::memory::MemoryStore;
 pub(crate) use self::redis::RedisStore;
 pub(crate) use self::redis::address::RedisAddress;
@@ -54,6 +56,15 @@ pub(crate) trait Store: Send + Sync {
         body: &StoredBody,
     ) -> impl Future<Output = Result<Option<StoredBody>, StoreError>> + Send;
 
+    /// Writes some chunks of a body whose head is yet to be written. Without a head they end soon.
+    fn write_chunks(
+        &self,
+        key: CellKey<'_>,
+        generation: u128,
+        first: u32,
+        chunks: &[Vec<Bytes>],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Writes a cell that ends by itself after `ttl`.
     fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -88,6 +99,14 @@ impl AnyStore {
         }
     }
 
+    /// The length of the chunks in which a long body is written; `None` where a body is kept whole.
+    pub(crate) fn chunk_size(&self) -> Option<usize> {
+        match self {
+            Self::Redis(_) => Some(RedisStore::CHUNK_SIZE),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Resolves when the store answers, or with an error.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         match self {
@@ -116,6 +135,19 @@ impl Store for AnyStore {
         match self {
             Self::Redis(store) => store.load(key, body).await,
             Self::Memory(store) => store.load(key, body).await,
+        }
+    }
+
+    async fn write_chunks(
+        &self,
+        key: CellKey<'_>,
+        generation: u128,
+        first: u32,
+        chunks: &[Vec<Bytes>],
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.write_chunks(key, generation, first, chunks).await,
+            Self::Memory(store) => store.write_chunks(key, generation, first, chunks).await,
         }
     }
 

@@ -31,7 +31,11 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// With a memory store, before this origin.
     pub(crate) async fn before(origin: &Origin) -> Self {
-        let layer = RedisCacheLayer::with_store(MemoryStore::new(64 * 1024 * 1024), CacheConfig::default());
+        Self::configured(origin, CacheConfig::default()).await
+    }
+
+    pub(crate) async fn configured(origin: &Origin, config: CacheConfig) -> Self {
+        let layer = RedisCacheLayer::with_store(MemoryStore::new(64 * 1024 * 1024), config);
         let handle = layer.handle();
         let client: Client<HttpConnector, Incoming> = Client::builder(TokioExecutor::new()).build_http();
         let authority = origin.authority();

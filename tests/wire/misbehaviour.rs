@@ -1,6 +1,10 @@
 //! What an origin can do wrong, and what becomes of it: never a stored half, never a half that looks whole.
 
 use crate::gateway::{Gateway, is_forwarded, is_hit, split};
+use std::time::Duration;
+
+use tower_redis_cache::CacheConfig;
+
 use crate::support::gate::{Gate, eventually};
 use crate::support::origin::{Origin, Script};
 
@@ -45,7 +49,8 @@ async fn a_reset_in_the_middle_of_a_body_is_cut_and_not_stored() {
 #[tokio::test]
 async fn a_body_that_hangs_is_not_stored_when_its_client_gives_up() {
     let origin = Origin::start().await;
-    let gateway = Gateway::before(&origin).await;
+    let config = CacheConfig::default().unread_timeout(Duration::from_millis(20));
+    let gateway = Gateway::configured(&origin, config).await;
     let gate = Gate::closed();
     let script = Script::status("200 OK").chunked(["one"]).chunk_gate(&gate).and_chunks(["two"]);
     origin.says("/a", script.header("cache-control", "max-age=60"));

@@ -18,7 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
-use self::codec::{CHUNK_SIZE, CHUNK_VALUE_MAX, INLINE_MAX, Rejection};
+use self::codec::CHUNK_SIZE;
+use self::codec::{CHUNK_VALUE_MAX, INLINE_MAX, Rejection};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
@@ -50,10 +51,15 @@ pub(crate) struct RedisStore {
 const READER_MARGIN: Duration = Duration::from_secs(30);
 /// Chunks that are written in one go: 2 MiB.
 const CHUNKS_AT_ONCE: usize = 8;
+/// How long chunks live whose head is yet to be written: no fill takes longer.
+const FILL_TTL: Duration = Duration::from_secs(15 * 60);
 /// What reading may hold, as a multiple of what recording may.
 const READING_SHARE: u64 = 4;
 
 impl RedisStore {
+    /// The length of the chunks in which a long body is written.
+    pub(crate) const CHUNK_SIZE: usize = CHUNK_SIZE;
+
     pub(crate) fn new(config: &CacheConfig, counters: Arc<Counters>) -> Self {
         let layout = Layout::new(&config.namespace);
         let probe = layout.probe();
@@ -156,8 +162,8 @@ impl RedisStore {
         Ok(Some(pieces))
     }
 
-    /// Sets the time that a body's chunks still have; `false` if any of them is gone.
-    async fn expire_chunks(&self, key: CellKey<'_>, chunks: Chunks, ttl: Duration) -> Result<bool, StoreError> {
+    /// Sets the time that a body's chunks still have.
+    async fn expire_chunks(&self, key: CellKey<'_>, chunks: Chunks, ttl: Duration) -> Result<Expiry, StoreError> {
         let count = chunk_lengths(chunks.length).len();
         let mut pipeline = Pipeline::with_capacity(count);
         for index in 0..count {
@@ -166,8 +172,9 @@ impl RedisStore {
             pipeline.add_command(command);
         }
         match self.connection.call_all(LaneName::Bodies, Access::Remove, &pipeline).await {
-            Ok(replies) => Ok(replies.iter().all(|reply| *reply == Value::Int(1))),
-            Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(false),
+            Ok(replies) if replies.iter().all(|reply| *reply == Value::Int(1)) => Ok(Expiry::Set),
+            Ok(_) => Ok(Expiry::Gone),
+            Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(Expiry::NotGranted),
             Err(failure) => Err(failure.error),
         }
     }
@@ -180,23 +187,38 @@ impl RedisStore {
         generation: Generation,
         ttl: Duration,
     ) -> Result<(), StoreError> {
-        let mut index = 0;
-        let chunks = chunks_of(body);
-        for some in chunks.chunks(CHUNKS_AT_ONCE) {
-            let mut pipeline = Pipeline::with_capacity(some.len());
-            for chunk in some {
-                let name = self.layout.chunk(key, generation, index);
-                let value = codec::encode_chunk(generation, index, chunk);
-                pipeline.add_command(set_px(&name, &value, ttl + READER_MARGIN));
-                index += 1;
-            }
-            self.connection
-                .call_all(LaneName::Bodies, Access::Write, &pipeline)
-                .await
-                .map_err(|failure| failure.error)?;
+        for (some, first) in chunks_of(body).chunks(CHUNKS_AT_ONCE).zip((0..).step_by(CHUNKS_AT_ONCE)) {
+            self.write_some(key, generation, number(first), some, ttl).await?;
         }
         Ok(())
     }
+
+    async fn write_some(
+        &self,
+        key: CellKey<'_>,
+        generation: Generation,
+        first: u32,
+        chunks: &[Vec<Bytes>],
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::with_capacity(chunks.len());
+        for (chunk, index) in chunks.iter().zip(first..) {
+            let name = self.layout.chunk(key, generation, index);
+            let value = codec::encode_chunk(generation, index, chunk);
+            pipeline.add_command(set_px(&name, &value, ttl));
+        }
+        let written = self.connection.call_all(LaneName::Bodies, Access::Write, &pipeline).await;
+        written.map(|_| ()).map_err(|failure| failure.error)
+    }
+}
+
+/// What became of an attempt to set the time that chunks have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    Set,
+    /// Some chunk is there no more.
+    Gone,
+    NotGranted,
 }
 
 impl Store for RedisStore {
@@ -228,18 +250,37 @@ impl Store for RedisStore {
         Ok(pieces.map(|pieces| body.loaded(pieces, reservation)))
     }
 
+    async fn write_chunks(
+        &self,
+        key: CellKey<'_>,
+        generation: Generation,
+        first: u32,
+        chunks: &[Vec<Bytes>],
+    ) -> Result<(), StoreError> {
+        self.write_some(key, generation, first, chunks, FILL_TTL).await
+    }
+
     /// Chunks first, the head last: whoever finds a head finds its body.
-    async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
+    async fn set(&self, key: CellKey<'_>, cell: &Cell, mut ttl: Duration) -> Result<(), StoreError> {
         let mut generation = fastrand::u128(..);
         if let Cell::Response(response) = cell
             && response.body.len() > INLINE_MAX
         {
-            match response.body.chunks() {
-                // A head that changes alone keeps its body.
-                Some(chunks) if self.expire_chunks(key, chunks, ttl + READER_MARGIN).await? => {
-                    generation = chunks.generation;
+            let expiry = match response.body.chunks() {
+                Some(chunks) => self.expire_chunks(key, chunks, ttl + READER_MARGIN).await?,
+                None => Expiry::Gone,
+            };
+            match (expiry, response.body.chunks()) {
+                // The body is there: it came before its head, or the head changes alone.
+                (Expiry::Set, Some(chunks)) => generation = chunks.generation,
+                _ if response.body.is_loaded() => {
+                    self.write_body(key, &response.body, generation, ttl + READER_MARGIN).await?;
                 }
-                _ if response.body.is_loaded() => self.write_body(key, &response.body, generation, ttl).await?,
+                // Its chunks cannot be given more time than they were written with.
+                (Expiry::NotGranted, Some(chunks)) => {
+                    generation = chunks.generation;
+                    ttl = ttl.min(FILL_TTL / 2);
+                }
                 _ => return Ok(()),
             }
         }

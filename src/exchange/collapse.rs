@@ -1,0 +1,221 @@
+//! Requests for the same thing at the same time: one of them is forwarded, and its response answers all (RFC 9111 §4).
+
+use std::sync::Arc;
+
+use http::{Request, Response, request};
+use http_body::Body;
+use tokio::time;
+use tower_service::Service;
+use tracing::Instrument;
+
+use super::background::Place;
+use super::forward::{self, Answered};
+use super::{Miss, Shared, hit, revalidate, unavailable_detail};
+use crate::body::CacheBody;
+use crate::body::shared::SharedBody;
+use crate::clock::Stopwatch;
+use crate::collapse::flight::{FlightKey, Follower, LeadGuard, News, Turn};
+use crate::error::BoxError;
+use crate::observe::{ForwardReason, Outcome};
+use crate::semantics::PresentedRequest;
+use crate::semantics::collapse::{is_for_others, may_collapse};
+use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
+use crate::semantics::time::Timestamp;
+use crate::semantics::vary::{NominatedFields, VariantKey};
+use crate::store::entry::StoredResponse;
+
+/// What holds a key for the one who fetches it.
+pub(super) type FlightGuard = Arc<LeadGuard<Landing>>;
+
+/// A response that others may have before it is stored.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    pub(super) response: Arc<StoredResponse>,
+    /// Its body, as long as it is on its way.
+    pub(super) body: Option<Arc<SharedBody>>,
+    pub(super) nominated: NominatedFields,
+    pub(super) variant: VariantKey,
+}
+
+/// Variants that a request may turn out to want, one after another, before it goes alone.
+const MOST_TURNS: usize = 4;
+
+impl Landing {
+    /// Tells those who wait, if they may have it.
+    pub(super) fn offer(self, flight: &FlightGuard, now: Timestamp) {
+        match is_for_others(&self.response.freshness, now) {
+            true => flight.land(self),
+            false => flight.decline(),
+        }
+    }
+}
+
+/// Forwards the request, or waits for the answer to one like it.
+pub(super) async fn fetch<S, Q, R>(
+    shared: Arc<Shared>,
+    service: S,
+    miss: Miss,
+    parts: request::Parts,
+    body: Q,
+) -> Result<Response<CacheBody<R>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
+{
+    let since = Stopwatch::start();
+    let mut variant = miss.variant;
+    for _ in 0..MOST_TURNS {
+        match join(&shared, &miss, &parts, variant) {
+            Turn::Alone => break,
+            Turn::Lead(guard) => {
+                let Some(place) = shared.background.enter() else { break };
+                return lead(shared, service, miss, parts, body, (Arc::new(guard), place)).await;
+            }
+            Turn::Follow(follower) => match follow(&shared, &miss, &parts, follower, since).await {
+                Followed::Answer(response) => return Ok(*response),
+                Followed::Again => {}
+                Followed::Vary(own) => variant = Some(own),
+                Followed::Alone => break,
+            },
+        }
+    }
+    let answered = forward::forward(Arc::clone(&shared), service, miss, parts, body, None).await?;
+    Ok(answered.recorded_by_a_task())
+}
+
+fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<VariantKey>) -> Turn<Landing> {
+    let request = PresentedRequest::of(parts);
+    let now = shared.clock().now();
+    if !may_collapse(&request, miss.reason, &shared.config.rules) || shared.uncacheable.has(&miss.key, now) {
+        return Turn::Alone;
+    }
+    match shared.flights.join(FlightKey::new(&miss.key, variant), shared.order.depart()) {
+        // What it will bring was asked for before the key was invalidated.
+        Turn::Follow(follower) if shared.order.is_outdated(&miss.key, follower.departure) => Turn::Alone,
+        turn => turn,
+    }
+}
+
+/// The fetch is a task of its own: neither its followers nor the store lose it when the client that began it leaves.
+async fn lead<S, Q, R>(
+    shared: Arc<Shared>,
+    service: S,
+    miss: Miss,
+    parts: request::Parts,
+    body: Q,
+    (flight, place): (FlightGuard, Place),
+) -> Result<Response<CacheBody<R>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
+{
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let fetching = async move {
+        let fetched = forward::forward(shared, service, miss, parts, body, Some(flight)).await;
+        let (response, recording) = match fetched {
+            Ok(Answered { response, recording }) => (Ok(response), recording),
+            Err(error) => (Err(error), None),
+        };
+        // Whoever asked may have left.
+        let _ = reply.send(response);
+        if let Some(recording) = recording {
+            recording.run().await;
+        }
+        drop(place);
+    };
+    let task = tokio::spawn(fetching.in_current_span());
+    match answer.await {
+        Ok(response) => response,
+        Err(_) => match task.await {
+            // The service's panic is the caller's, as it is without a cache.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is shutting down, and nobody will be asked for more.
+            _ => std::future::pending().await,
+        },
+    }
+}
+
+/// What became of waiting.
+enum Followed<R> {
+    Answer(Box<Response<CacheBody<R>>>),
+    /// The key may be free: join again.
+    Again,
+    /// The response is for other values of the fields that it nominates: this is the request's own variant.
+    Vary(VariantKey),
+    Alone,
+}
+
+async fn follow<R>(
+    shared: &Shared,
+    miss: &Miss,
+    parts: &request::Parts,
+    mut follower: Follower<Landing>,
+    since: Stopwatch,
+) -> Followed<R> {
+    let came_late = follower.landed().is_some();
+    let left = shared.config.collapse_timeout.saturating_sub(since.elapsed());
+    let Ok(news) = time::timeout(left, follower.news()).await else {
+        shared.counters.collapse_timeouts.increment();
+        return Followed::Alone;
+    };
+    match news {
+        News::Landed(landing) => serve(shared, miss, parts, &landing, came_late),
+        News::Failed(Some(trouble)) => match revalidate::stale_for(shared, miss, parts, trouble, None) {
+            Some(response) => Followed::Answer(Box::new(response)),
+            None => Followed::Again,
+        },
+        News::Failed(None) | News::Underway => Followed::Again,
+        News::Unshared => Followed::Alone,
+    }
+}
+
+/// The landed response as the answer to a request that has waited for it, or has come after it.
+fn serve<R>(shared: &Shared, miss: &Miss, parts: &request::Parts, landing: &Landing, came_late: bool) -> Followed<R> {
+    let own = landing.nominated.select(&parts.headers);
+    if own != landing.variant {
+        return Followed::Vary(own);
+    }
+    let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
+    let stored = &landing.response;
+    // Whoever has waited for this very response need not ask how fresh it is.
+    let reuse = match came_late {
+        false => reuse_stale(&stored.freshness, now),
+        true => match decide(&request, Found::Response(stored.as_ref()), now, &shared.config.rules) {
+            Decision::Hit(reuse, _) => reuse,
+            Decision::Forward(..) | Decision::Unsatisfiable(_) => return Followed::Alone,
+        },
+    };
+    let outcome = Outcome::forwarded(miss.reason).with_status(stored.status).with_ttl(reuse.ttl).having_collapsed();
+    let outcome = match miss.reason {
+        ForwardReason::Miss => outcome.with_detail(unavailable_detail(miss.asked.failure)),
+        _ => outcome,
+    };
+    let response = match &landing.body {
+        None => hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome),
+        Some(body) => match body.reader(shared.config.collapse_timeout) {
+            Some(reader) => hit::serve_live(&request, stored, reader, &reuse, outcome),
+            None => return Followed::Alone,
+        },
+    };
+    shared.counters.collapsed.increment();
+    Followed::Answer(Box::new(response))
+}
+
+impl<R> Answered<R>
+where
+    R: Body<Error: Into<BoxError>> + Send + 'static,
+{
+    /// The response; what is to be recorded of it is, beside it.
+    pub(super) fn recorded_by_a_task(self) -> Response<CacheBody<R>> {
+        if let Some(recording) = self.recording {
+            tokio::spawn(recording.run().in_current_span());
+        }
+        self.response
+    }
+}

@@ -1,0 +1,120 @@
+//! What becomes of a response: it passes, or it is recorded as it does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::response;
+
+use super::fill::Fill;
+use super::forward::Sent;
+use super::record::{Desk, Keeper};
+use super::upload::Upload;
+use super::{Shared, unavailable_detail};
+use crate::body::recorder::{Limits, Recorder};
+use crate::body::shared::SharedBody;
+use crate::error::StoreErrorKind;
+use crate::observe::{ForwardReason, Outcome, Ttl};
+use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, Storable, storability};
+
+/// What is to be done with a response.
+pub(super) enum Prospect {
+    /// It passes, and that is all.
+    Pass(Outcome),
+    /// It is recorded as it passes.
+    Record(Outcome, Box<Desk>),
+}
+
+pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_length: BodyLength) -> Prospect {
+    let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status);
+    let received = ReceivedHead {
+        status: head.status,
+        headers: &head.headers,
+        body_length,
+        represents_target: sent.represents_target,
+        request_time: sent.request_time,
+        response_time: shared.clock().now(),
+    };
+    let storable = match storability(&sent.request(), &received, &sent.route, &shared.config.rules) {
+        Storability::Refuse(refusal) => return Prospect::Pass(refused(shared, sent, outcome, refusal)),
+        Storability::Store(storable) => storable,
+    };
+    shared.uncacheable.forget(&sent.miss.key);
+    record(shared, sent, &received, storable, outcome)
+}
+
+fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
+    shared.counters.refused.increment();
+    shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
+    match sent.miss.reason {
+        // That the store was away says more than what would have become of the response.
+        ForwardReason::Miss => outcome.with_detail(unavailable_detail(sent.miss.asked.failure)),
+        _ => outcome.refused(refusal),
+    }
+}
+
+fn dropped(shared: &Shared, outcome: Outcome, detail: &'static str) -> Outcome {
+    shared.counters.dropped_writes.increment();
+    outcome.with_detail(detail)
+}
+
+/// What stands between a storable response and the store.
+pub(super) fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
+    if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available() {
+        return Some(unavailable_detail(sent.miss.asked.failure));
+    }
+    if !shared.store.takes_writes() {
+        return Some("store-full");
+    }
+    let stored_under = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key);
+    if shared.slow_bodies.has(stored_under, sent.request_time) {
+        return Some("store-slow");
+    }
+    None
+}
+
+/// Recorded for the store if nothing stands in the way; for others who wait in any case.
+fn record(
+    shared: &Arc<Shared>,
+    sent: &Sent,
+    received: &ReceivedHead<'_>,
+    mut storable: Storable,
+    outcome: Outcome,
+) -> Prospect {
+    let obstacle = obstacle(shared, sent);
+    if let (Some(detail), None) = (obstacle, &sent.flight) {
+        return Prospect::Pass(dropped(shared, outcome, detail));
+    }
+    let busy = || Prospect::Pass(dropped(shared, outcome.clone(), unavailable_detail(Some(StoreErrorKind::Busy))));
+    storable.freshness.lifetime = jittered(storable.freshness.lifetime, shared.config.ttl_jitter);
+    let age = storable.freshness.current_age(received.response_time);
+    let ttl = Ttl::between(storable.freshness.lifetime, age);
+    // Room is taken as the body comes; a body that cannot have it is not begun.
+    let (most, at_once) = (shared.most_held(), storable.stated_length.unwrap_or(1));
+    let Some(reservation) = shared.recording.open(at_once.min(most)) else { return busy() };
+    let Some(place) = shared.background.enter() else { return busy() };
+    let rules = &shared.config.rules;
+    let limits =
+        Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
+    let recorder = Recorder::new(storable.stated_length, limits);
+    let variant = storable.nominated.select(&sent.parts.headers);
+    let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
+    let body = SharedBody::new(received.body_length.exactly, most, reservation);
+    fill.share(Some(&body));
+    let (outcome, keeper) = match obstacle {
+        Some(detail) => (dropped(shared, outcome, detail), None),
+        None => {
+            let upload = Upload::new(shared, fill.key());
+            (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload)))
+        }
+    };
+    let desk = Desk::new(shared, body, keeper, sent.flight.clone(), place);
+    Prospect::Record(outcome, Box::new(desk))
+}
+
+/// Shortened by a random part of up to so many per cent.
+fn jittered(lifetime: Duration, percent: u8) -> Duration {
+    match percent {
+        0 => lifetime,
+        _ => lifetime.mul_f64(1.0 - fastrand::f64() * f64::from(percent) / 100.0),
+    }
+}

@@ -1,0 +1,305 @@
+//! A response that others may have as well is recorded as it comes: for the clients that read it, and for the store.
+//!
+//! It is read here, in a task of its own, and not at the pace of whoever asked for it first, nor does it end with that
+//! client. What the store does not take as it should is not stored, and that is all: the clients have their body.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use tokio::time;
+
+use super::background::Place;
+use super::collapse::FlightGuard;
+use super::fill::Fill;
+use super::upload::Upload;
+use super::{Shared, fill};
+use crate::body::recorder::{Abandoned, Recorder, compacted};
+use crate::body::shared::{Full, SharedBody};
+use crate::body::{CacheBody, with_bytes};
+use crate::clock::Stopwatch;
+use crate::error::{BoxError, StoreError};
+use crate::store::entry::StoredBody;
+
+/// A body, and those who want it.
+#[derive(Debug)]
+pub(super) struct Recording<B> {
+    source: B,
+    /// What comes before it.
+    front: Vec<Bytes>,
+    desk: Desk,
+}
+
+/// What is done with each piece.
+#[derive(Debug)]
+pub(super) struct Desk {
+    shared: Arc<Shared>,
+    body: Arc<SharedBody>,
+    /// What is to be stored, for as long as it can be.
+    keeper: Option<Keeper>,
+    flight: Option<FlightGuard>,
+    /// From the first nobody was to read it but the store.
+    for_store_alone: bool,
+    /// Since when nobody has read it.
+    unread: Option<Stopwatch>,
+    /// Given back when all is done.
+    #[expect(dead_code, reason = "it is held")]
+    place: Place,
+}
+
+/// The store's side of it.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    recorder: Recorder,
+    fill: Fill,
+    upload: Upload,
+    /// The whole body, for a store that takes it only whole.
+    kept: Vec<Bytes>,
+}
+
+/// What happened while the next frame was waited for.
+enum Event {
+    Frame(Option<Result<Frame<Bytes>, BoxError>>),
+    /// Nobody reads, and nobody else needs it.
+    Deserted,
+}
+
+impl Keeper {
+    pub(super) fn new(recorder: Recorder, fill: Fill, upload: Upload) -> Self {
+        Self { recorder, fill, upload, kept: Vec::new() }
+    }
+
+    fn add(&mut self, piece: &Bytes) {
+        match self.upload.is_piecemeal() {
+            true => self.upload.add(piece.clone()),
+            false => self.kept.push(piece.clone()),
+        }
+    }
+}
+
+impl<B> Recording<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    /// Reads the body to its end, or for as long as somebody wants it, and stores it.
+    pub(super) async fn run(self) {
+        let Self { source, front, mut desk } = self;
+        let mut source = pin!(source);
+        for piece in front {
+            if !desk.pass(&piece).await {
+                return desk.stop_keeping(Abandoned::ClientLeft);
+            }
+        }
+        loop {
+            if source.is_end_stream() {
+                return desk.finish(None).await;
+            }
+            match desk.next(source.as_mut()).await {
+                Event::Frame(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(piece) if desk.pass(&piece).await => {}
+                    Ok(_) => return desk.stop_keeping(Abandoned::ClientLeft),
+                    Err(frame) => return desk.finish(frame.into_trailers().ok()).await,
+                },
+                Event::Frame(Some(Err(error))) => {
+                    desk.close();
+                    desk.body.fail(error);
+                    return desk.stop_keeping(Abandoned::Failed);
+                }
+                Event::Frame(None) => return desk.finish(None).await,
+                Event::Deserted => return desk.stop_keeping(Abandoned::ClientLeft),
+            }
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        body: Arc<SharedBody>,
+        keeper: Option<Keeper>,
+        flight: Option<FlightGuard>,
+        place: Place,
+    ) -> Self {
+        if keeper.is_none() {
+            body.is_not_kept();
+        }
+        Self { shared: Arc::clone(shared), body, keeper, flight, for_store_alone: false, unread: None, place }
+    }
+
+    /// The body for one who reads it, from its beginning.
+    pub(super) fn seat<B>(&self) -> CacheBody<B> {
+        self.body.reader(Duration::MAX).map_or_else(CacheBody::empty, CacheBody::shared)
+    }
+
+    /// Takes its place between the body, with what comes before it, and those who have a seat by now.
+    pub(super) fn record<B: Body>(mut self, source: B, front: Vec<Bytes>) -> Recording<B> {
+        if source.is_end_stream() && front.is_empty() {
+            // Nobody need wait to learn that there is nothing.
+            self.body.end(None);
+        }
+        self.for_store_alone = !self.body.is_read();
+        Recording { source, front, desk: self }
+    }
+
+    async fn next<B: Body<Error: Into<BoxError>>>(&mut self, mut source: Pin<&mut B>) -> Event {
+        loop {
+            if self.is_deserted() {
+                return Event::Deserted;
+            }
+            let (is_writing, left) = (self.is_writing(), self.time_left());
+            tokio::select! {
+                biased;
+                result = written(&mut self.keeper), if is_writing => self.note(result),
+                frame = next_frame(source.as_mut()) => return Event::Frame(frame),
+                () = self.body.moved() => {}
+                () = time::sleep(left.unwrap_or_default()), if left.is_some() => return Event::Deserted,
+            }
+        }
+    }
+
+    /// Gives the next octets to all who want them; `false` if there is nobody any more.
+    async fn pass(&mut self, octets: &Bytes) -> bool {
+        if octets.is_empty() {
+            return true;
+        }
+        let mut piece = octets.clone();
+        match self.keeper.as_mut().map(|keeper| keeper.recorder.copy(octets)) {
+            Some(Ok(copy)) => piece = copy,
+            Some(Err(reason)) => self.stop_keeping(reason),
+            None => {}
+        }
+        let mut patience = pin!(time::sleep(self.shared.store_deadline()));
+        while let Err((back, full)) = self.body.push(piece.clone()) {
+            piece = back;
+            if self.is_deserted() {
+                return false;
+            }
+            let (for_store, is_writing) = (full == Full::Store, self.is_writing());
+            if for_store && !is_writing {
+                // Nothing that the store could take would make room.
+                self.stop_keeping(Abandoned::NoRoom);
+                continue;
+            }
+            tokio::select! {
+                biased;
+                result = written(&mut self.keeper), if is_writing => self.note(result),
+                () = self.body.moved() => {}
+                () = &mut patience, if for_store => self.stop_keeping(Abandoned::SlowStore),
+            }
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.add(&piece);
+        }
+        true
+    }
+
+    fn is_writing(&self) -> bool {
+        self.keeper.as_ref().is_some_and(|keeper| keeper.upload.is_underway())
+    }
+
+    /// What the store says of the chunks that it was given last.
+    fn note(&mut self, result: Result<u64, StoreError>) {
+        match result {
+            Ok(octets) => self.body.stored_to(octets),
+            Err(error) => {
+                tracing::debug!(store.error = %error, "the store did not take a chunk");
+                self.shared.counters.dropped_writes.increment();
+                self.stop_keeping(Abandoned::SlowStore);
+            }
+        }
+    }
+
+    /// Nobody reads the body, nobody is about to, and for the store alone it is too long.
+    fn is_deserted(&mut self) -> bool {
+        if self.body.is_read() {
+            self.unread = None;
+            return false;
+        }
+        self.unread.get_or_insert_with(Stopwatch::start);
+        let limit = self.shared.config.max_unread_body;
+        let is_worth_it = |keeper: &Keeper| self.for_store_alone || keeper.recorder.left() <= limit;
+        let is_awaited = self.flight.as_ref().is_some_and(|flight| flight.followers() > 0);
+        !is_awaited && !self.keeper.as_ref().is_some_and(is_worth_it)
+    }
+
+    /// What is left of the time for a body that nobody reads.
+    fn time_left(&self) -> Option<Duration> {
+        self.unread.map(|since| self.shared.config.unread_timeout.saturating_sub(since.elapsed()))
+    }
+
+    /// Nobody who comes from now on can have this body.
+    fn close(&self) {
+        if let Some(flight) = &self.flight {
+            flight.close();
+        }
+    }
+
+    fn stop_keeping(&mut self, reason: Abandoned) {
+        self.close();
+        self.body.is_not_kept();
+        let Some(keeper) = self.keeper.take() else { return };
+        let key = keeper.fill.abandon(reason);
+        if let Some(chunks) = keeper.upload.leavings() {
+            fill::discard(&self.shared, key, chunks);
+        }
+    }
+
+    /// The body has ended.
+    async fn finish(mut self, trailers: Option<HeaderMap>) {
+        let Some(keeper) = &self.keeper else { return self.body.end(trailers) };
+        let kept_trailers = trailers.as_ref().map(|trailers| keeper.recorder.trailers(trailers)).transpose();
+        match (keeper.recorder.finish(), kept_trailers) {
+            (Ok(length), Ok(kept_trailers)) => {
+                self.body.end(trailers);
+                self.store(length, kept_trailers).await;
+            }
+            (Err(reason), _) | (_, Err(reason)) => {
+                self.close();
+                self.body.end(trailers);
+                self.stop_keeping(reason);
+            }
+        }
+    }
+
+    /// The flight goes on until all is written: whoever comes meanwhile would find nothing in the store.
+    async fn store(mut self, length: u64, trailers: Option<HeaderMap>) {
+        let Some(Keeper { fill, mut upload, kept, .. }) = self.keeper.take() else { return };
+        let limit = self.shared.config.store_write_timeout;
+        let stored = match upload.is_piecemeal() {
+            true => time::timeout(limit, upload.finish(length)).await.ok().and_then(Result::ok),
+            false => Some(StoredBody::new(compacted(kept))),
+        };
+        match stored {
+            Some(body) => fill.write(body, trailers).await,
+            None => {
+                self.shared.counters.dropped_writes.increment();
+                let key = fill.abandon(Abandoned::SlowStore);
+                if let Some(chunks) = upload.leavings() {
+                    fill::discard(&self.shared, key, chunks);
+                }
+            }
+        }
+    }
+}
+
+fn next_frame<B: Body<Error: Into<BoxError>>>(
+    mut source: Pin<&mut B>,
+) -> impl Future<Output = Option<Result<Frame<Bytes>, BoxError>>> {
+    poll_fn(move |cx| {
+        let frame = ready!(source.as_mut().poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(Into::into)))
+    })
+}
+
+/// Waits for the store to confirm what it was given last.
+async fn written(keeper: &mut Option<Keeper>) -> Result<u64, StoreError> {
+    match keeper {
+        Some(keeper) => keeper.upload.written().await,
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,145 @@
+//! A long body goes into the store in chunks while it comes; what is written so far is of no use to anybody until the
+//! head is written, which is the last.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shared;
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::store::entry::{Chunks, StoredBody};
+use crate::store::{CellKey, Store};
+
+/// The part of a body that has not been written, and the writing that is under way.
+pub(super) struct Upload {
+    shared: Arc<Shared>,
+    key: CacheKey,
+    generation: u128,
+    /// The length of a chunk; `None` where the store takes a body only as a whole.
+    size: Option<usize>,
+    pending: Vec<Bytes>,
+    pending_length: usize,
+    /// Chunks that have been given to the store, and how many of them it has confirmed.
+    given: u32,
+    confirmed: u32,
+    underway: Option<Writing>,
+}
+
+type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// Chunks in one writing. While it is under way the next is collected.
+const CHUNKS_AT_ONCE: usize = 2;
+
+impl Upload {
+    pub(super) fn new(shared: &Arc<Shared>, key: &CacheKey) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            key: key.clone(),
+            generation: fastrand::u128(..),
+            size: shared.store.chunk_size(),
+            pending: Vec::new(),
+            pending_length: 0,
+            given: 0,
+            confirmed: 0,
+            underway: None,
+        }
+    }
+
+    pub(super) fn is_underway(&self) -> bool {
+        self.underway.is_some()
+    }
+
+    /// Whether the store takes a body piecemeal.
+    pub(super) fn is_piecemeal(&self) -> bool {
+        self.size.is_some()
+    }
+
+    pub(super) fn add(&mut self, piece: Bytes) {
+        self.pending_length += piece.len();
+        self.pending.push(piece);
+        self.begin_if_due();
+    }
+
+    /// Waits for the writing that is under way. The octets that are in the store by then.
+    pub(super) async fn written(&mut self) -> Result<u64, StoreError> {
+        if let Some(underway) = &mut self.underway {
+            let result = underway.await;
+            self.underway = None;
+            result?;
+            self.confirmed = self.given;
+        }
+        self.begin_if_due();
+        Ok(self.octets(self.confirmed))
+    }
+
+    /// The whole body, of this length, as its head has to name it; what is still to be written is written.
+    pub(super) async fn finish(&mut self, length: u64) -> Result<StoredBody, StoreError> {
+        while self.is_underway() {
+            self.written().await?;
+        }
+        let rest = std::mem::take(&mut self.pending);
+        if self.given == 0 {
+            return Ok(StoredBody::new(rest));
+        }
+        if !rest.is_empty() {
+            let cell = CellKey::base(&self.key);
+            self.shared.store.write_chunks(cell, self.generation, self.given, &[rest]).await?;
+        }
+        Ok(StoredBody::in_chunks(Chunks { generation: self.generation, length }))
+    }
+
+    /// What has been written, where the rest is not to follow.
+    pub(super) fn leavings(self) -> Option<Chunks> {
+        (self.given > 0).then(|| Chunks { generation: self.generation, length: self.octets(self.given) })
+    }
+
+    fn begin_if_due(&mut self) {
+        let Some(size) = self.size else { return };
+        if self.underway.is_some() || self.pending_length < size {
+            return;
+        }
+        let mut chunks = Vec::new();
+        while self.pending_length >= size && chunks.len() < CHUNKS_AT_ONCE {
+            chunks.push(self.cut(size));
+        }
+        let first = self.given;
+        self.given += u32::try_from(chunks.len()).expect("a few chunks");
+        let (shared, key, generation) = (Arc::clone(&self.shared), self.key.clone(), self.generation);
+        self.underway =
+            Some(Box::pin(
+                async move { shared.store.write_chunks(CellKey::base(&key), generation, first, &chunks).await },
+            ));
+    }
+
+    /// The next chunk, without copying.
+    fn cut(&mut self, size: usize) -> Vec<Bytes> {
+        let (mut chunk, mut room, mut used) = (Vec::new(), size, 0);
+        for piece in &mut self.pending {
+            let part = piece.split_to(piece.len().min(room));
+            room -= part.len();
+            chunk.push(part);
+            if !piece.is_empty() {
+                break;
+            }
+            used += 1;
+        }
+        self.pending.drain(..used);
+        self.pending_length -= size;
+        chunk
+    }
+
+    fn octets(&self, chunks: u32) -> u64 {
+        u64::from(chunks) * self.size.unwrap_or_default() as u64
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut upload = f.debug_struct("Upload");
+        upload.field("key", &self.key).field("given", &self.given).field("confirmed", &self.confirmed);
+        upload.finish_non_exhaustive()
+    }
+}
