@@ -86,6 +86,17 @@ impl Seconds {
             *self = argument.and_then(DeltaSeconds::parse).map_or(Self::Invalid, Self::Of);
         }
     }
+
+    /// The same where the argument is digits up to the end of its member; gives what follows that.
+    #[inline]
+    fn take_plain<'a>(&mut self, list: &'a [u8]) -> Option<&'a [u8]> {
+        let (seconds, rest) = DeltaSeconds::split_from(list)?;
+        let rest = after_member(rest)?;
+        if *self == Self::Absent {
+            *self = Self::Of(seconds);
+        }
+        Some(rest)
+    }
 }
 
 // ===== impl Qualified =====
@@ -122,12 +133,40 @@ impl Qualified {
 impl ResponseDirectives {
     pub(crate) fn parse(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
-        each_directive(headers, &header::CACHE_CONTROL, |name, argument| found.take(name, argument));
+        for line in headers.get_all(header::CACHE_CONTROL) {
+            let mut rest = line.as_bytes();
+            while !rest.is_empty() {
+                rest = found.take_plain(rest).unwrap_or_else(|| {
+                    let (name, argument, rest) = split_directive(rest);
+                    found.take(name, argument);
+                    rest
+                });
+            }
+        }
         found
     }
 
-    /// One directive, its argument without quotes.
+    /// Takes the first member of a list where it is one of the commonest, in lower case and without quotes, and gives
+    /// what follows it. All else is left, with `None`, to be read by the whole grammar.
     #[inline]
+    fn take_plain<'a>(&mut self, list: &'a [u8]) -> Option<&'a [u8]> {
+        let list = list.trim_ascii_start();
+        match list.first()? {
+            b'm' => self.max_age.take_plain(list.strip_prefix(b"max-age=")?),
+            b's' => match list.strip_prefix(b"s-maxage=") {
+                Some(argument) => self.s_maxage.take_plain(argument),
+                None => self.stale_while_revalidate.take_plain(list.strip_prefix(b"stale-while-revalidate=")?),
+            },
+            b'p' => {
+                let rest = after_member(list.strip_prefix(b"public")?)?;
+                self.public = true;
+                Some(rest)
+            }
+            _ => None,
+        }
+    }
+
+    /// One directive, its argument without quotes.
     pub(crate) fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
         match name {
             b"max-age" => self.max_age.take_first(argument),
@@ -207,15 +246,31 @@ fn each_directive(headers: &HeaderMap, field: &HeaderName, mut visit: impl FnMut
     for line in headers.get_all(field) {
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
-            let end_of_name = rest.iter().position(|byte| matches!(byte, b',' | b'=' | b'"')).unwrap_or(rest.len());
-            let end = end_of_name + end_of_member(&rest[end_of_name..]);
-            let (name, argument) = match rest.get(end_of_name) {
-                Some(b'=') => (&rest[..end_of_name], Some(unquote(rest[end_of_name + 1..end].trim_ascii()))),
-                _ => (&rest[..end], None),
-            };
-            rest = rest.get(end + 1..).unwrap_or_default();
-            visit(name.trim_ascii(), argument);
+            let (name, argument, after) = split_directive(rest);
+            visit(name, argument);
+            rest = after;
         }
+    }
+}
+
+/// The name of the first directive of a list, its argument without quotes, and what follows its comma.
+fn split_directive(list: &[u8]) -> (&[u8], Option<&[u8]>, &[u8]) {
+    let end_of_name = list.iter().position(|byte| matches!(byte, b',' | b'=' | b'"')).unwrap_or(list.len());
+    let end = end_of_name + end_of_member(&list[end_of_name..]);
+    let (name, argument) = match list.get(end_of_name) {
+        Some(b'=') => (&list[..end_of_name], Some(unquote(list[end_of_name + 1..end].trim_ascii()))),
+        _ => (&list[..end], None),
+    };
+    (name.trim_ascii(), argument, list.get(end + 1..).unwrap_or_default())
+}
+
+/// What follows a comma, or nothing at the end of a list. `None` where the member goes on.
+#[inline]
+fn after_member(list: &[u8]) -> Option<&[u8]> {
+    match list {
+        [] => Some(&[]),
+        [b',', rest @ ..] => Some(rest),
+        _ => None,
     }
 }
 
@@ -359,6 +414,23 @@ mod tests {
     fn the_first_of_several_values_counts() {
         assert_eq!(response(&["max-age=1, max-age=1800"]).max_age, seconds(1));
         assert_eq!(response(&["max-age=1800", "max-age=1"]).max_age, seconds(1800));
+    }
+
+    #[test]
+    fn plain_members_are_read_as_the_whole_grammar_reads_them() {
+        let names = ["max-age", "s-maxage", "stale-while-revalidate", "public", "Max-Age", "max-agex", "private"];
+        let arguments =
+            ["", "=", "=5", "=05", "=4294967296", "=99999999999999999999", "=5x", "=-5", "=\"5\"", "= 5", " =5", "=5 "];
+        let members: Vec<_> =
+            names.iter().flat_map(|name| arguments.map(|argument| format!("{name}{argument}"))).collect();
+        for (one, other) in members.iter().flat_map(|one| members.iter().map(move |other| (one, other))) {
+            for line in [format!("{one},{other}"), format!(" {one} ,\t{other},,public=\"a, max-age=7\"")] {
+                let headers = fields("cache-control", &[&line]);
+                let mut expected = ResponseDirectives::default();
+                each_directive(&headers, &header::CACHE_CONTROL, |name, argument| expected.take(name, argument));
+                assert_eq!(ResponseDirectives::parse(&headers), expected, "{line}");
+            }
+        }
     }
 
     #[test]

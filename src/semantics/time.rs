@@ -65,17 +65,22 @@ impl DeltaSeconds {
 
     /// Digits only; anything else is no delta-seconds. Too large a number is the greatest one.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
-        if value.is_empty() {
-            return None;
+        match Self::split_from(value)? {
+            (seconds, []) => Some(seconds),
+            _ => None,
         }
+    }
+
+    /// The digits that an argument begins with, at least one, and what follows them.
+    #[inline]
+    pub(crate) fn split_from(argument: &[u8]) -> Option<(Self, &[u8])> {
         let mut seconds: u32 = 0;
-        for byte in value {
-            if !byte.is_ascii_digit() {
-                return None;
-            }
-            seconds = seconds.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
+        let mut rest = argument;
+        while let [digit @ b'0'..=b'9', after @ ..] = rest {
+            seconds = seconds.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+            rest = after;
         }
-        Some(Self::new(seconds))
+        (rest.len() < argument.len()).then_some((Self::new(seconds), rest))
     }
 
     pub(crate) fn as_duration(self) -> Duration {
