@@ -1,22 +1,12 @@
 //! Which header fields belong to a stored response (RFC 9111 §3.1).
 
-use bytes::BytesMut;
+use std::collections::HashSet;
+
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::cache_control::ListMembers;
-
-/// Fields that speak of one connection (RFC 9110 §7.6.1) or of one hop's authentication (RFC 9111 §3.1).
-const NOT_STORED: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// Fields that a Connection field may name without effect: a cache that lost them would misjudge the response.
 const KEPT: [HeaderName; 12] = [
@@ -34,36 +24,45 @@ const KEPT: [HeaderName; 12] = [
     header::VARY,
 ];
 
-/// The fields to store: all but those of the connection, every line in its order.
+/// The fields to store: all but those of the connection, every line in its order. One block takes the octets of all
+/// values: a value received from a connection is a slice of that connection's read buffer, which it would keep alive.
 pub(crate) fn stored_fields(received: &HeaderMap) -> HeaderMap {
-    let mut stored = received.clone();
-    for line in received.get_all(header::CONNECTION) {
-        for name in ListMembers::new(line.as_bytes()) {
-            if let Ok(name) = HeaderName::from_bytes(name)
-                && !KEPT.contains(&name)
-            {
-                stored.remove(&name);
-            }
-        }
+    let struck_off = struck_off(received);
+    let mut lines = Vec::with_capacity(received.len());
+    lines.extend(received.iter().filter(|(name, _)| !is_of_connection(name) && !struck_off.contains(*name)));
+    let mut block = Vec::with_capacity(lines.iter().map(|(_, value)| value.len()).sum());
+    lines.iter().for_each(|(_, value)| block.extend_from_slice(value.as_bytes()));
+    let block = Bytes::from(block);
+    let mut stored = HeaderMap::with_capacity(received.keys_len());
+    let mut at = 0;
+    for (name, value) in lines {
+        let copy = HeaderValue::from_maybe_shared(block.slice(at..at + value.len()));
+        at += value.len();
+        stored.append(name, copy.expect("the octets of a field value are a field value"));
     }
-    for name in &NOT_STORED {
-        stored.remove(name);
-    }
-    compacted(&stored)
+    stored
 }
 
-/// The same fields in memory of their own: a value received from a connection is a slice of that connection's read
-/// buffer, which it would keep alive whole.
-fn compacted(fields: &HeaderMap) -> HeaderMap {
-    let mut block = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
-    fields.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
-    let mut block = block.freeze();
-    let mut compact = HeaderMap::with_capacity(fields.keys_len());
-    for (name, value) in fields {
-        let copy = HeaderValue::from_maybe_shared(block.split_to(value.len()));
-        compact.append(name.clone(), copy.expect("the octets of a field value are a field value"));
-    }
-    compact
+/// RFC 9110 §7.6.1: the fields that Connection names are the connection's as well.
+fn struck_off(received: &HeaderMap) -> HashSet<HeaderName> {
+    let options = received.get_all(header::CONNECTION).iter().flat_map(|line| ListMembers::new(line.as_bytes()));
+    let names = options.filter_map(|option| HeaderName::from_bytes(option).ok());
+    names.filter(|name| !KEPT.contains(name)).collect()
+}
+
+/// Fields that speak of one connection (RFC 9110 §7.6.1) or of one hop's authentication (RFC 9111 §3.1).
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Whether the content is coded for the transfer in a way that a stored response could not tell (RFC 9112 §6.1).
@@ -124,6 +123,24 @@ mod tests {
         ]));
         assert_eq!(stored.len(), 2);
         assert_eq!(stored.get_all("link").iter().count(), 2);
+    }
+
+    #[test]
+    fn every_line_is_kept_in_its_order_and_in_memory_of_its_own() {
+        let lines = [("x-a", "1"), ("link", "<a>"), ("x-b", "2"), ("link", "<b>"), ("x-c", "3"), ("link", "")];
+        let text = |headers: &HeaderMap| -> Vec<_> {
+            headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+        };
+        let expected = text(&map(&lines));
+        for begun_with in [&[][..], &[("connection", "x-hop"), ("x-hop", "1")]] {
+            let received = map(&[begun_with, &lines[..]].concat());
+            let stored = stored_fields(&received);
+            assert_eq!(text(&stored), expected);
+            let own = |value: &HeaderValue| {
+                received.values().all(|other| other.as_bytes().as_ptr() != value.as_bytes().as_ptr())
+            };
+            assert!(stored.values().filter(|value| !value.is_empty()).all(own));
+        }
     }
 
     #[test]
