@@ -1,7 +1,7 @@
 //! What holds for every request, every response and every configuration: properties, and a second, naive reading of
 //! RFC 9111's arithmetic to compare with.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -141,6 +141,8 @@ const NAMES: [&str; 29] = [
     "warning",
     "x-a",
 ];
+
+const MONTHS: [&str; 13] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "feb"];
 
 const TARGETS: [&str; 10] =
     ["/", "/a/b?x=1&y=2", "*", "h", "h:80", "http://h", "http://h/a/../b", "https://u@h/", "/?", "/%"];
@@ -314,6 +316,23 @@ proptest! {
         let instant = Timestamp::from_millis(seconds * 1000);
         prop_assert_eq!(Timestamp::from_http_date(instant.to_http_date().as_bytes()), Some(instant));
         prop_assert_eq!(naive::imf_fixdate(seconds), instant.to_http_date());
+    }
+
+    #[test]
+    fn a_date_is_read_as_by_httpdate(
+        weekday in select(&["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"][..]), month in select(&MONTHS[..]),
+        day in 0_u32..34, year in prop_oneof![1960_u32..2110, 0_u32..10_000], time in [0_u32..26, 0..62, 0..62],
+        broken in proptest::option::weighted(0.2, (0_usize..29, any::<u8>())),
+    ) {
+        let [hour, minute, second] = time;
+        let date = format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+        let mut octets = date.into_bytes();
+        if let Some((at, octet)) = broken {
+            octets[at] = octet;
+        }
+        let time = std::str::from_utf8(&octets).ok().and_then(|text| httpdate::parse_http_date(text.trim()).ok());
+        let expected = time.map(|time| time.duration_since(UNIX_EPOCH).expect("no date is earlier").as_secs() * 1000);
+        prop_assert_eq!(Timestamp::from_http_date(&octets).map(Timestamp::as_millis), expected);
     }
 
     #[test]
