@@ -232,22 +232,26 @@ impl KeyExtractor for DefaultKey {
 
 /// The authority of the target, else of the one Host field (RFC 9110 §7.2), in lower case and without the default port.
 /// Where both are there they must agree: the service may read either.
-fn authority(target: &Uri, headers: &HeaderMap, scheme: &Scheme) -> Option<String> {
+fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap, scheme: &Scheme) -> Option<Cow<'a, str>> {
     let host = match host_field(headers)? {
-        Some(host) if is_normal(host.as_bytes()) => Some(host.to_str().ok()?.to_owned()),
-        Some(host) => Some(normalised(&host.to_str().ok()?.parse().ok()?, scheme)?),
+        Some(host) => {
+            let host = host.to_str().ok()?;
+            let normal =
+                if is_normal(host) { Cow::Borrowed(host) } else { normalised(&host.parse().ok()?, scheme)?.into() };
+            Some(normal)
+        }
         None => None,
     };
-    match target.authority().map(|authority| normalised(authority, scheme)) {
-        Some(authority) => authority.filter(|authority| host.is_none() || host.as_ref() == Some(authority)),
-        None => host,
-    }
+    let Some(authority) = target.authority() else { return host };
+    let text = authority.as_str();
+    let authority = if is_normal(text) { Cow::Borrowed(text) } else { normalised(authority, scheme)?.into() };
+    (host.is_none() || host.as_ref() == Some(&authority)).then_some(authority)
 }
 
 /// A plain name in lower case without a port is an authority in its normal form.
-fn is_normal(host: &[u8]) -> bool {
+fn is_normal(host: &str) -> bool {
     !host.is_empty()
-        && host.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(byte))
+        && host.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
 }
 
 fn normalised(authority: &Authority, scheme: &Scheme) -> Option<String> {
@@ -372,6 +376,16 @@ mod tests {
         for host in ["", "a b", "user@h", "h/x", "h:port", "h:99999", "h:+80"] {
             assert_eq!(key("/", host), None, "{host:?}");
         }
+    }
+
+    #[test]
+    fn an_authority_in_normal_form_is_left_as_it_is() {
+        for text in ["h", "www.example.com", "1-a.b", "127.0.0.1", "-", "..", "H", "h:80", "h:", "[::1]", "u@h", "h_1"]
+        {
+            let parsed: Authority = text.parse().unwrap();
+            assert!(!is_normal(text) || normalised(&parsed, &Scheme::HTTP).as_deref() == Some(text), "{text}");
+        }
+        assert!(is_normal("www.example.com") && !is_normal("www.example.com:8080") && !is_normal(""));
     }
 
     #[test]
