@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{self, HeaderName};
+use http::header::{self, GetAll, HeaderName, HeaderValue};
 
 use super::time::DeltaSeconds;
 
@@ -193,14 +193,15 @@ impl ResponseDirectives {
 impl RequestDirectives {
     pub(crate) fn parse(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
-        if !headers.contains_key(header::CACHE_CONTROL) {
+        let lines = headers.get_all(header::CACHE_CONTROL);
+        if lines.iter().next().is_none() {
             // §5.4: Pragma counts only where Cache-Control is absent.
-            each_directive(headers, &header::PRAGMA, |name, _| {
+            each_directive(&headers.get_all(header::PRAGMA), |name, _| {
                 found.no_cache |= name.eq_ignore_ascii_case(b"no-cache")
             });
             return found;
         }
-        each_directive(headers, &header::CACHE_CONTROL, |name, argument| found.take(name, argument));
+        each_directive(&lines, |name, argument| found.take(name, argument));
         found
     }
 
@@ -242,8 +243,8 @@ impl MaxStale {
 }
 
 /// Calls `visit` with the name and the unquoted argument of each member of a `#directive` list.
-fn each_directive(headers: &HeaderMap, field: &HeaderName, mut visit: impl FnMut(&[u8], Option<&[u8]>)) {
-    for line in headers.get_all(field) {
+fn each_directive(lines: &GetAll<'_, HeaderValue>, mut visit: impl FnMut(&[u8], Option<&[u8]>)) {
+    for line in lines {
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
             let (name, argument, after) = split_directive(rest);
@@ -341,7 +342,6 @@ fn length_of_quoted(list: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn response(lines: &[&str]) -> ResponseDirectives {
         ResponseDirectives::parse(&fields("cache-control", lines))
@@ -427,7 +427,7 @@ mod tests {
             for line in [format!("{one},{other}"), format!(" {one} ,\t{other},,public=\"a, max-age=7\"")] {
                 let headers = fields("cache-control", &[&line]);
                 let mut expected = ResponseDirectives::default();
-                each_directive(&headers, &header::CACHE_CONTROL, |name, argument| expected.take(name, argument));
+                each_directive(&headers.get_all(header::CACHE_CONTROL), |name, argument| expected.take(name, argument));
                 assert_eq!(ResponseDirectives::parse(&headers), expected, "{line}");
             }
         }

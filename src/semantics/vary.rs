@@ -8,7 +8,7 @@ use super::cache_control::ListMembers;
 /// The request fields that a response's Vary nominates, sorted, each once; empty where nothing is nominated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NominatedFields {
-    names: Box<[HeaderName]>,
+    names: Vec<HeaderName>,
 }
 
 /// What stands for the values of the nominated fields: a collision-resistant digest of names and values, so that
@@ -56,7 +56,7 @@ impl NominatedFields {
         if names.len() > MAX_NOMINATED {
             return Err(VaryStar);
         }
-        Ok(Self { names: names.into_boxed_slice() })
+        Ok(Self { names })
     }
 
     pub(crate) fn is_empty(&self) -> bool {

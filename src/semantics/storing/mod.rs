@@ -152,7 +152,8 @@ fn storable(
     refuse_by_request(request, response, rules)?;
     let partial = refuse_by_status(response, rules)?;
     refuse_by_directives(response.status, &directives)?;
-    refuse_shared_secrets(request, response, &directives, rules)?;
+    let is_authorized = request.headers.contains_key(header::AUTHORIZATION);
+    refuse_shared_secrets(is_authorized, response, &directives, rules)?;
     let nominated = NominatedFields::of_response(response.headers).map_err(|_| Refusal::VaryStar)?;
     let stated_length = refuse_by_size(response.headers, response.body_length, rules)?;
     let stated_length = match partial {
@@ -169,7 +170,7 @@ fn storable(
         directives: &directives,
         source,
         response_time: response.response_time,
-        own_word_only: request.headers.contains_key(header::AUTHORIZATION),
+        own_word_only: is_authorized,
     };
     let found = freshness_lifetime(&said, route, rules);
     refuse_by_source(request, found.as_ref(), rules)?;
@@ -226,7 +227,7 @@ fn may_be_validated(
 fn shelf_life(response: &ReceivedHead<'_>, freshness: &Freshness, rules: &Rules) -> Duration {
     let fresh = freshness.remaining(response.response_time).unwrap_or_default();
     let has = |name: HeaderName| response.headers.contains_key(name);
-    let of_use_when_stale = has(header::ETAG) || has(header::LAST_MODIFIED) || !freshness.stale.forbidden;
+    let of_use_when_stale = !freshness.stale.forbidden || has(header::ETAG) || has(header::LAST_MODIFIED);
     let kept = if of_use_when_stale { rules.keep_stale } else { Duration::ZERO };
     fresh + kept.max(freshness.stale.longest(&rules.grace))
 }
@@ -288,21 +289,19 @@ fn is_understood(status: StatusCode) -> bool {
 }
 
 fn refuse_shared_secrets(
-    request: &PresentedRequest<'_>,
+    is_authorized: bool,
     response: &ReceivedHead<'_>,
     directives: &ResponseDirectives,
     rules: &Rules,
 ) -> Result<(), Refusal> {
     // §3.5: only a response that says so may be shared.
     let allowed = directives.public || directives.must_revalidate || directives.s_maxage.valid().is_some();
-    if request.headers.contains_key(header::AUTHORIZATION) && !allowed {
+    if is_authorized && !allowed {
         return Err(Refusal::Authorization);
     }
-    if !rules.policy.stores_set_cookie
-        && [header::SET_COOKIE, HeaderName::from_static("set-cookie2")]
-            .iter()
-            .any(|name| response.headers.contains_key(name))
-    {
+    // One look at all names costs less than two look-ups, which hash theirs.
+    let sets_cookie = |name: &HeaderName| matches!(name.as_str(), "set-cookie" | "set-cookie2");
+    if !rules.policy.stores_set_cookie && response.headers.keys().any(sets_cookie) {
         return Err(Refusal::SetCookie);
     }
     Ok(())
