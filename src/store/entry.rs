@@ -20,6 +20,8 @@ pub(crate) enum Cell {
     Index(Arc<VaryIndex>),
     /// Which queries are one, for the responses of a path.
     Search(Arc<Vec<SearchVariance>>),
+    /// By which the responses of a target's queries are found as long as it is there.
+    Epoch(u128),
 }
 
 /// A response as it is stored (RFC 9111 §2): complete, or with status 206 the start of one (§3.3).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
 use super::entry::{Cell, Chunks, StoredBody};
 use super::{CellKey, Store};
@@ -98,6 +98,8 @@ impl Weighter<Name, Slot> for ByOctets {
                 (index.variants.len() * 64 + (index.nominations.len() + names) * 128) as u64
             }
             Cell::Search(variances) => (variances.len() * 1024) as u64,
+            // A part of the slot.
+            Cell::Epoch(_) => 0,
         };
         OVERHEAD + name.primary.len() as u64 + content
     }
@@ -131,6 +133,19 @@ impl Store for MemoryStore {
         let until = self.clock.now().plus(ttl);
         self.cells.insert(Name::of(key), Slot { cell: cell.clone(), until });
         Ok(())
+    }
+
+    /// In one step, so that nothing that is removed meanwhile comes back.
+    async fn renew(&self, key: CellKey<'_>, ttl: Duration) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let renewed = self.cells.entry(&Name::of(key), Some(Duration::ZERO), |_, slot| {
+            if slot.until <= now {
+                return EntryAction::Retain(false);
+            }
+            slot.until = slot.until.max(now.plus(ttl));
+            EntryAction::Retain(true)
+        });
+        Ok(matches!(renewed, EntryResult::Retained(true)))
     }
 
     async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {

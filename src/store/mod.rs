@@ -68,6 +68,9 @@ pub(crate) trait Store: Send + Sync {
     /// Writes a cell that ends by itself after `ttl`.
     fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Gives a cell that exists `ttl` to live from now on, whatever it holds; `false` if it does not exist.
+    fn renew(&self, key: CellKey<'_>, ttl: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// Removes a cell, whether it exists or not.
     fn remove(&self, key: CellKey<'_>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -155,6 +158,13 @@ impl Store for AnyStore {
         match self {
             Self::Redis(store) => store.set(key, cell, ttl).await,
             Self::Memory(store) => store.set(key, cell, ttl).await,
+        }
+    }
+
+    async fn renew(&self, key: CellKey<'_>, ttl: Duration) -> Result<bool, StoreError> {
+        match self {
+            Self::Redis(store) => store.renew(key, ttl).await,
+            Self::Memory(store) => store.renew(key, ttl).await,
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum PutOutcome {
     Stored,
     /// The key has as many variants as it may.
     TooManyVariants,
+    /// What it was fetched for has changed meanwhile.
+    OutOfDate,
 }
 
 /// Finds the response for a request: the newest of those that match.
@@ -59,7 +61,7 @@ pub(crate) async fn look_up(
     now: Timestamp,
 ) -> Result<(Lookup, Kept), StoreError> {
     let index = match store.get(CellKey::base(key)).await? {
-        None | Some(Cell::Search(_)) => return Ok((Lookup::UriMiss, Kept::Alone)),
+        None | Some(Cell::Search(_) | Cell::Epoch(_)) => return Ok((Lookup::UriMiss, Kept::Alone)),
         Some(Cell::Response(response)) => return Ok((Lookup::Found(response, None), Kept::Alone)),
         Some(Cell::Index(index)) => index,
     };
@@ -128,7 +130,7 @@ async fn put_variant(
 ) -> Result<PutOutcome, StoreError> {
     let known = match store.peek(CellKey::base(key)).await? {
         Some(Cell::Index(index)) => index.as_ref().clone(),
-        Some(Cell::Response(_) | Cell::Search(_)) | None => VaryIndex::default(),
+        Some(Cell::Response(_) | Cell::Search(_) | Cell::Epoch(_)) | None => VaryIndex::default(),
     };
     let variant = IndexedVariant { key: fill.variant, until: now.plus(fill.ttl) };
     let Some(index) = known.with(&fill.nominated, variant, now, fill.max_variants) else {
@@ -159,7 +161,7 @@ pub(crate) async fn invalidate(store: &impl Store, key: &CacheKey) -> Result<(),
             }
             Ok(())
         }
-        Ok(Some(Cell::Search(_)) | None) | Err(_) => Ok(()),
+        Ok(Some(Cell::Search(_) | Cell::Epoch(_)) | None) | Err(_) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `<ns>:{K}` | the head of the stored response, with a small body; or the index of its variants |
+//! | `<ns>:{K}` | the head of the stored response, with a small body; the index of its variants; or a small cell about others |
 //! | `<ns>:{K}:<variant>` | the same for one selected representation |
 //! | `<ns>:{K}:b:<generation>:<n>` | chunk n of a large body |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |

@@ -167,9 +167,7 @@ impl RedisStore {
         let count = chunk_lengths(chunks.length).len();
         let mut pipeline = Pipeline::with_capacity(count);
         for index in 0..count {
-            let mut command = redis::cmd("PEXPIRE");
-            command.arg(self.layout.chunk(key, chunks.generation, number(index))).arg(millis(ttl));
-            pipeline.add_command(command);
+            pipeline.add_command(pexpire(&self.layout.chunk(key, chunks.generation, number(index)), ttl));
         }
         match self.connection.call_all(LaneName::Bodies, Access::Remove, &pipeline).await {
             Ok(replies) if replies.iter().all(|reply| *reply == Value::Int(1)) => Ok(Expiry::Set),
@@ -290,6 +288,16 @@ impl Store for RedisStore {
         written.map(|_| ()).map_err(|failure| failure.error)
     }
 
+    /// A user who may not does as if it were done: the cell ends when it would have ended.
+    async fn renew(&self, key: CellKey<'_>, ttl: Duration) -> Result<bool, StoreError> {
+        let command = pexpire(&self.layout.cell(key), ttl);
+        match self.connection.call(LaneName::Heads, Access::Remove, &command).await {
+            Ok(reply) => Ok(reply == Value::Int(1)),
+            Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(true),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
     async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
         let mut command = redis::cmd("UNLINK");
         command.arg(self.layout.cell(key));
@@ -321,6 +329,12 @@ fn get_range(name: &[u8], limit: usize) -> Cmd {
 fn set_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
     let mut command = redis::cmd("SET");
     command.arg(name).arg(value).arg("PX").arg(millis(ttl).max(1));
+    command
+}
+
+fn pexpire(name: &[u8], ttl: Duration) -> Cmd {
+    let mut command = redis::cmd("PEXPIRE");
+    command.arg(name).arg(millis(ttl));
     command
 }
 

@@ -8,7 +8,7 @@
 //! 3  version          of the format; a value with another is foreign
 //! 4  [4]              zero
 //! 8  checksum         XXH3-64 of everything behind it
-//! 16 kind             'R' response, 'V' index of variants, 'S' variances of a path's queries
+//! 16 kind             'R' response, 'V' index of variants, 'S' variances of a path's queries, 'E' epoch
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
@@ -16,6 +16,7 @@
 //!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
 //!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
 //!    the body, if inline, to the end of the value
+//! E: number [16]
 //! S: variances u8, each: flags u8, names u8, each: u32 length, name
 //! V: nominations u8, each: u8 count, names as u16 length and octets · variants u16, each: [20] key, u64 until
 //! ```
@@ -94,6 +95,7 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
         Cell::Response(_) => b'R',
         Cell::Index(_) => b'V',
         Cell::Search(_) => b'S',
+        Cell::Epoch(_) => b'E',
     });
     put_long(&mut value, key.primary.parts());
     match &key.variant {
@@ -107,6 +109,7 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
         Cell::Response(response) => put_response(&mut value, response, generation),
         Cell::Index(index) => put_index(&mut value, index),
         Cell::Search(variances) => put_search(&mut value, variances),
+        Cell::Epoch(number) => value.put_slice(&number.to_be_bytes()),
     }
     let checksum = xxh3_64(&value[CONTENT_AT..]);
     value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
@@ -137,6 +140,7 @@ fn size_hint(key: CellKey<'_>, cell: &Cell) -> usize {
         }
         Cell::Index(index) => 64 * index.nominations.len() + 32 * index.variants.len(),
         Cell::Search(variances) => 64 * variances.len(),
+        Cell::Epoch(_) => size_of::<u128>(),
     };
     160 + key.primary.parts().len() + content
 }
@@ -273,6 +277,7 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection>
         b'R' => read_response(reader).map(|response| Cell::Response(Arc::new(response))),
         b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
         b'S' => read_search(reader).map(|variances| Cell::Search(Arc::new(variances))),
+        b'E' => read_epoch(reader).map(Cell::Epoch),
         _ => Err(Rejection::Foreign),
     }
 }
@@ -372,6 +377,11 @@ fn read_search(mut reader: Reader<'_>) -> Result<Vec<SearchVariance>, Rejection>
         variances.push(SearchVariance { key_order: flags & KEY_ORDER != 0, params });
     }
     if reader.is_at_end() { Ok(variances) } else { Err(Rejection::Damaged) }
+}
+
+fn read_epoch(mut reader: Reader<'_>) -> Result<u128, Rejection> {
+    let number = u128::from_be_bytes(reader.array()?);
+    if reader.is_at_end() { Ok(number) } else { Err(Rejection::Damaged) }
 }
 
 #[cfg(test)]

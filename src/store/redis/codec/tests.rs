@@ -94,6 +94,18 @@ fn search_variances_come_back_as_they_were() {
 }
 
 #[test]
+fn an_epoch_comes_back_as_it_was_and_alone() {
+    let key = key();
+    let mut value = encode(CellKey::base(&key), &Cell::Epoch(7 << 100), 0);
+    let Ok(Cell::Epoch(found)) = decode(CellKey::base(&key), &value.clone().into()) else { panic!("an epoch") };
+    assert_eq!(found, 7 << 100);
+    value.push(0);
+    let checksum = xxh3_64(&value[CONTENT_AT..]);
+    value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
+    assert_eq!(decode(CellKey::base(&key), &value.into()).map(|_| ()), Err(Rejection::Damaged));
+}
+
+#[test]
 fn every_single_flipped_bit_is_refused() {
     let value = encoded(b"hello");
     let key = key();
