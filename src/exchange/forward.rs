@@ -19,7 +19,7 @@ use crate::collapse::order::Departure;
 use crate::config::{Disconnected, EmptyBody};
 use crate::error::BoxError;
 use crate::observe::{ForwardReason, Outcome};
-use crate::semantics::admission::is_retrieval;
+use crate::semantics::admission::{is_retrieval, is_retrieval_without_content};
 use crate::semantics::precondition::{self, Precondition};
 use crate::semantics::reuse::request_directives;
 use crate::semantics::staleness::Trouble;
@@ -112,7 +112,9 @@ where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let mut sent = Sent { flight, ..Sent::new(&shared, miss, &parts) };
+    // What is asked for with content cannot be asked for without it.
     let again = parts.extensions.get::<EmptyBody<Q>>().copied();
+    let again = again.filter(|_| is_retrieval_without_content(&parts.method));
     prepare_request(&shared, &mut sent, &mut parts, again.is_some());
     let spare = again.filter(|_| sent.completes || sent.validates).map(|empty| (plain(&parts), empty));
     let mut reply = service.call(Request::from_parts(parts, body)).await;
