@@ -23,9 +23,9 @@
 //! 1. **Admission.** GET and HEAD without content, and QUERY behind a [`QueryLayer`], may be answered from the cache.
 //!    Other methods pass; if they are unsafe and succeed, what is stored for their target, and for what `Location` and
 //!    `Content-Location` name, ends (RFC 9111 §4.4). Upgrades, and requests without a key, pass untouched.
-//! 2. **Look-up.** One GET in Redis for a hit (two where responses vary or are large) under one deadline, 100 ms by
-//!    default. A Redis that is
-//!    slow, down or full never costs more than that, and after a few failures a circuit breaker makes it cost nothing.
+//! 2. **Look-up.** One GET in Redis for a hit (two where responses vary or are large, one more for a QUERY) under one
+//!    deadline, 100 ms by default. A Redis that is slow, down or full never costs more than that, and after a few
+//!    failures a circuit breaker makes it cost nothing.
 //! 3. **Decision.** A fresh response that the request's own directives accept is a hit: with `Age`, as 304 if the client
 //!    has it already, in the ranges it asks for, without its body for HEAD. A stale one is sent where it, the client or
 //!    the operator allows that, and nothing forbids it; `stale-while-revalidate` validates it in the background.
@@ -53,7 +53,7 @@
 //! | RFC 9211 | `Cache-Status` |
 //! | RFC 9213 | targeted cache control: `CDN-Cache-Control`, or [a list of one's own](CacheConfig::target_list) |
 //! | RFC 5861 | `stale-while-revalidate`, `stale-if-error` |
-//! | RFC 10008 | QUERY, with [`QueryLayer`]; what is stored for one ends by its own lifetime, not by an unsafe request |
+//! | RFC 10008 | QUERY, with [`QueryLayer`]; an unsafe request ends what is stored for all queries of its target |
 //! | | `No-Vary-Search`: queries that differ in nothing that matters share a response |
 //!
 //! # What it does not do

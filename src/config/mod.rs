@@ -287,7 +287,7 @@ impl CacheConfig {
     }
 
     /// Whether `Cache-Status` shows the digest under which the response is stored (RFC 9211 §2.7), as it stands in the
-    /// Redis key. Defaults to `false`.
+    /// Redis key; for a QUERY the request's own, which no Redis key shows. Defaults to `false`.
     pub fn cache_status_key(mut self, show: bool) -> Self {
         self.cache_status_key = show;
         self

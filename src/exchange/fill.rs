@@ -9,6 +9,7 @@ use tokio::time;
 
 use super::Shared;
 use super::collapse::{FlightGuard, Landing};
+use super::epoch::Epoch;
 use super::forward::Sent;
 use super::search::{self, Search};
 use crate::body::recorder::Abandoned;
@@ -34,6 +35,7 @@ pub(crate) struct Fill {
     departure: Departure,
     put: Put,
     search: Option<Search>,
+    epoch: Option<Epoch>,
     /// Held until the response is stored: whoever comes meanwhile has it from there.
     flight: Option<FlightGuard>,
 }
@@ -94,13 +96,18 @@ impl Fill {
             true => None,
             false => Search::of(shared, &sent.parts, received.headers),
         };
-        let key = search.as_ref().map_or(&sent.miss.key, |search| &search.canonical).clone();
+        let epoch = sent.miss.asked.epoch.clone();
+        let key = match (&search, &epoch) {
+            (Some(search), _) => search.canonical.clone(),
+            (None, Some(epoch)) => epoch.key(&sent.miss.key),
+            (None, None) => sent.miss.key.clone(),
+        };
         let superseded = search.is_some().then(|| sent.miss.key.clone());
         if sent.miss.found_under.as_ref() == Some(&key) {
             put.replaces = sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks());
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
-        Self { shared, key, superseded, search, departure: sent.departure, put, flight }
+        Self { shared, key, superseded, search, epoch, departure: sent.departure, put, flight }
     }
 
     pub(super) fn key(&self) -> &CacheKey {
@@ -155,9 +162,10 @@ impl Fill {
     }
 
     async fn put_away(self) {
-        let Self { shared, key, superseded, departure, put, search, flight: _flight } = self;
+        let Self { shared, key, superseded, departure, put, search, epoch, flight: _flight } = self;
+        let is_outdated = epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(&shared, departure));
         let mut keys = std::iter::once(&key).chain(&superseded);
-        if !keys.all(|key| shared.order.admit(key, put.variant, departure)) {
+        if is_outdated || !keys.all(|key| shared.order.admit(key, put.variant, departure)) {
             shared.counters.dropped_writes.increment();
             tracing::debug!(?key, "not stored: out of date by now");
             return;
@@ -166,6 +174,11 @@ impl Fill {
         let writing = async {
             if let Some(search) = &search {
                 search::note(&shared, search, put.ttl).await?;
+            }
+            if let Some(epoch) = &epoch
+                && !epoch.outlive(&shared.store, put.ttl).await?
+            {
+                return Ok(PutOutcome::OutOfDate);
             }
             let outcome = select::put(&shared.store, &key, &put, now).await?;
             if let Some(own_key) = superseded.filter(|own_key| *own_key != key) {
@@ -179,6 +192,10 @@ impl Fill {
             Ok(Ok(PutOutcome::TooManyVariants)) => {
                 shared.counters.refused.increment();
                 tracing::debug!(?key, "not stored: as many variants as allowed");
+            }
+            Ok(Ok(PutOutcome::OutOfDate)) => {
+                shared.counters.dropped_writes.increment();
+                tracing::debug!(?key, "not stored: out of date by now");
             }
             Ok(Err(error)) => {
                 shared.counters.dropped_writes.increment();

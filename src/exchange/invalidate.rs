@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::forward::Sent;
 use super::lookup::Asked;
-use super::{Miss, Shared, conclude, forward, search};
+use super::{Miss, Shared, conclude, epoch, forward, search};
 use crate::body::CacheBody;
 use crate::error::{BoxError, StoreError};
 use crate::key::{CacheKey, key_for};
@@ -93,7 +93,7 @@ impl Drop for Unanswered<'_> {
         let (shared, key) = (Arc::clone(self.shared), self.key.clone());
         runtime.spawn(async move {
             // What cannot be removed in time ends by itself.
-            let _ = time::timeout(shared.config.store_write_timeout, select::invalidate(&shared.store, &key)).await;
+            let _ = time::timeout(shared.config.store_write_timeout, epoch::invalidate(&shared.store, &key)).await;
             drop(place);
         });
     }
@@ -144,7 +144,7 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
     let removing = tokio::spawn(async move {
         let all = async {
             for key in &keys {
-                select::invalidate(&owned.store, key).await?;
+                epoch::invalidate(&owned.store, key).await?;
             }
             for parts in &targets {
                 for (key, _) in search::alternatives_of(&owned, parts, &parts.uri).await? {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use http::{StatusCode, header, request};
 use tokio::time;
 
+use super::epoch::{self, Epoch};
 use super::{Shared, search};
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
-use crate::semantics::admission::is_retrieval_without_content;
+use crate::semantics::admission::{is_query, is_retrieval_without_content};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::reuse::{Found, Stored};
 use crate::semantics::search::SearchVariance;
@@ -52,6 +53,8 @@ impl Stored for &StoredResponse {
 pub(super) struct Asked {
     index: Option<Arc<VaryIndex>>,
     pub(super) seen: Kept,
+    /// For a QUERY, the epoch of its target.
+    pub(super) epoch: Option<Epoch>,
     /// Why there was no answer.
     pub(super) failure: Option<StoreErrorKind>,
     since: Stopwatch,
@@ -60,7 +63,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Nobody was asked.
     pub(super) fn nothing() -> Self {
-        Self { index: None, seen: Kept::Alone, failure: None, since: Stopwatch::start() }
+        Self { index: None, seen: Kept::Alone, epoch: None, failure: None, since: Stopwatch::start() }
     }
 }
 
@@ -71,9 +74,15 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
         return (Found::Unavailable, asked);
     }
     let now = shared.clock().now();
-    match in_time(shared, &asked, look_up_all(shared, key, parts, now)).await {
-        Ok((lookup, seen, key)) => {
-            asked.seen = seen;
+    let asking = async {
+        match is_query(&parts.method) {
+            true => Box::pin(epoch::look_up(shared, key, parts, now)).await,
+            false => look_up_all(shared, key, parts, now).await.map(|(lookup, seen, key)| (lookup, seen, key, None)),
+        }
+    };
+    match in_time(shared, &asked, asking).await {
+        Ok((lookup, seen, key, epoch)) => {
+            (asked.seen, asked.epoch) = (seen, epoch);
             let found = match lookup {
                 Lookup::Found(response, variant) => Found::Response(Held { response, key, variant }),
                 Lookup::VaryMiss(index) => {

@@ -3,6 +3,7 @@
 pub(crate) mod background;
 mod collapse;
 mod complete;
+mod epoch;
 pub(crate) mod fill;
 mod forward;
 mod hit;
