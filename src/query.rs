@@ -114,6 +114,10 @@ where
 }
 
 async fn read<Q: Body>(body: Q, max_content: usize) -> Result<Bytes, StatusCode> {
+    // Who says how much is to come need not send it.
+    if body.size_hint().lower() > max_content as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
     let mut body = Box::pin(body);
     let mut content = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
