@@ -146,6 +146,11 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_body_size: Option<u64>,
 
+    /// Read the content of QUERY requests up to this size, to cache what they find; answer more with 413. 0: QUERY
+    /// passes uncached
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = content_size)]
+    pub(crate) max_query_content: usize,
+
     /// How long one request may wait for Redis before it goes to the origin [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     pub(crate) store_timeout: Option<Duration>,
@@ -271,6 +276,10 @@ fn status_ttl(text: &str) -> Result<(StatusCode, Duration), String> {
     let (status, ttl) = text.split_once('=').ok_or("expected STATUS=TIME, for example 404=10s")?;
     let status = status.trim().parse().map_err(|_| format!("{status:?} is no status code"))?;
     Ok((status, duration(ttl.trim())?))
+}
+
+fn content_size(text: &str) -> Result<usize, String> {
+    usize::try_from(size(text)?).map_err(|_| "the size is too large".to_owned())
 }
 
 fn head_size(text: &str) -> Result<usize, String> {

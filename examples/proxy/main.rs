@@ -10,6 +10,7 @@
 //! guarded_stream + monitor   deadlines, connection limit, framing verdicts   (connection.rs, listener.rs)
 //! access_log                 one line per request
 //! front_door                 refuses what is not sound, rewrites the rest
+//! QueryLayer                 reads the content of a QUERY, which is part of the key
 //! RedisCacheLayer            the cache
 //! origin                     connection pool, TLS, 502 and 504
 //! ```
@@ -47,7 +48,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
-use tower_redis_cache::CacheHandle;
+use tower_redis_cache::{CacheHandle, QueryLayer};
 
 use banner::Banner;
 use cache::Cache;
@@ -91,6 +92,7 @@ async fn run(cli: Cli) -> Result<(), String> {
     let limits = listener_limits(&cli);
     descriptors::make_room_for(limits.max_connections);
     let lenient = cli.cache.default_ttl.is_some() || cli.cache.ttl.is_some();
+    let query = Some(cli.cache.max_query_content).filter(|most| *most > 0).map(QueryLayer::new);
     let shutdown_timeout = cli.listen.shutdown_timeout;
     let url = cli.origin.origin.clone();
     let mut shutdown = Shutdown::new().map_err(|error| format!("cannot hear signals: {error}"))?;
@@ -104,6 +106,7 @@ async fn run(cli: Cli) -> Result<(), String> {
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
+        .option_layer(query)
         .layer(cache.layer)
         .service(Origin::new(origin));
 

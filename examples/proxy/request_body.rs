@@ -1,4 +1,6 @@
 //! The client's request body on its way to the origin, or to nobody.
+//!
+//! The content of a QUERY arrives twice: from the client, to whoever reads it for the cache, and from memory after that.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,9 +25,17 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// dropped. Beyond them the connection closes, so its bytes are never taken for the next request.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
-    inner: Option<IdleBody>,
+    inner: Option<Source>,
     upload: Upload,
     drain: Drain,
+}
+
+/// Where the rest of a body comes from.
+#[derive(Debug)]
+enum Source {
+    Client(IdleBody),
+    /// It was read already, in one piece.
+    Memory(Bytes),
 }
 
 /// What happens to the unread rest of a body.
@@ -49,7 +59,7 @@ impl RequestBody {
         }
         let upload = Upload::default();
         upload.set(Progress::Moved(Instant::now()));
-        Self { inner: Some(IdleBody::new(incoming, idle)), upload, drain }
+        Self { inner: Some(Source::Client(IdleBody::new(incoming, idle))), upload, drain }
     }
 
     /// A view of this body's progress that outlives it.
@@ -63,15 +73,29 @@ impl RequestBody {
     }
 }
 
+/// A body that was read already.
+impl From<Bytes> for RequestBody {
+    fn from(content: Bytes) -> Self {
+        let is_empty = content.is_empty();
+        let inner = Some(Source::Memory(content)).filter(|_| !is_empty);
+        Self { inner, upload: Upload::default(), drain: Drain::Never }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = IdleBodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, IdleBodyError>>> {
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(None);
+        let polled = match &mut self.inner {
+            None => return Poll::Ready(None),
+            Some(Source::Client(rest)) => Pin::new(rest).poll_frame(cx),
+            Some(Source::Memory(content)) => {
+                let content = std::mem::take(content);
+                self.finish(Progress::Moved(Instant::now()));
+                return Poll::Ready(Some(Ok(Frame::data(content))));
+            }
         };
-        let polled = Pin::new(inner).poll_frame(cx);
         if self.drain == Drain::OnceBegun {
             self.drain = Drain::Always;
         }
@@ -86,12 +110,17 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        match &self.inner {
+            None => true,
+            Some(Source::Client(rest)) => rest.is_end_stream(),
+            Some(Source::Memory(content)) => content.is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Some(inner) => inner.size_hint(),
+            Some(Source::Client(rest)) => rest.size_hint(),
+            Some(Source::Memory(content)) => SizeHint::with_exact(content.len() as u64),
             None => SizeHint::with_exact(0),
         }
     }
@@ -99,7 +128,7 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(rest) = self.inner.take() else {
+        let Some(Source::Client(rest)) = self.inner.take() else {
             return;
         };
         // Whoever waits for this body waits for the client no longer.

@@ -16,5 +16,6 @@ mod front_door;
 mod hits;
 mod leaving;
 mod parts;
+mod queries;
 mod starting;
 mod upgrades;

@@ -7,6 +7,7 @@
 //! Everything else gets a short answer and, where the framing cannot be trusted, a closed connection.
 
 mod checks;
+mod content;
 mod forwarded;
 mod target;
 
@@ -30,6 +31,7 @@ use tower_redis_cache::EmptyBody;
 use crate::request_body::RequestBody;
 use crate::trusted::TrustedPeers;
 use crate::via::Via;
+use content::Reading;
 
 /// What the front door allows.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pin_project! {
     /// The response of [`FrontDoor`].
     #[project = ResponseFutureProj]
     pub(crate) enum ResponseFuture<F> {
-        Admitted { #[pin] inner: F, departure: Departure },
+        Admitted { #[pin] inner: F, departure: Departure, reading: Option<Reading> },
         Refused { refusal: Refusal },
     }
 }
@@ -158,7 +160,10 @@ where
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         match self.rules.admit(request) {
-            Ok(request) => ResponseFuture::Admitted { inner: self.inner.call(request), departure: Departure::watch() },
+            Ok(request) => {
+                let reading = Reading::watch(&request);
+                ResponseFuture::Admitted { inner: self.inner.call(request), departure: Departure::watch(), reading }
+            }
             Err(refusal) => ResponseFuture::Refused { refusal },
         }
     }
@@ -174,10 +179,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            ResponseFutureProj::Admitted { inner, departure } => {
+            ResponseFutureProj::Admitted { inner, departure, reading } => {
                 let response = ready!(inner.poll(cx));
                 departure.answered();
-                Poll::Ready(response.map(|response| response.map(Either::Left)))
+                Poll::Ready(response.map(|response| match reading.as_ref().and_then(|it| it.refusal(&response)) {
+                    None => response.map(Either::Left),
+                    Some(refusal) => refusal.answer().map(Either::Right),
+                }))
             }
             ResponseFutureProj::Refused { refusal } => Poll::Ready(Ok(refusal.answer().map(Either::Right))),
         }
