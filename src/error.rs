@@ -38,7 +38,8 @@ pub(crate) struct StoreError {
     detail: Option<String>,
 }
 
-/// An error of a response body: that of the service's own body, whatever its type.
+/// An error of a response body: that of the service's own body, whatever its type, or that a stored body could not be
+/// read to its end.
 #[derive(Debug)]
 pub struct BodyError {
     inner: BoxError,
@@ -120,7 +121,7 @@ impl BodyError {
         Self { inner: inner.into() }
     }
 
-    /// The service's own error.
+    /// The service's own error, or a few words on what became of a stored body.
     pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
         self.inner
     }

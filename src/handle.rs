@@ -29,6 +29,7 @@ impl CacheHandle {
             fills_in_flight: self.shared.background.running(),
             flights: self.shared.flights.count() as u64,
             bytes_in_flight: self.shared.recording.used(),
+            bytes_read_ahead: self.shared.reading.used(),
             store_unavailable: u64::from(!self.shared.store.is_available()),
             ..self.shared.counters.snapshot()
         }

@@ -44,6 +44,9 @@ pub struct RedisCacheLayer {
     shared: Arc<Shared>,
 }
 
+/// What large bodies may hold while they are sent, as a multiple of what recording may.
+const READING_SHARE: u64 = 4;
+
 impl RedisCacheLayer {
     /// A cache in Redis. Nothing is connected and nothing can fail here: the first request connects, and as long as
     /// Redis cannot be reached, requests go on to the service as if there were no cache.
@@ -68,11 +71,13 @@ impl RedisCacheLayer {
         // A store that takes a body only as a whole needs room for one.
         let least = if store.chunk_size().is_none() { config.rules.max_body_size } else { 0 };
         let recording = Budget::new(config.max_inflight_bytes.max(least));
+        let reading = Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE));
         let shared = Shared {
             store,
             config,
             counters,
             recording,
+            reading,
             uncacheable: UncacheableKeys::new(),
             flights: Flights::default(),
             slow_bodies: RecentKeys::new(),

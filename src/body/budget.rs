@@ -32,6 +32,12 @@ impl Budget {
         reservation.grow(octets).then_some(reservation)
     }
 
+    /// Takes octets whether there is room for them or not.
+    pub(crate) fn take(&self, octets: u64) -> Reservation {
+        self.ledger.used.fetch_add(octets, Ordering::Relaxed);
+        Reservation { ledger: Arc::clone(&self.ledger), octets }
+    }
+
     /// A reservation of nothing yet, if there is room for so many octets now.
     pub(crate) fn open(&self, octets: u64) -> Option<Reservation> {
         let fits = self.used().checked_add(octets).is_some_and(|sum| sum <= self.ledger.max);
@@ -83,7 +89,11 @@ mod tests {
         assert!(budget.reserve(5).is_none() && budget.open(5).is_none() && budget.open(4).is_some());
         assert!(one.grow(4) && !one.grow(1) && !one.grow(u64::MAX));
         assert_eq!(budget.used(), 10);
+        let beyond = budget.take(5);
+        assert_eq!(budget.used(), 15);
         drop(one);
+        assert!(budget.reserve(6).is_none() && budget.reserve(5).is_some());
+        drop(beyond);
         assert_eq!(budget.used(), 0);
     }
 }

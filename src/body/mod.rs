@@ -1,6 +1,7 @@
 //! Bodies on their way through. Nothing here collects a body before the client gets it.
 
 mod budget;
+pub(crate) mod chunks;
 pub(crate) mod recorder;
 pub(crate) mod shared;
 
@@ -13,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pub(crate) use self::budget::{Budget, Reservation};
+use self::chunks::{ChunkReader, Segment};
 use self::shared::SharedReader;
 use crate::error::{BodyError, BoxError};
 use crate::store::entry::StoredBody;
@@ -35,6 +37,7 @@ pin_project! {
         Joined { front: Stored, #[pin] body: B },
         Shared { reader: SharedReader },
         Stored { stored: Stored },
+        Chunked { reader: Box<ChunkReader> },
     }
 }
 
@@ -57,8 +60,23 @@ impl<B> CacheBody<B> {
         Self { kind: Kind::Joined { front: Stored::new(front, None), body } }
     }
 
+    /// A stored body: as it lies in memory, or read from the store while it is sent.
     pub(crate) fn stored(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
-        Self { kind: Kind::Stored { stored: Stored::new(body, trailers) } }
+        match body.open() {
+            Some(open) => {
+                let whole = vec![Segment::Part(0..body.len())];
+                Self { kind: Kind::Chunked { reader: Box::new(ChunkReader::new(open, whole, trailers)) } }
+            }
+            None => Self { kind: Kind::Stored { stored: Stored::new(body, trailers) } },
+        }
+    }
+
+    /// Parts of a stored body, and what stands between them.
+    pub(crate) fn parts(body: &StoredBody, segments: Vec<Segment>) -> Self {
+        match body.open() {
+            Some(open) => Self { kind: Kind::Chunked { reader: Box::new(ChunkReader::new(open, segments, None)) } },
+            None => Self::stored(body.with_segments(segments), None),
+        }
     }
 
     pub(crate) fn shared(reader: SharedReader) -> Self {
@@ -83,6 +101,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
             },
             KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
+            KindProj::Chunked { reader } => reader.poll_frame(cx),
         }
     }
 
@@ -92,6 +111,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
             Kind::Joined { front, body } => front.left == 0 && body.is_end_stream(),
             Kind::Shared { reader } => reader.is_end_stream(),
             Kind::Stored { stored } => stored.left == 0 && stored.trailers.is_none(),
+            Kind::Chunked { reader } => reader.is_end_stream(),
         }
     }
 
@@ -101,6 +121,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
             Kind::Joined { front, body } => lengthened(&body.size_hint(), front.left),
             Kind::Shared { reader } => reader.size_hint(),
             Kind::Stored { stored } => stored.size_hint(),
+            Kind::Chunked { reader } => reader.size_hint(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! A stored response becomes the answer.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 
-use super::lookup::{self, Asked, Held};
+use super::lookup::{Asked, Held};
+use super::open::open;
 use super::{Shared, conclude};
 use crate::body::CacheBody;
+use crate::body::chunks::Segment;
 use crate::body::shared::SharedReader;
 use crate::key::CacheKey;
 use crate::observe::Outcome;
@@ -20,25 +22,30 @@ use crate::semantics::range::{self, Selection};
 use crate::semantics::reuse::Reuse;
 use crate::store::entry::{StoredBody, StoredResponse};
 
-/// The response, with its body where the answer needs one, and its key; `None` where the body is not to be had.
+/// The response, with the start of its body where the answer needs one, and its key; `None` where that is not to be had.
 pub(super) async fn take(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     parts: &request::Parts,
     held: Held,
     asked: &mut Asked,
 ) -> Option<(Arc<StoredResponse>, CacheKey)> {
     let key = held.key.clone();
-    if needs_body(&PresentedRequest::of(parts), &held.response) {
-        lookup::load(shared, held, asked).await.map(|stored| (stored, key))
-    } else {
-        Some((held.response, key))
+    if held.response.body.is_loaded() {
+        return Some((held.response, key));
     }
+    let wanted = wanted(&PresentedRequest::of(parts), &held.response);
+    open(shared, held, &wanted, asked).await.map(|stored| (stored, key))
 }
 
-fn needs_body(request: &PresentedRequest<'_>, stored: &StoredResponse) -> bool {
-    is_retrieval(request.method)
-        && precondition::evaluate(request, stored.status, &stored.headers) == Precondition::Proceed
-        && selection(request, stored) != Selection::Unsatisfiable
+/// The parts of the body that the answer needs.
+pub(super) fn wanted(request: &PresentedRequest<'_>, stored: &StoredResponse) -> Vec<Range<u64>> {
+    let proceeds = is_retrieval(request.method)
+        && precondition::evaluate(request, stored.status, &stored.headers) == Precondition::Proceed;
+    match selection(request, stored) {
+        Selection::Whole if proceeds => iter::once(0..stored.body.len()).collect(),
+        Selection::Parts(parts) if proceeds => parts,
+        _ => Vec::new(),
+    }
 }
 
 fn selection(request: &PresentedRequest<'_>, stored: &StoredResponse) -> Selection {
@@ -120,31 +127,25 @@ pub(super) fn serve_live<R>(
 /// RFC 9110 §15.3.7: one part with Content-Range, or several as multipart/byteranges.
 fn partial<R>(headers: &mut HeaderMap, body: &StoredBody, parts: &[Range<u64>]) -> (StatusCode, CacheBody<R>) {
     let length = body.len();
-    let pieces = match parts {
+    let segments = match parts {
         [part] => {
             set(headers, header::CONTENT_RANGE, &content_range(part, length));
-            body.slice(part)
+            vec![Segment::Part(part.clone())]
         }
         _ => {
             let boundary = format!("{:032x}", fastrand::u128(..));
             let content_type = headers.get(header::CONTENT_TYPE).cloned();
             set(headers, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
-            multipart(body, parts, &boundary, content_type.as_ref())
+            multipart(length, parts, &boundary, content_type.as_ref())
         }
     };
-    let partial = body.with_pieces(pieces);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(partial.len()));
-    (StatusCode::PARTIAL_CONTENT, CacheBody::stored(partial, None))
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(segments.iter().map(Segment::len).sum::<u64>()));
+    (StatusCode::PARTIAL_CONTENT, CacheBody::parts(body, segments))
 }
 
 /// RFC 9110 §14.6.
-fn multipart(
-    body: &StoredBody,
-    parts: &[Range<u64>],
-    boundary: &str,
-    content_type: Option<&HeaderValue>,
-) -> Vec<Bytes> {
-    let mut pieces = Vec::new();
+fn multipart(length: u64, parts: &[Range<u64>], boundary: &str, content_type: Option<&HeaderValue>) -> Vec<Segment> {
+    let mut segments = Vec::new();
     for part in parts {
         let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
         if let Some(content_type) = content_type {
@@ -152,12 +153,12 @@ fn multipart(
             head.extend_from_slice(content_type.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        head.extend_from_slice(format!("Content-Range: {}\r\n\r\n", content_range(part, body.len())).as_bytes());
-        pieces.push(head.into());
-        pieces.extend(body.slice(part));
+        head.extend_from_slice(format!("Content-Range: {}\r\n\r\n", content_range(part, length)).as_bytes());
+        segments.push(Segment::Literal(head.into()));
+        segments.push(Segment::Part(part.clone()));
     }
-    pieces.push(format!("\r\n--{boundary}--\r\n").into_bytes().into());
-    pieces
+    segments.push(Segment::Literal(format!("\r\n--{boundary}--\r\n").into_bytes().into()));
+    segments
 }
 
 fn content_range(part: &Range<u64>, length: u64) -> String {

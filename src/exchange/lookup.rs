@@ -16,7 +16,7 @@ use crate::semantics::reuse::{Found, Stored};
 use crate::semantics::search::SearchVariance;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
-use crate::store::entry::{StoredResponse, VaryIndex};
+use crate::store::entry::{StoredBody, StoredResponse, VaryIndex};
 use crate::store::{CellKey, Kept, Lookup, Store, select};
 
 /// A response that was found, whose body may still have to be loaded.
@@ -25,7 +25,19 @@ pub(super) struct Held {
     pub(super) response: Arc<StoredResponse>,
     /// The key that it is stored under.
     pub(super) key: CacheKey,
-    variant: Option<VariantKey>,
+    pub(super) variant: Option<VariantKey>,
+}
+
+impl Held {
+    pub(super) fn cell(&self) -> CellKey<'_> {
+        CellKey { primary: &self.key, variant: self.variant }
+    }
+
+    pub(super) fn with_body(self, body: StoredBody) -> Arc<StoredResponse> {
+        let mut response = Arc::unwrap_or_clone(self.response);
+        response.body = body;
+        Arc::new(response)
+    }
 }
 
 impl Stored for Held {
@@ -146,37 +158,40 @@ async fn look_up_equal(
     Ok(None)
 }
 
-/// Loads the body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
+/// Loads the whole body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
 pub(super) async fn load(shared: &Shared, held: Held, asked: &mut Asked) -> Option<Arc<StoredResponse>> {
-    if held.response.body.is_loaded() {
+    let Some(chunks) = held.response.body.chunks().filter(|_| !held.response.body.is_loaded()) else {
         return Some(held.response);
-    }
-    Box::pin(load_body(shared, held, asked)).await
+    };
+    let loading = async {
+        let room = shared.reading.reserve(chunks.length).ok_or(StoreError::new(StoreErrorKind::Busy))?;
+        let pieces = shared.store.load(held.cell(), chunks).await?;
+        Ok(pieces.map(|pieces| held.response.body.loaded(pieces, Arc::new(room))))
+    };
+    let body = Box::pin(read_body(shared, &held.key, asked, loading)).await?;
+    Some(held.with_body(body))
 }
 
-async fn load_body(shared: &Shared, held: Held, asked: &mut Asked) -> Option<Arc<StoredResponse>> {
-    let key = &held.key;
+/// Reads of a body in what is left of the deadline, unless that has just been tried in vain.
+pub(super) async fn read_body<T>(
+    shared: &Shared,
+    key: &CacheKey,
+    asked: &mut Asked,
+    reading: impl Future<Output = Result<Option<T>, StoreError>>,
+) -> Option<T> {
     let now = shared.clock().now();
     if shared.slow_bodies.has(key, now) {
         asked.failure = Some(StoreErrorKind::Timeout);
         return None;
     }
-    let cell = CellKey { primary: key, variant: held.variant };
-    match in_time(shared, asked, shared.store.load(cell, &held.response.body)).await {
-        Ok(body) => {
-            let mut response = Arc::unwrap_or_clone(held.response);
-            response.body = body?;
-            Some(Arc::new(response))
+    in_time(shared, asked, reading).await.unwrap_or_else(|kind| {
+        if kind == StoreErrorKind::Timeout {
+            // It would be asked for, waited for and not had each time.
+            shared.slow_bodies.note(key, now);
         }
-        Err(kind) => {
-            if kind == StoreErrorKind::Timeout {
-                // It would be asked for, waited for and not had each time.
-                shared.slow_bodies.note(key, now);
-            }
-            asked.failure = Some(kind);
-            None
-        }
-    }
+        asked.failure = Some(kind);
+        None
+    })
 }
 
 /// The responses that a key has for other values of the nominated fields, as far as their validators and bodies are at

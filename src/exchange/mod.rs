@@ -9,6 +9,7 @@ mod forward;
 mod hit;
 mod invalidate;
 mod lookup;
+mod open;
 mod prospect;
 mod record;
 mod refresh;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) config: CacheConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) recording: Budget,
+    /// Bounds what has been read of large bodies and not yet been sent.
+    pub(crate) reading: Budget,
     pub(crate) uncacheable: UncacheableKeys,
     pub(crate) flights: Flights<collapse::Landing>,
     pub(crate) slow_bodies: RecentKeys,

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode, request, response};
 use super::fill::Fill;
 use super::forward::Sent;
 use super::lookup::{self, Asked, Held};
+use super::open::open;
 use super::{Miss, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
 use crate::observe::Outcome;
@@ -21,10 +22,10 @@ use crate::semantics::validation::{
 use crate::store::entry::StoredResponse;
 use crate::store::select;
 
-/// A stored response that may not be used as it is, if it can be of use at all: with its body, so that nothing stands
-/// between a 304 and the answer.
+/// A stored response that may not be used as it is, if it can be of use at all: with the start of its body, so that one
+/// that is not whole is found out before a 304 leaves nothing else to answer with. A start to be completed comes whole.
 pub(super) async fn candidate(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     parts: &request::Parts,
     held: Option<Held>,
     asked: &mut Asked,
@@ -34,7 +35,11 @@ pub(super) async fn candidate(
     let of_use = ValidationRequest::of(&stored.headers).is_some() || !stored.freshness.stale.forbidden;
     match parts.method {
         Method::HEAD => Some(held.response),
-        _ if of_use => lookup::load(shared, held, asked).await,
+        _ if of_use && stored.status == StatusCode::PARTIAL_CONTENT => lookup::load(shared, held, asked).await,
+        _ if of_use => {
+            let wanted = hit::wanted(&PresentedRequest::of(parts), stored);
+            open(shared, held, &wanted, asked).await
+        }
         _ => None,
     }
 }
@@ -97,7 +102,7 @@ pub(super) fn stale_for<R>(
     let directives = request_directives(&request, rules);
     let freshness = &stored.freshness;
     let whole = stored.status != StatusCode::PARTIAL_CONTENT;
-    let sendable = whole && (stored.body.is_loaded() || parts.method == Method::HEAD);
+    let sendable = whole && (stored.body.is_at_hand() || parts.method == Method::HEAD);
     if !sendable
         || freshness.always_validate
         || !freshness.stale.on(trouble, freshness.staleness(now), &directives, &rules.grace)

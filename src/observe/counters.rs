@@ -15,6 +15,8 @@ macro_rules! counters {
             pub flights: u64,
             /// Gauge: octets of bodies that are being recorded or written.
             pub bytes_in_flight: u64,
+            /// Gauge: octets of large bodies that have been read from the store ahead of their clients.
+            pub bytes_read_ahead: u64,
             /// Gauge: 1 while the store is considered unavailable, else 0.
             pub store_unavailable: u64,
         }
@@ -57,10 +59,12 @@ counters! {
     abandoned,
     /// Writes that the store did not take, or that were not tried because it takes none for now.
     dropped_writes,
-    /// Look-ups that ended in an error other than a deadline.
+    /// Look-ups, and reads of a body's chunks, that ended in an error other than a deadline.
     store_errors,
-    /// Look-ups that met their deadline.
+    /// Look-ups, and reads of a body's chunks, that met their deadline.
     store_timeouts,
+    /// Stored bodies that broke off on their way to the client: a chunk was gone, damaged or late.
+    broken_off,
     /// Stored values refused because their checksum or structure was wrong.
     entries_damaged,
     /// Stored values refused because they were not written by this software, or by a version unknown to it.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::body::Reservation;
+use crate::body::chunks::{OpenBody, Segment};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::SearchVariance;
 use crate::semantics::time::Timestamp;
@@ -45,6 +46,8 @@ pub(crate) struct StoredBody {
     chunks: Option<Chunks>,
     /// The room that the pieces take in a budget, as long as somebody holds them.
     held: Option<Arc<Reservation>>,
+    /// The way to the chunks, where they are read as they are sent.
+    open: Option<Arc<OpenBody>>,
 }
 
 /// One immutable writing of a body in chunks.
@@ -74,19 +77,34 @@ pub(crate) struct IndexedVariant {
 
 impl StoredBody {
     pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
-        Self { pieces, chunks: None, held: None }
+        Self { pieces, ..Self::default() }
     }
 
     /// A body that is still to be read.
     pub(crate) fn in_chunks(chunks: Chunks) -> Self {
-        Self { pieces: Vec::new(), chunks: Some(chunks), held: None }
+        Self { chunks: Some(chunks), ..Self::default() }
     }
 
     /// The same body with its pieces, and the room that they take.
-    pub(crate) fn loaded(&self, pieces: Vec<Bytes>, reservation: Reservation) -> Self {
-        Self { pieces, chunks: self.chunks, held: Some(Arc::new(reservation)) }
+    pub(crate) fn loaded(&self, pieces: Vec<Bytes>, room: Arc<Reservation>) -> Self {
+        Self { pieces, chunks: self.chunks, held: Some(room), open: None }
     }
 
+    /// The same body with the way to its chunks.
+    pub(crate) fn opened(&self, open: OpenBody) -> Self {
+        Self { open: Some(Arc::new(open)), ..self.clone() }
+    }
+
+    pub(crate) fn open(&self) -> Option<&OpenBody> {
+        self.open.as_deref()
+    }
+
+    /// Whether it can be sent.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.is_loaded() || self.open.is_some()
+    }
+
+    /// Whether all of it is in memory.
     pub(crate) fn is_loaded(&self) -> bool {
         self.chunks.is_none() || !self.pieces.is_empty()
     }
@@ -104,7 +122,7 @@ impl StoredBody {
     }
 
     /// A part of the body, without copying.
-    pub(crate) fn slice(&self, part: &Range<u64>) -> Vec<Bytes> {
+    fn slice(&self, part: &Range<u64>) -> Vec<Bytes> {
         let mut pieces = Vec::new();
         let mut at = 0_u64;
         for piece in &self.pieces {
@@ -119,9 +137,16 @@ impl StoredBody {
         pieces
     }
 
-    /// The same room, held by other pieces of the body.
-    pub(crate) fn with_pieces(&self, pieces: Vec<Bytes>) -> Self {
-        Self { pieces, chunks: None, held: self.held.clone() }
+    /// Parts of a body in memory, which hold its room, and what stands between them.
+    pub(crate) fn with_segments(&self, segments: Vec<Segment>) -> Self {
+        let mut pieces = Vec::new();
+        for segment in segments {
+            match segment {
+                Segment::Literal(octets) => pieces.push(octets),
+                Segment::Part(part) => pieces.extend(self.slice(&part)),
+            }
+        }
+        Self { pieces, chunks: None, held: self.held.clone(), open: None }
     }
 }
 
@@ -132,6 +157,37 @@ impl PartialEq for StoredBody {
 }
 
 impl Eq for StoredBody {}
+
+// ===== impl Chunks =====
+
+impl Chunks {
+    /// The size of all chunks but the last.
+    pub(crate) const SIZE: u64 = 256 * 1024;
+
+    pub(crate) fn count(&self) -> u64 {
+        self.length.div_ceil(Self::SIZE)
+    }
+
+    pub(crate) fn length_of(&self, index: u32) -> u64 {
+        self.length.saturating_sub(u64::from(index) * Self::SIZE).min(Self::SIZE)
+    }
+
+    /// The chunks that parts of the body lie in.
+    pub(crate) fn indices_of(parts: &[Range<u64>]) -> Vec<u32> {
+        let number = |chunk: u64| u32::try_from(chunk).expect("a body has fewer than 2^32 chunks");
+        let of = |part: &Range<u64>| number(part.start / Self::SIZE)..number(part.end.div_ceil(Self::SIZE));
+        parts.iter().flat_map(of).collect()
+    }
+
+    /// The chunk in which a part of the body begins, and what of the part lies within it.
+    pub(crate) fn first_of(&self, part: &Range<u64>) -> (u32, Range<usize>) {
+        let index = u32::try_from(part.start / Self::SIZE).expect("a body has fewer than 2^32 chunks");
+        let offset = |octet: u64| usize::try_from(octet).expect("an offset within a chunk");
+        let from = part.start % Self::SIZE;
+        let to = (from + (part.end - part.start)).min(self.length_of(index));
+        (index, offset(from)..offset(to))
+    }
+}
 
 // ===== impl VaryIndex =====
 
@@ -196,6 +252,19 @@ mod tests {
         for (part, expected) in [(0..10, "0123456789"), (2..4, "23"), (3..7, "3456"), (9..10, "9"), (5..5, "")] {
             assert_eq!(body.slice(&part).concat(), expected.as_bytes(), "{part:?}");
         }
+    }
+
+    #[test]
+    fn a_part_is_cut_at_the_chunks_borders() {
+        const SIZE: u64 = Chunks::SIZE;
+        let chunks = Chunks { generation: 1, length: 2 * SIZE + 10 };
+        assert_eq!((chunks.count(), chunks.length_of(1), chunks.length_of(2), chunks.length_of(3)), (3, SIZE, 10, 0));
+        let whole = usize::try_from(SIZE).unwrap();
+        assert_eq!(chunks.first_of(&(0..chunks.length)), (0, 0..whole));
+        assert_eq!(chunks.first_of(&(SIZE - 1..SIZE + 1)), (0, whole - 1..whole));
+        assert_eq!(chunks.first_of(&(SIZE..SIZE + 1)), (1, 0..1));
+        assert_eq!(Chunks::indices_of(&[SIZE - 1..SIZE, 0..SIZE + 1, 2 * SIZE..2 * SIZE + 1]), [0, 0, 1, 2]);
+        assert_eq!(chunks.first_of(&(2 * SIZE + 3..2 * SIZE + 10)), (2, 3..10));
     }
 
     #[test]

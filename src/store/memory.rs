@@ -8,7 +8,7 @@ use http::HeaderMap;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
-use super::entry::{Cell, Chunks, StoredBody};
+use super::entry::{Cell, Chunks};
 use super::{CellKey, Store};
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -120,8 +120,17 @@ impl Store for MemoryStore {
         self.get(key).await
     }
 
-    async fn load(&self, _: CellKey<'_>, body: &StoredBody) -> Result<Option<StoredBody>, StoreError> {
-        Ok(body.is_loaded().then(|| body.clone()))
+    /// No body is kept in chunks.
+    async fn open(&self, _: CellKey<'_>, _: Chunks, _: &[u32]) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+
+    async fn read_chunk(&self, _: CellKey<'_>, _: Chunks, _: u32) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+
+    async fn load(&self, _: CellKey<'_>, _: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
+        Ok(None)
     }
 
     /// Bodies are kept whole: nobody asks for this.

@@ -19,7 +19,7 @@ pub(crate) use self::redis::RedisStore;
 pub(crate) use self::redis::address::RedisAddress;
 pub(crate) use self::select::{Kept, Lookup, Put};
 
-use self::entry::{Cell, Chunks, StoredBody};
+use self::entry::{Cell, Chunks};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -43,18 +43,36 @@ impl<'a> CellKey<'a> {
 
 /// What a store can do. It gives up nothing of its own accord: deadlines are the caller's.
 pub(crate) trait Store: Send + Sync {
-    /// The cell, verified to belong to this key, or nothing. A large body may still have to be [loaded](Self::load).
+    /// The cell, verified to belong to this key, or nothing. A large body is still to be read: [chunk by
+    /// chunk](Self::read_chunk), or [whole](Self::load).
     fn get(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
 
     /// The same for housekeeping: nothing is counted.
     fn peek(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
 
-    /// The body of a response that [`get`](Self::get) found, or nothing if it is no longer whole.
+    /// The first of some chunks of a body that [`get`](Self::get) found, or nothing if it is damaged, or any of them gone.
+    fn open(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        wanted: &[u32],
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// One chunk, or nothing if it is gone or damaged. This waits for its turn where the store is busy: a body that is
+    /// being sent has to go on.
+    fn read_chunk(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        index: u32,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// All chunks of a body that [`get`](Self::get) found, or nothing if any is gone or damaged.
     fn load(
         &self,
         key: CellKey<'_>,
-        body: &StoredBody,
-    ) -> impl Future<Output = Result<Option<StoredBody>, StoreError>> + Send;
+        chunks: Chunks,
+    ) -> impl Future<Output = Result<Option<Vec<Bytes>>, StoreError>> + Send;
 
     /// Writes some chunks of a body whose head is yet to be written. Without a head they end soon.
     fn write_chunks(
@@ -105,7 +123,7 @@ impl AnyStore {
     /// The length of the chunks in which a long body is written; `None` where a body is kept whole.
     pub(crate) fn chunk_size(&self) -> Option<usize> {
         match self {
-            Self::Redis(_) => Some(RedisStore::CHUNK_SIZE),
+            Self::Redis(_) => usize::try_from(Chunks::SIZE).ok(),
             Self::Memory(_) => None,
         }
     }
@@ -134,10 +152,24 @@ impl Store for AnyStore {
         }
     }
 
-    async fn load(&self, key: CellKey<'_>, body: &StoredBody) -> Result<Option<StoredBody>, StoreError> {
+    async fn open(&self, key: CellKey<'_>, chunks: Chunks, wanted: &[u32]) -> Result<Option<Bytes>, StoreError> {
         match self {
-            Self::Redis(store) => store.load(key, body).await,
-            Self::Memory(store) => store.load(key, body).await,
+            Self::Redis(store) => store.open(key, chunks, wanted).await,
+            Self::Memory(store) => store.open(key, chunks, wanted).await,
+        }
+    }
+
+    async fn read_chunk(&self, key: CellKey<'_>, chunks: Chunks, index: u32) -> Result<Option<Bytes>, StoreError> {
+        match self {
+            Self::Redis(store) => store.read_chunk(key, chunks, index).await,
+            Self::Memory(store) => store.read_chunk(key, chunks, index).await,
+        }
+    }
+
+    async fn load(&self, key: CellKey<'_>, chunks: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
+        match self {
+            Self::Redis(store) => store.load(key, chunks).await,
+            Self::Memory(store) => store.load(key, chunks).await,
         }
     }
 

@@ -92,7 +92,7 @@ async fn a_connection_reset_in_the_middle_of_a_value_is_a_miss_and_nothing_worse
         story.client_asks(get("/large")).await.outcome().is_hit().then_some(())
     })
     .await;
-    relay.cut_after(300_000);
+    relay.cut_after(100_000);
     for _ in 0..10 {
         let answer = story.client_asks_and_goes_on(get("/large")).await;
         answer.has_status(200).has_body(&body);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Client, Cmd, Pipeline, Value};
-use tokio::sync::watch;
+use tokio::sync::{SemaphorePermit, watch};
 
 use super::address::RedisAddress;
 use super::lanes::{Lane, LaneName, Linked};
@@ -97,7 +97,24 @@ impl Connection {
 
     /// One command and its answer.
     pub(crate) async fn call(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
-        let (mut linked, _in_flight, waiting) = self.link.begin(lane).await?;
+        let in_flight = self.link.lane(lane).enter().map_err(Failure::ignored)?;
+        self.answer(lane, access, command, in_flight).await
+    }
+
+    /// The same, waiting for its turn where as many commands are in flight as may be.
+    pub(crate) async fn call_in_turn(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
+        let in_flight = self.link.lane(lane).queue().await.map_err(Failure::ignored)?;
+        self.answer(lane, access, command, in_flight).await
+    }
+
+    async fn answer(
+        &self,
+        lane: LaneName,
+        access: Access,
+        command: &Cmd,
+        _in_flight: SemaphorePermit<'_>,
+    ) -> Result<Value, Failure> {
+        let (mut linked, waiting) = self.link.begin(lane).await?;
         let answer = linked.connection.send_packed_command(command).await.and_then(Value::extract_error);
         waiting.answered();
         answer.inspect(|_| self.link.succeeded(lane, access)).map_err(|error| {
@@ -114,7 +131,8 @@ impl Connection {
         access: Access,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Failure> {
-        let (mut linked, _in_flight, waiting) = self.link.begin(lane).await?;
+        let _in_flight = self.link.lane(lane).enter().map_err(Failure::ignored)?;
+        let (mut linked, waiting) = self.link.begin(lane).await?;
         let answers = linked.connection.send_packed_commands(commands, 0, commands.len()).await;
         waiting.answered();
         let answers = answers.and_then(|values| values.into_iter().map(Value::extract_error).collect::<Result<_, _>>());
@@ -171,15 +189,11 @@ impl Link {
         }
     }
 
-    async fn begin<'a>(
-        self: &'a Arc<Self>,
-        lane: LaneName,
-    ) -> Result<(Linked, tokio::sync::SemaphorePermit<'a>, Waiting<'a>), Failure> {
-        let in_flight = self.lane(lane).enter().map_err(Failure::ignored)?;
+    async fn begin(self: &Arc<Self>, lane: LaneName) -> Result<(Linked, Waiting<'_>), Failure> {
         let linked = self.current(lane).await.map_err(Failure::ignored)?;
         let waiting =
             Waiting { link: self, lane, generation: linked.generation, since: Stopwatch::start(), open: true };
-        Ok((linked, in_flight, waiting))
+        Ok((linked, waiting))
     }
 
     /// The connection of a lane. Only before the first connection was tried does this wait, and the caller's deadline

@@ -1,5 +1,5 @@
 //! Lanes: one multiplexed connection for heads and one for bodies, so that a small answer never waits behind a large
-//! one. Commands in flight are bounded on each; one more than that is refused at once, not queued.
+//! one. Commands in flight are bounded on each; one more than that is refused at once, unless a body has to go on.
 
 use std::sync::Mutex;
 
@@ -43,6 +43,11 @@ impl Lane {
         self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
     }
 
+    /// The same, waiting for its turn.
+    pub(crate) async fn queue(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.in_flight.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Busy))
+    }
+
     pub(crate) fn link(&self) -> Option<Linked> {
         self.link.lock().ok()?.clone()
     }
@@ -60,12 +65,13 @@ impl Lane {
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_command_too_many_is_refused_and_not_queued() {
+    #[tokio::test]
+    async fn one_command_too_many_is_refused_unless_it_waits_for_its_turn() {
         let lane = Lane::new();
         let entered: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| lane.enter().unwrap()).collect();
         assert_eq!(lane.enter().unwrap_err().kind(), StoreErrorKind::Busy);
-        drop(entered);
-        assert!(lane.enter().is_ok());
+        let queued = lane.queue();
+        let (permit, ()) = tokio::join!(queued, async { drop(entered) });
+        assert!(permit.is_ok() && lane.enter().is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 mod breaker;
+mod chunks;
 mod codec;
 mod connection;
 mod lanes;
@@ -18,15 +19,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
-use self::codec::CHUNK_SIZE;
-use self::codec::{CHUNK_VALUE_MAX, INLINE_MAX, Rejection};
+use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
 use self::replies::{Failure, Verdict};
 use super::entry::{Cell, Chunks, StoredBody};
 use super::{CellKey, Store};
-use crate::body::Budget;
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::observe::counters::Counters;
@@ -38,13 +37,13 @@ pub(crate) struct RedisStore {
     connection: Connection,
     layout: Layout,
     counters: Arc<Counters>,
-    /// Bounds the bodies that have been read and not yet been sent.
-    reading: Budget,
     max_body_size: u64,
     /// No head's value is longer, so no more of one is read.
     max_head_value: usize,
     /// GETRANGE is not granted: read with GET, whose answer has no bound.
     plain_get: AtomicBool,
+    /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
+    unchecked: AtomicBool,
 }
 
 /// Chunks outlive their head, so that a reader who has just read the head finds them.
@@ -53,13 +52,10 @@ const READER_MARGIN: Duration = Duration::from_secs(30);
 const CHUNKS_AT_ONCE: usize = 8;
 /// How long chunks live whose head is yet to be written: no fill takes longer.
 const FILL_TTL: Duration = Duration::from_secs(15 * 60);
-/// What reading may hold, as a multiple of what recording may.
-const READING_SHARE: u64 = 4;
+/// Chunks of a body that has been replaced stay for as much longer, each, for clients that are still receiving it.
+const MARGIN_PER_CHUNK: Duration = Duration::from_secs(1);
 
 impl RedisStore {
-    /// The length of the chunks in which a long body is written.
-    pub(crate) const CHUNK_SIZE: usize = CHUNK_SIZE;
-
     pub(crate) fn new(config: &CacheConfig, counters: Arc<Counters>) -> Self {
         let layout = Layout::new(&config.namespace);
         let probe = layout.probe();
@@ -71,11 +67,11 @@ impl RedisStore {
             connection: Connection::new(config.redis.clone(), probe, config.store_timeout),
             layout,
             counters,
-            reading: Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE)),
             max_body_size: config.rules.max_body_size,
             // A trailer section is bounded like a head.
             max_head_value: (2 * head_max + inline_max).max(index_max),
             plain_get: AtomicBool::new(false),
+            unchecked: AtomicBool::new(false),
         }
     }
 
@@ -126,40 +122,6 @@ impl RedisStore {
             Rejection::Mismatched => self.counters.entries_mismatched.increment(),
             Rejection::Oversized => self.counters.entries_oversized.increment(),
         }
-    }
-
-    /// Reads all chunks of a body. One that is missing or damaged makes the whole entry a miss.
-    async fn read_chunks(&self, key: CellKey<'_>, chunks: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
-        let lengths = chunk_lengths(chunks.length);
-        let mut pipeline = Pipeline::with_capacity(lengths.len());
-        for index in 0..lengths.len() {
-            let name = self.layout.chunk(key, chunks.generation, number(index));
-            let plain = self.plain_get.load(Ordering::Relaxed);
-            pipeline.add_command(if plain { get(&name) } else { get_range(&name, CHUNK_VALUE_MAX) });
-        }
-        let values = match self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await {
-            Ok(values) => values,
-            Err(Failure { verdict: Verdict::ForeignType, .. }) => {
-                self.counters.entries_foreign.increment();
-                return Ok(None);
-            }
-            Err(failure) => return Err(failure.error),
-        };
-        let mut pieces = Vec::with_capacity(lengths.len());
-        for (index, (value, length)) in values.into_iter().zip(lengths).enumerate() {
-            let Some(value) = octets(value)?.filter(|octets| !octets.is_empty()) else {
-                self.counters.entries_torn.increment();
-                return Ok(None);
-            };
-            match codec::decode_chunk(chunks.generation, number(index), length, &value) {
-                Ok(piece) => pieces.push(piece),
-                Err(rejection) => {
-                    self.reject(rejection);
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(pieces))
     }
 
     /// Sets the time that a body's chunks still have.
@@ -239,13 +201,16 @@ impl Store for RedisStore {
         Ok(self.read_cell(key).await?.and_then(Result::ok))
     }
 
-    async fn load(&self, key: CellKey<'_>, body: &StoredBody) -> Result<Option<StoredBody>, StoreError> {
-        let Some(chunks) = body.chunks().filter(|_| !body.is_loaded()) else { return Ok(Some(body.clone())) };
-        let Some(reservation) = self.reading.reserve(chunks.length) else {
-            return Err(StoreError::new(StoreErrorKind::Busy));
-        };
-        let pieces = self.read_chunks(key, chunks).await?;
-        Ok(pieces.map(|pieces| body.loaded(pieces, reservation)))
+    async fn open(&self, key: CellKey<'_>, chunks: Chunks, wanted: &[u32]) -> Result<Option<Bytes>, StoreError> {
+        self.first_chunk(key, chunks, wanted).await
+    }
+
+    async fn read_chunk(&self, key: CellKey<'_>, chunks: Chunks, index: u32) -> Result<Option<Bytes>, StoreError> {
+        self.chunk(key, chunks, index).await
+    }
+
+    async fn load(&self, key: CellKey<'_>, chunks: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
+        self.all_chunks(key, chunks).await
     }
 
     async fn write_chunks(
@@ -305,9 +270,11 @@ impl Store for RedisStore {
         removed.map(|_| ()).map_err(|failure| failure.error)
     }
 
-    /// Not at once: somebody may have read the head a moment ago.
+    /// Not at once: somebody may have read the head a moment ago, or be receiving the body.
     async fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> Result<(), StoreError> {
-        self.expire_chunks(key, chunks, READER_MARGIN).await.map(|_| ())
+        let count = u32::try_from(chunks.count()).unwrap_or(u32::MAX);
+        let margin = READER_MARGIN.saturating_add(MARGIN_PER_CHUNK.saturating_mul(count));
+        self.expire_chunks(key, chunks, margin).await.map(|_| ())
     }
 }
 

@@ -60,7 +60,7 @@ const EXCEPT: u8 = 2;
 /// A body up to this size lives in its head's value.
 pub(crate) const INLINE_MAX: u64 = 32 * 1024;
 /// The size of all chunks but the last.
-pub(crate) const CHUNK_SIZE: usize = 256 * 1024;
+pub(crate) const CHUNK_SIZE: usize = Chunks::SIZE as usize;
 /// No chunk's value is longer.
 pub(crate) const CHUNK_VALUE_MAX: usize = CHUNK_CONTENT_AT + CHUNK_SIZE;
 

@@ -1,0 +1,146 @@
+//! A large body is opened: before the head goes out, the chunk that is wanted first is read, and the others are known to
+//! be there. They are read as the body is sent.
+//!
+//! A body that cannot be opened is a miss. One that turns out later not to be whole breaks off; its head is removed, so
+//! that this happens once.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time;
+
+use super::Shared;
+use super::lookup::{Asked, Held, read_body};
+use crate::body::chunks::{Chunk, ChunkSource, OpenBody};
+use crate::error::BodyError;
+use crate::key::CacheKey;
+use crate::semantics::vary::VariantKey;
+use crate::store::entry::{Cell, Chunks, StoredResponse};
+use crate::store::{CellKey, Store};
+
+/// The chunks of one body in the store.
+#[derive(Debug)]
+struct StoredChunks {
+    shared: Arc<Shared>,
+    key: CacheKey,
+    variant: Option<VariantKey>,
+    chunks: Chunks,
+    runtime: Handle,
+}
+
+/// A store that could not be asked is asked again after so long.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The response with its body, or with the way to it; `None` where the `wanted` parts are not to be had.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    held: Held,
+    wanted: &[Range<u64>],
+    asked: &mut Asked,
+) -> Option<Arc<StoredResponse>> {
+    match held.response.body.chunks() {
+        Some(chunks) if !held.response.body.is_loaded() => {
+            Box::pin(open_chunks(shared, held, chunks, wanted, asked)).await
+        }
+        _ => Some(held.response),
+    }
+}
+
+async fn open_chunks(
+    shared: &Arc<Shared>,
+    held: Held,
+    chunks: Chunks,
+    wanted: &[Range<u64>],
+    asked: &mut Asked,
+) -> Option<Arc<StoredResponse>> {
+    let wanted = Chunks::indices_of(wanted);
+    let at_hand = match wanted.first() {
+        Some(&index) => {
+            let room = Arc::new(shared.reading.take(chunks.length_of(index)));
+            let reading = shared.store.open(held.cell(), chunks, &wanted);
+            let octets = read_body(shared, &held.key, asked, reading).await?;
+            Some(Chunk { index, octets, room })
+        }
+        None => None,
+    };
+    let body = match at_hand {
+        Some(chunk) if chunks.count() == 1 => held.response.body.loaded(vec![chunk.octets], chunk.room),
+        at_hand => {
+            let (shared, runtime) = (Arc::clone(shared), Handle::current());
+            let budget = shared.reading.clone();
+            let source = StoredChunks { shared, key: held.key.clone(), variant: held.variant, chunks, runtime };
+            held.response.body.opened(OpenBody::new(Arc::new(source), chunks, budget, at_hand))
+        }
+    };
+    Some(held.with_body(body))
+}
+
+// ===== impl StoredChunks =====
+
+impl ChunkSource for StoredChunks {
+    fn begin(self: Arc<Self>, index: u32) -> JoinHandle<Result<Bytes, BodyError>> {
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move { self.read(index).await })
+    }
+
+    fn broke_off(&self) {
+        self.shared.counters.broken_off.increment();
+        tracing::debug!(key = ?self.key, "a stored body broke off");
+    }
+}
+
+impl StoredChunks {
+    async fn read(&self, index: u32) -> Result<Bytes, BodyError> {
+        let shared = &self.shared;
+        let mut failed = false;
+        match time::timeout(shared.config.store_write_timeout, self.ask(index, &mut failed)).await {
+            Ok(Some(octets)) => Ok(octets),
+            Ok(None) => Err(BodyError::new("a part of the stored body is missing or damaged")),
+            Err(_) if failed => {
+                shared.counters.store_errors.increment();
+                Err(BodyError::new("the rest of the stored body cannot be reached"))
+            }
+            Err(_) => {
+                shared.counters.store_timeouts.increment();
+                shared.slow_bodies.note(&self.key, shared.clock().now());
+                Err(BodyError::new("a part of the stored body came too late"))
+            }
+        }
+    }
+
+    /// Asks until there is an answer: a connection that was lost is soon replaced.
+    async fn ask(&self, index: u32, failed: &mut bool) -> Option<Bytes> {
+        loop {
+            match self.shared.store.read_chunk(self.cell(), self.chunks, index).await {
+                Ok(Some(octets)) => return Some(octets),
+                Ok(None) => {
+                    self.remove_head().await;
+                    return None;
+                }
+                Err(error) => {
+                    tracing::debug!(store.error = %error, "reading a chunk failed");
+                    *failed = true;
+                    time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Removes the head that leads here. What cannot be removed ends by itself.
+    async fn remove_head(&self) {
+        let store = &self.shared.store;
+        if let Ok(Some(Cell::Response(present))) = store.peek(self.cell()).await
+            && present.body.chunks() == Some(self.chunks)
+        {
+            let _ = store.remove(self.cell()).await;
+        }
+    }
+
+    fn cell(&self) -> CellKey<'_> {
+        CellKey { primary: &self.key, variant: self.variant }
+    }
+}

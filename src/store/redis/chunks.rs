@@ -1,0 +1,140 @@
+//! Reading the chunks of a body.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline, Value};
+
+use super::codec::{self, CHUNK_VALUE_MAX};
+use super::connection::Access;
+use super::lanes::LaneName;
+use super::replies::{Failure, Verdict};
+use super::{RedisStore, get, get_range, octets};
+use crate::error::StoreError;
+use crate::store::CellKey;
+use crate::store::entry::Chunks;
+
+impl RedisStore {
+    /// The first of some chunks, if all of them are there: what is known to be torn is not begun.
+    pub(super) async fn first_chunk(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        wanted: &[u32],
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some(&first) = wanted.first() else { return Ok(None) };
+        loop {
+            let checks = wanted.len() > 1 && !self.unchecked.load(Ordering::Relaxed);
+            let mut pipeline = Pipeline::with_capacity(2);
+            pipeline.add_command(self.get_chunk(key, chunks, first));
+            if checks {
+                pipeline.add_command(self.count_chunks(key, chunks, wanted));
+            }
+            let values = match self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await {
+                Ok(values) => values,
+                Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(checks) => continue,
+                Err(failure) => return self.failed(failure).map(|()| None),
+            };
+            let mut values = values.into_iter();
+            let value = values.next().unwrap_or(Value::Nil);
+            if values.next().is_some_and(|there| there != Value::Int(wanted.len() as i64)) {
+                self.counters.entries_torn.increment();
+                return Ok(None);
+            }
+            return self.decoded(chunks, first, value);
+        }
+    }
+
+    /// One chunk. One that is missing or damaged is counted, and nothing.
+    pub(super) async fn chunk(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        index: u32,
+    ) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            let command = self.get_chunk(key, chunks, index);
+            match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command).await {
+                Ok(value) => return self.decoded(chunks, index, value),
+                Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(false) => {}
+                Err(failure) => return self.failed(failure).map(|()| None),
+            }
+        }
+    }
+
+    /// All chunks, in one go.
+    pub(super) async fn all_chunks(&self, key: CellKey<'_>, chunks: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
+        let mut pipeline = Pipeline::new();
+        for index in indices(chunks) {
+            pipeline.add_command(self.get_chunk(key, chunks, index));
+        }
+        let values = match self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await {
+            Ok(values) => values,
+            Err(failure) => return self.failed(failure).map(|()| None),
+        };
+        let mut pieces = Vec::with_capacity(values.len());
+        for (value, index) in values.into_iter().zip(indices(chunks)) {
+            match self.decoded(chunks, index, value)? {
+                Some(piece) => pieces.push(piece),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(pieces))
+    }
+
+    fn get_chunk(&self, key: CellKey<'_>, chunks: Chunks, index: u32) -> Cmd {
+        let name = self.layout.chunk(key, chunks.generation, index);
+        match self.plain_get.load(Ordering::Relaxed) {
+            true => get(&name),
+            false => get_range(&name, CHUNK_VALUE_MAX),
+        }
+    }
+
+    fn count_chunks(&self, key: CellKey<'_>, chunks: Chunks, wanted: &[u32]) -> Cmd {
+        let mut command = redis::cmd("EXISTS");
+        for index in wanted {
+            command.arg(self.layout.chunk(key, chunks.generation, *index));
+        }
+        command
+    }
+
+    /// Gives up a command that is not granted; `false` if there is none left to give up.
+    fn does_without(&self, checks: bool) -> bool {
+        match checks {
+            true => {
+                self.unchecked.store(true, Ordering::Relaxed);
+                true
+            }
+            false => !self.plain_get.swap(true, Ordering::Relaxed),
+        }
+    }
+
+    fn decoded(&self, chunks: Chunks, index: u32, value: Value) -> Result<Option<Bytes>, StoreError> {
+        let Some(value) = octets(value)?.filter(|octets| !octets.is_empty()) else {
+            self.counters.entries_torn.increment();
+            return Ok(None);
+        };
+        let length = usize::try_from(chunks.length_of(index)).expect("a chunk fits in memory");
+        match codec::decode_chunk(chunks.generation, index, length, &value) {
+            Ok(octets) => Ok(Some(octets)),
+            Err(rejection) => {
+                self.reject(rejection);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A value of another type is as good as none.
+    fn failed(&self, failure: Failure) -> Result<(), StoreError> {
+        if failure.verdict != Verdict::ForeignType {
+            return Err(failure.error);
+        }
+        self.counters.entries_foreign.increment();
+        Ok(())
+    }
+}
+
+fn indices(chunks: Chunks) -> Range<u32> {
+    0..u32::try_from(chunks.count()).expect("a body has fewer than 2^32 chunks")
+}
