@@ -10,6 +10,7 @@ mod conditional;
 mod hits;
 mod invalidation;
 mod keys;
+mod large;
 mod safe;
 mod shared;
 mod status;

@@ -4,6 +4,7 @@
 mod support;
 
 mod away;
+mod bodies;
 mod credentials;
 mod junk;
 mod refusing;

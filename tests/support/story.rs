@@ -294,6 +294,14 @@ impl Opened {
         self
     }
 
+    /// Reads the next frame, whatever it holds.
+    pub async fn reads_on(&mut self) -> usize {
+        let frame = patiently("a frame", self.body.frame()).await;
+        let data = frame.expect("the body goes on").expect("the body is well").into_data().expect("a frame of data");
+        self.data.extend_from_slice(&data);
+        data.len()
+    }
+
     /// Reads what is left.
     pub async fn reads_to_the_end(mut self) -> Answer {
         let mut error = None;
@@ -461,7 +469,7 @@ impl Answer {
         self
     }
 
-    /// The body broke off, with the origin's error.
+    /// The body broke off, with an error.
     #[track_caller]
     pub fn breaks_off(&self) -> &Self {
         assert!(self.error.is_some(), "the body ended as if nothing had happened");
