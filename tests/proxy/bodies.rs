@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::running::Proxy;
 use crate::support::gate::{Gate, eventually, patiently};
 use crate::support::origin::{Origin, Script};
+use crate::support::redis::RedisServer;
 use crate::wire::{End, Wire, ask, get, get_hit};
 
 fn page() -> Script {
@@ -188,6 +189,50 @@ async fn large_bodies_pass_without_growing_the_proxy() {
     }
     let grown = highest - before;
     assert!(grown < 64 << 10, "resident memory grew by {grown} KiB");
+}
+
+#[tokio::test]
+async fn large_hits_out_of_redis_pass_without_growing_the_proxy() {
+    const MIB: usize = 1 << 20;
+    const LENGTH: usize = 50 * MIB;
+    const CLIENTS: usize = 32;
+    let (origin, redis) = (Origin::start().await, RedisServer::start());
+    let mut body = (0..251).collect::<Vec<u8>>().repeat(LENGTH / 251 + 1);
+    body.truncate(LENGTH);
+    let body = Bytes::from(body);
+    origin.says("/large", Script::ok(&body).header("cache-control", "max-age=600"));
+    origin.says("/a", Script::ok("hello").header("cache-control", "max-age=600"));
+    let url = redis.url();
+    let flags = ["--redis", &url, "--max-body-size", "64MiB", "--store-timeout", "5s"];
+    {
+        // What it takes to store the body is another proxy's.
+        let filling = Proxy::with(&origin.url(), &flags).await;
+        get_hit(&filling, "/large").await;
+        get_hit(&filling, "/a").await;
+    }
+    let proxy = Proxy::with(&origin.url(), &flags).await;
+    get_hit(&proxy, "/a").await;
+    let before = proxy.memory();
+    let mut highest = before;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (mut wire, body) = (Wire::to(&proxy).await, body.clone());
+        clients.spawn(async move {
+            wire.says("GET /large HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
+            assert!(wire.head().await.contains("; hit;"));
+            for expected in body.chunks(MIB) {
+                assert!(wire.bytes(expected.len()).await == expected, "another body");
+            }
+        });
+    }
+    while !clients.is_empty() {
+        tokio::select! {
+            Some(client) = clients.join_next() => client.expect("every client has it whole"),
+            () = tokio::time::sleep(Duration::from_millis(5)) => highest = highest.max(proxy.memory()),
+        }
+    }
+    let grown = highest - before;
+    assert!(grown < 128 << 10, "resident memory grew by {grown} KiB");
 }
 
 #[tokio::test]
