@@ -25,7 +25,8 @@
 //!    `Content-Location` name, ends (RFC 9111 §4.4). Upgrades, and requests without a key, pass untouched.
 //! 2. **Look-up.** One GET in Redis for a hit (two where responses vary or are large, one more for a QUERY) under one
 //!    deadline, 100 ms by default. A Redis that is slow, down or full never costs more than that, and after a few
-//!    failures a circuit breaker makes it cost nothing.
+//!    failures a circuit breaker makes it cost nothing. Of a large body only the start is read by then, and the rest,
+//!    chunk by chunk, as the client takes it.
 //! 3. **Decision.** A fresh response that the request's own directives accept is a hit: with `Age`, as 304 if the client
 //!    has it already, in the ranges it asks for, without its body for HEAD. A stale one is sent where it, the client or
 //!    the operator allows that, and nothing forbids it; `stale-while-revalidate` validates it in the background.
@@ -66,7 +67,9 @@
 //!
 //! [`RedisCacheLayer::new`] connects to nothing, and an unreachable Redis is not an error: requests pass, `Cache-Status`
 //! says `fwd=miss; detail=store-unavailable`, the log has one warning for each change, and caching resumes by itself
-//! within about a second of recovery. A Redis that is out of memory goes on answering look-ups while writes pause.
+//! within about a second of recovery. A large body that is on its way by then waits up to
+//! [`store_write_timeout`](CacheConfig::store_write_timeout) for each chunk, and then ends in an error: what is not whole
+//! is never sent as if it were. A Redis that is out of memory goes on answering look-ups while writes pause.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stdout)]

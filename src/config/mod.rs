@@ -236,8 +236,8 @@ impl CacheConfig {
     }
 
     /// The most octets of bodies that all requests together may record on their way to the store. Past it responses
-    /// pass without being stored. Four times as much may be held by large bodies that were read from Redis and are
-    /// being sent. Defaults to 32 MiB, and is [`max_body_size`](Self::max_body_size) at the least.
+    /// pass without being stored. Large bodies that are sent out of Redis are read ahead of their clients as long as
+    /// they hold less than four times as much together; past it each is read one chunk of 256 KiB at a time. Defaults to 32 MiB, and is [`max_body_size`](Self::max_body_size) at the least.
     pub fn max_inflight_bytes(mut self, octets: u64) -> Self {
         self.max_inflight_bytes = octets;
         self
@@ -263,14 +263,16 @@ impl CacheConfig {
         self
     }
 
-    /// All the time that one request may ever wait for the store; afterwards it goes on to the service. Defaults to
+    /// All the time that one request may ever wait for the store until it has the head of a response and the start of
+    /// its body; afterwards it goes on to the service. Defaults to
     /// 100 ms, and is 1 ms at the least.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.store_timeout = limit.max(Duration::from_millis(1));
         self
     }
 
-    /// The time that one response's write may take, off the client's path. Defaults to 2 s, and is 1 ms at the least.
+    /// The time that one response's write may take, off the client's path, and what a large body that is being sent may
+    /// wait for its next chunk before it breaks off. Defaults to 2 s, and is 1 ms at the least.
     pub fn store_write_timeout(mut self, limit: Duration) -> Self {
         self.store_write_timeout = limit.max(Duration::from_millis(1));
         self
