@@ -44,6 +44,8 @@ pub struct RedisCacheLayer {
     shared: Arc<Shared>,
 }
 
+/// What one body in chunks takes while it is recorded.
+const LEAST_RECORDED: u64 = 1024 * 1024;
 /// What large bodies may hold while they are sent, as a multiple of what recording may.
 const READING_SHARE: u64 = 4;
 
@@ -69,7 +71,7 @@ impl RedisCacheLayer {
 
     fn build(store: AnyStore, config: CacheConfig, counters: Arc<Counters>) -> Self {
         // A store that takes a body only as a whole needs room for one.
-        let least = if store.chunk_size().is_none() { config.rules.max_body_size } else { 0 };
+        let least = store.chunk_size().map_or(u64::MAX, |_| LEAST_RECORDED).min(config.rules.max_body_size);
         let recording = Budget::new(config.max_inflight_bytes.max(least));
         let reading = Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE));
         let shared = Shared {

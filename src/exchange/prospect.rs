@@ -89,9 +89,16 @@ fn record(
     let age = storable.freshness.current_age(received.response_time);
     let ttl = Ttl::between(storable.freshness.lifetime, age);
     // Room is taken as the body comes; a body that cannot have it is not begun.
-    let (most, at_once) = (shared.most_held(), storable.stated_length.unwrap_or(1));
-    let Some(reservation) = shared.recording.open(at_once.min(most)) else { return busy() };
-    let Some(place) = shared.background.enter() else { return busy() };
+    let (most, at_first) = (shared.most_held(), storable.stated_length.unwrap_or(1));
+    let Some(reservation) = shared.recording.open(at_first.min(most / 2)) else { return busy() };
+    // The task that leads a flight has its place.
+    let place = match &sent.flight {
+        Some(_) => None,
+        None => match shared.background.enter() {
+            Some(place) => Some(place),
+            None => return busy(),
+        },
+    };
     let rules = &shared.config.rules;
     let limits =
         Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };

@@ -49,7 +49,7 @@ pub(super) struct Desk {
     unread: Option<Stopwatch>,
     /// Given back when all is done.
     #[expect(dead_code, reason = "it is held")]
-    place: Place,
+    place: Option<Place>,
 }
 
 /// The store's side of it.
@@ -123,7 +123,7 @@ impl Desk {
         body: Arc<SharedBody>,
         keeper: Option<Keeper>,
         flight: Option<FlightGuard>,
-        place: Place,
+        place: Option<Place>,
     ) -> Self {
         if keeper.is_none() {
             body.is_not_kept();

@@ -9,7 +9,7 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)+
-            /// Gauge: fills that are being written to the store.
+            /// Gauge: fetches, fills and other work that is under way off the clients' path.
             pub fills_in_flight: u64,
             /// Gauge: fetches under way that others like them may wait for.
             pub flights: u64,
