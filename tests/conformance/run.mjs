@@ -1,6 +1,6 @@
 // The public suite http-cache-tests against the example proxy, on the memory store and on a real Redis.
 //
-//   node tests/conformance/run.mjs [--runs 3] [--wait MILLISECONDS] [--proxy PATH]
+//   node tests/conformance/run.mjs [--runs 3] [--proxy PATH]
 //
 // The suite is installed in a temporary directory and gone afterwards. Its origin, the proxies and Redis listen on
 // loopback ports that the system chooses, or on a socket in that directory, and end with this program. What was found is
@@ -34,7 +34,6 @@ const here = import.meta.dirname
 const { values: options } = parseArgs({
   options: {
     runs: { type: 'string', default: '3' },
-    wait: { type: 'string', default: '100' },
     proxy: { type: 'string' }
   }
 })
@@ -119,7 +118,7 @@ function startProxy (program, origin, args) {
 }
 
 async function runSuite (base) {
-  const client = start(process.execPath, ['--no-warnings', path.join(here, 'client.mjs'), installed, base, options.wait])
+  const client = start(process.execPath, ['--no-warnings', path.join(here, 'client.mjs'), installed, base])
   let text = ''
   client.stdout.on('data', data => { text += data })
   await within(RUN_WITHIN, 'the suite', client.gone)
