@@ -1,9 +1,15 @@
 //! What is in order passes in order, from the origin and from the cache alike.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
+use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use tower::ServiceExt;
+use tower_layer::Layer;
+use tower_redis_cache::{CacheConfig, MemoryStore, RedisCacheLayer};
 
 use crate::gateway::{Gateway, is_forwarded, is_hit, split, values};
 use crate::support::gate::{Gate, PATIENCE};
@@ -164,4 +170,32 @@ impl CollectWhole for http::Response<hyper::body::Incoming> {
         let trailers = collected.trailers().cloned();
         (collected.to_bytes(), trailers)
     }
+}
+
+/// A service has one response, and hyper hands the interim ones to a callback in the request's extensions: the cache
+/// lets that through, whoever sends the request in the end.
+#[tokio::test]
+async fn interim_responses_reach_whoever_listens_for_them() {
+    let origin = Origin::start().await;
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
+    let page = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\npage";
+    origin.says("/a", Script::raw(format!("{hints}{page}")));
+    let layer = RedisCacheLayer::with_store(MemoryStore::new(1 << 20), CacheConfig::default());
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let cache = layer.layer(client);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..2 {
+        let mut request = Request::get(format!("{}/a", origin.url())).body(Empty::new()).expect("a request");
+        let hearing = Arc::clone(&heard);
+        hyper::ext::on_informational(&mut request, move |interim| {
+            let link = interim.headers().get("link").map(|link| link.as_bytes().to_vec());
+            hearing.lock().expect("nobody panics while hearing").push((interim.status().as_u16(), link));
+        });
+        let response = cache.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "page");
+        layer.handle().drain(PATIENCE).await;
+    }
+    let heard = heard.lock().expect("nobody panics while hearing");
+    assert_eq!(*heard, [(103, Some(b"</style.css>; rel=preload".to_vec()))], "from the origin, and not from the cache");
+    assert_eq!(layer.handle().stats().hits, 1);
 }
