@@ -29,9 +29,16 @@ fn named(target: &Uri, host: Option<&Authority>, response: &HeaderMap, name: &He
         && uri.scheme().is_some()
         && let Some(authority) = uri.authority()
     {
-        let same = uri.scheme() == target.scheme().or(Some(&Scheme::HTTP)) || target.scheme().is_none();
+        let same = uri.scheme() == target.scheme() || target.scheme().is_none();
         // §4.4: MUST NOT where the origins differ.
-        return (same && own.is_some_and(|own| same_authority(own, authority, uri.scheme()))).then_some(uri);
+        if !same || !own.is_some_and(|own| same_authority(own, authority, uri.scheme())) {
+            return None;
+        }
+        // Behind a listener that ends TLS, a target in origin form does not say which scheme it has: neither may this one.
+        return match target.scheme() {
+            Some(_) => Some(uri),
+            None => Uri::builder().path_and_query(uri.path_and_query()?.clone()).build().ok(),
+        };
     }
     let resolved = resolve(target.path(), reference)?;
     let mut parts = target.clone().into_parts();
@@ -119,7 +126,9 @@ mod tests {
         assert_eq!(targets("/a", &[("content-location", "y")]), ["/y"]);
         targets("h:80", &[("location", "y"), ("content-location", "")]);
         targets("*", &[("location", "y"), ("content-location", "?q")]);
-        assert_eq!(targets("/a", &[("location", "http://h/y")]), ["http://h/y"]);
+        for scheme in ["http", "https"] {
+            assert_eq!(targets("/a", &[("location", &format!("{scheme}://h/y?q"))]), ["/y?q"], "{scheme}");
+        }
     }
 
     #[test]

@@ -137,6 +137,16 @@ on_both_stores! {
         assert!(is_cached(&story, "/other").await, "another port is another origin");
     }
 
+    /// Behind a listener that ends TLS the service knows that it is https, and the request in origin form does not say so.
+    async fn a_target_without_a_scheme_is_ended_by_its_name_under_either(stage) {
+        let story = stage.story();
+        for reference in ["http://example.com/other", "https://example.com/other", "https://EXAMPLE.com:443/other"] {
+            has_pages(&story, &["/other"]).await;
+            is_changed(&story, "POST", "/a", status(201).header("location", reference)).await;
+            assert!(!is_cached(&story, "/other").await, "{reference}");
+        }
+    }
+
     async fn a_location_that_is_no_reference_harms_nobody(stage) {
         let story = stage.story();
         has_pages(&story, &["/b"]).await;
