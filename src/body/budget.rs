@@ -13,6 +13,7 @@ pub(crate) struct Budget {
 struct Ledger {
     used: AtomicU64,
     max: u64,
+    holders: AtomicU64,
 }
 
 /// Octets taken from a budget, given back on drop.
@@ -24,11 +25,11 @@ pub(crate) struct Reservation {
 
 impl Budget {
     pub(crate) fn new(max: u64) -> Self {
-        Self { ledger: Arc::new(Ledger { used: AtomicU64::new(0), max }) }
+        Self { ledger: Arc::new(Ledger { used: AtomicU64::new(0), max, holders: AtomicU64::new(0) }) }
     }
 
     pub(crate) fn reserve(&self, octets: u64) -> Option<Reservation> {
-        let mut reservation = Reservation { ledger: Arc::clone(&self.ledger), octets: 0 };
+        let mut reservation = self.nothing_yet();
         reservation.grow(octets).then_some(reservation)
     }
 
@@ -41,7 +42,18 @@ impl Budget {
     /// A reservation of nothing yet, if there is room for so many octets now.
     pub(crate) fn open(&self, octets: u64) -> Option<Reservation> {
         let fits = self.used().checked_add(octets).is_some_and(|sum| sum <= self.ledger.max);
-        fits.then(|| Reservation { ledger: Arc::clone(&self.ledger), octets: 0 })
+        fits.then(|| self.nothing_yet())
+    }
+
+    /// The same for one who can do with so much as his fair share, and wait for it.
+    pub(crate) fn open_share(&self, octets: u64) -> Option<Reservation> {
+        let holders = self.ledger.holders.load(Ordering::Relaxed);
+        (self.ledger.max / (holders + 1) >= octets).then(|| self.nothing_yet())
+    }
+
+    fn nothing_yet(&self) -> Reservation {
+        self.ledger.holders.fetch_add(1, Ordering::Relaxed);
+        Reservation { ledger: Arc::clone(&self.ledger), octets: 0 }
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -57,6 +69,11 @@ impl Reservation {
         let taken = self.ledger.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
         self.octets += if taken { octets } else { 0 };
         taken
+    }
+
+    /// What each would have if all who hold something had the same.
+    pub(crate) fn share(&self) -> u64 {
+        self.ledger.max / self.ledger.holders.load(Ordering::Relaxed).max(1)
     }
 
     /// Takes what is missing to this many; `false`, and nothing taken, where there is no room.
@@ -75,6 +92,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.ledger.used.fetch_sub(self.octets, Ordering::Relaxed);
+        self.ledger.holders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -95,5 +113,16 @@ mod tests {
         assert!(budget.reserve(6).is_none() && budget.reserve(5).is_some());
         drop(beyond);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_share_is_what_all_holders_can_have_alike() {
+        let budget = Budget::new(12);
+        let one = budget.reserve(12).unwrap();
+        assert_eq!(one.share(), 12);
+        let others: Vec<_> = (0..3).map(|_| budget.open(0).unwrap()).collect();
+        assert_eq!(one.share(), 3);
+        drop(others);
+        assert_eq!(one.share(), 12);
     }
 }

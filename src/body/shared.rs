@@ -36,7 +36,8 @@ struct State {
     first: u64,
     start: u64,
     held: u64,
-    /// Octets that are held at the most, as long as there is room for them in the budget.
+    /// Octets that are held at the most, as long as there is room for them in the budget, and no more than a fair share
+    /// of it; `u64::MAX` where the store takes the body only as a whole.
     most: u64,
     reservation: Reservation,
     /// The store has, or does not want, what is before this octet.
@@ -204,11 +205,17 @@ impl State {
         if self.pieces.is_empty() || self.fits(octets) {
             return Ok(());
         }
-        Err(if self.kept_from <= self.start { Full::Store } else { Full::Readers })
+        // A chunk may end within a piece.
+        let for_store = self.pieces.front().is_some_and(|piece| self.start + piece.len() as u64 > self.kept_from);
+        Err(if for_store { Full::Store } else { Full::Readers })
     }
 
     fn fits(&mut self, octets: u64) -> bool {
-        self.held + octets <= self.most && self.reservation.cover(self.held + octets)
+        let most = match self.most {
+            u64::MAX => u64::MAX,
+            most => most.min(self.reservation.share()),
+        };
+        self.held + octets <= most && self.reservation.cover(self.held + octets)
     }
 
     /// Lets go what neither the store nor any reader needs.
@@ -341,3 +348,60 @@ impl fmt::Display for Told {
 }
 
 impl Error for Told {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Budget;
+    use super::*;
+
+    fn body(most: u64, budget: &Budget) -> Arc<SharedBody> {
+        SharedBody::new(None, most, budget.reserve(0).unwrap())
+    }
+
+    fn piece(length: usize) -> Bytes {
+        Bytes::from(vec![7; length])
+    }
+
+    fn take(reader: &mut SharedReader) -> Option<usize> {
+        match reader.poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok().map(|data| data.len()),
+            _ => None,
+        }
+    }
+
+    fn why(result: Result<(), (Bytes, Full)>) -> Option<Full> {
+        result.err().map(|(_, full)| full)
+    }
+
+    #[test]
+    fn what_the_store_has_yet_to_take_is_held_and_said_to_be_held_for_it() {
+        let budget = Budget::new(100);
+        let body = body(100, &budget);
+        let mut reader = body.reader(Duration::MAX).unwrap();
+        body.push(piece(60)).unwrap();
+        body.push(piece(40)).unwrap();
+        assert_eq!((take(&mut reader), take(&mut reader)), (Some(60), Some(40)));
+        assert_eq!(why(body.push(piece(1))), Some(Full::Store));
+        // The store has a chunk that ends within the first piece.
+        body.stored_to(50);
+        assert_eq!(why(body.push(piece(1))), Some(Full::Store));
+        body.stored_to(60);
+        assert_eq!(budget.used(), 40);
+        assert_eq!(why(body.push(piece(1))), None);
+    }
+
+    #[test]
+    fn what_the_store_has_waits_for_the_fastest_reader_alone() {
+        let budget = Budget::new(100);
+        let body = body(100, &budget);
+        let (mut fast, mut slow) = (body.reader(Duration::MAX).unwrap(), body.reader(Duration::MAX).unwrap());
+        body.push(piece(100)).unwrap();
+        body.stored_to(100);
+        assert_eq!(why(body.push(piece(1))), Some(Full::Readers));
+        assert_eq!(take(&mut fast), Some(100));
+        assert_eq!(why(body.push(piece(1))), None);
+        assert_eq!(take(&mut fast), Some(1));
+        assert!(take(&mut slow).is_none(), "it is too far behind");
+        assert!(body.reader(Duration::MAX).is_none(), "the beginning is gone");
+    }
+}

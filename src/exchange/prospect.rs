@@ -90,7 +90,11 @@ fn record(
     let ttl = Ttl::between(storable.freshness.lifetime, age);
     // Room is taken as the body comes; a body that cannot have it is not begun.
     let (most, at_first) = (shared.most_held(), storable.stated_length.unwrap_or(1));
-    let Some(reservation) = shared.recording.open(at_first.min(most / 2)) else { return busy() };
+    let reservation = match shared.store.chunk_size() {
+        Some(chunk) => shared.recording.open_share(at_first.min(chunk as u64)),
+        None => shared.recording.open(at_first),
+    };
+    let Some(reservation) = reservation else { return busy() };
     // The task that leads a flight has its place.
     let place = match &sent.flight {
         Some(_) => None,

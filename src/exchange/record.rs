@@ -26,6 +26,9 @@ use crate::clock::Stopwatch;
 use crate::error::{BoxError, StoreError};
 use crate::store::entry::StoredBody;
 
+/// How often room is asked for that others have to give back.
+const ROOM_POLL: Duration = Duration::from_millis(5);
+
 /// A body, and those who want it.
 #[derive(Debug)]
 pub(super) struct Recording<B> {
@@ -180,8 +183,9 @@ impl Desk {
                 return false;
             }
             let (for_store, is_writing) = (full == Full::Store, self.is_writing());
-            if for_store && !is_writing {
-                // Nothing that the store could take would make room.
+            // Others may make room.
+            let is_full = for_store && !is_writing;
+            if is_full && !self.keeper.as_ref().is_some_and(|keeper| keeper.upload.is_piecemeal()) {
                 self.stop_keeping(Abandoned::NoRoom);
                 continue;
             }
@@ -190,6 +194,7 @@ impl Desk {
                 result = written(&mut self.keeper), if is_writing => self.note(result),
                 () = self.body.moved() => {}
                 () = &mut patience, if for_store => self.stop_keeping(Abandoned::SlowStore),
+                () = time::sleep(ROOM_POLL), if is_full => {}
             }
         }
         if let Some(keeper) = &mut self.keeper {

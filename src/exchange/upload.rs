@@ -30,8 +30,8 @@ pub(super) struct Upload {
 
 type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
-/// Chunks in one writing. While it is under way the next is collected.
-const CHUNKS_AT_ONCE: usize = 2;
+/// Chunks in one writing: the next is collected while it is under way, and a writing takes its length twice over.
+const CHUNKS_AT_ONCE: usize = 1;
 
 impl Upload {
     pub(super) fn new(shared: &Arc<Shared>, key: &CacheKey) -> Self {
