@@ -1,13 +1,14 @@
 //! A body while it is being fetched: one producer, any number of readers, bounded memory.
 //!
-//! A piece is held for as long as the store needs it, or a reader that is not too far behind the first of them. The
-//! producer goes at the pace of the fastest reader, or of the store where nobody reads.
+//! A piece is held for as long as the store needs it, or a reader that is not too far behind the first of them; one that
+//! is goes on from the store, where the body is written as it comes. The producer goes at the pace of the fastest reader,
+//! or of the store where nobody reads.
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +17,12 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 use super::budget::Reservation;
+use super::chunks::{ChunkReader, OpenBody, Segment};
 use crate::clock::Stopwatch;
 use crate::error::{BodyError, BoxError};
+
+/// What is held for readers who are behind, of a body that nobody keeps.
+const WINDOW: u64 = 1024 * 1024;
 
 /// The body, as the producer and the readers have it in common.
 #[derive(Debug)]
@@ -27,15 +32,22 @@ pub(crate) struct SharedBody {
     moved: Notify,
     /// The length, where it is known beforehand.
     exact: Option<u64>,
+    /// Where what has been written can be read.
+    backing: Option<Arc<dyn Backing>>,
+}
+
+/// A body that is written into the store as it comes.
+pub(crate) trait Backing: fmt::Debug + Send + Sync {
+    /// Its first so many octets.
+    fn open(&self, octets: u64) -> OpenBody;
 }
 
 #[derive(Debug)]
 struct State {
-    pieces: VecDeque<Bytes>,
-    /// The number of the first piece that is held, and where it starts.
-    first: u64,
+    pieces: VecDeque<Piece>,
+    /// Where the first piece that is held starts, and the last ends.
     start: u64,
-    held: u64,
+    length: u64,
     /// Octets that are held at the most, as long as there is room for them in the budget, and no more than a fair share
     /// of it; `u64::MAX` where the store takes the body only as a whole.
     most: u64,
@@ -50,10 +62,17 @@ struct State {
     readers: Vec<Option<Place>>,
 }
 
-/// Where a reader is.
+/// Some octets, and where they start.
+#[derive(Debug)]
+struct Piece {
+    at: u64,
+    octets: Bytes,
+}
+
+/// How far a reader is.
 #[derive(Debug)]
 struct Place {
-    next: u64,
+    offset: u64,
     waker: Option<Waker>,
     /// It has been given time to send what came before the body broke off.
     is_warned: bool,
@@ -73,6 +92,18 @@ pub(crate) enum Full {
     Store,
     /// No reader has.
     Readers,
+    /// Some readers have, and others are far behind, who could not have it from the store.
+    Laggards,
+}
+
+/// What there is for a reader.
+enum Next {
+    Frame(Frame<Bytes>),
+    End,
+    Nothing,
+    Broken(BodyError),
+    /// It is held no more; the store has it, up to there.
+    Behind(Option<u64>),
 }
 
 /// One reader of a shared body.
@@ -82,6 +113,8 @@ pub(crate) struct SharedReader {
     place: usize,
     /// How much it has had.
     offset: u64,
+    /// What it has missed, out of the store.
+    missed: Option<Box<ChunkReader>>,
     is_done: bool,
 }
 
@@ -97,12 +130,16 @@ struct Told(Arc<str>);
 
 impl SharedBody {
     /// Keeps everything until it is [told](Self::kept_from) that the store has it.
-    pub(crate) fn new(exact: Option<u64>, most: u64, reservation: Reservation) -> Arc<Self> {
+    pub(crate) fn new(
+        exact: Option<u64>,
+        most: u64,
+        reservation: Reservation,
+        backing: Option<Arc<dyn Backing>>,
+    ) -> Arc<Self> {
         let state = State {
             pieces: VecDeque::new(),
-            first: 0,
             start: 0,
-            held: 0,
+            length: 0,
             most,
             reservation,
             kept_from: 0,
@@ -111,7 +148,7 @@ impl SharedBody {
             idle: Stopwatch::start(),
             readers: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), moved: Notify::new(), exact })
+        Arc::new(Self { state: Mutex::new(state), moved: Notify::new(), exact, backing })
     }
 
     /// One more reader, from the beginning; `None` where the beginning is not to be had any more, and where nothing more
@@ -119,17 +156,18 @@ impl SharedBody {
     pub(crate) fn reader(self: &Arc<Self>, patience: Duration) -> Option<SharedReader> {
         let mut state = self.lock();
         let hangs = state.end.is_none() && state.idle.elapsed() > patience;
-        if hangs || state.start > 0 || matches!(state.end, Some(End::Broken(..))) {
+        let is_gone = state.start > 0 && !state.in_store;
+        if hangs || is_gone || matches!(state.end, Some(End::Broken(..))) {
             return None;
         }
-        let place = Some(Place { next: 0, waker: None, is_warned: false });
+        let place = Some(Place { offset: 0, waker: None, is_warned: false });
         let free = state.readers.iter().position(Option::is_none);
         let index = free.unwrap_or(state.readers.len());
         match free {
             Some(index) => state.readers[index] = place,
             None => state.readers.push(place),
         }
-        Some(SharedReader { body: Arc::clone(self), place: index, offset: 0, is_done: false })
+        Some(SharedReader { body: Arc::clone(self), place: index, offset: 0, missed: None, is_done: false })
     }
 
     /// Whether somebody reads.
@@ -148,8 +186,9 @@ impl SharedBody {
         if let Err(full) = state.make_room(piece.len() as u64) {
             return Err((piece, full));
         }
-        state.held += piece.len() as u64;
-        state.pieces.push_back(piece);
+        let at = state.length;
+        state.length += piece.len() as u64;
+        state.pieces.push_back(Piece { at, octets: piece });
         state.idle = Stopwatch::start();
         state.wake();
         Ok(())
@@ -177,8 +216,16 @@ impl SharedBody {
     /// The store wants nothing of this body, or nothing more: from now on a piece waits until somebody has had the last.
     pub(crate) fn is_not_kept(&self) {
         let mut state = self.lock();
-        (state.kept_from, state.in_store, state.most) = (u64::MAX, false, 0);
+        (state.kept_from, state.in_store) = (u64::MAX, false);
+        state.most = state.most.min(WINDOW);
         state.trim();
+    }
+
+    /// Those who are behind the fastest are waited for no longer.
+    pub(crate) fn leave_laggards(&self) {
+        let mut state = self.lock();
+        let fastest = state.fastest();
+        state.let_go_before(fastest);
     }
 
     fn conclude(&self, end: End) {
@@ -198,16 +245,31 @@ impl SharedBody {
 impl State {
     fn make_room(&mut self, octets: u64) -> Result<(), Full> {
         self.trim();
+        // What nobody keeps is fetched no faster than somebody reads it.
+        let is_kept = self.kept_from < u64::MAX;
+        if !is_kept && !self.pieces.is_empty() && self.fastest() < self.length {
+            return Err(Full::Readers);
+        }
         if self.fits(octets) {
             return Ok(());
         }
-        self.let_go_before(self.fastest());
+        if self.in_store {
+            self.let_go_before(self.fastest());
+        }
         if self.pieces.is_empty() || self.fits(octets) {
             return Ok(());
         }
         // A chunk may end within a piece.
-        let for_store = self.pieces.front().is_some_and(|piece| self.start + piece.len() as u64 > self.kept_from);
-        Err(if for_store { Full::Store } else { Full::Readers })
+        let for_store = self.pieces.front().is_some_and(|piece| piece.end() > self.kept_from);
+        Err(match is_kept {
+            true if for_store => Full::Store,
+            true => Full::Readers,
+            false => Full::Laggards,
+        })
+    }
+
+    fn held(&self) -> u64 {
+        self.length - self.start
     }
 
     fn fits(&mut self, octets: u64) -> bool {
@@ -215,7 +277,8 @@ impl State {
             u64::MAX => u64::MAX,
             most => most.min(self.reservation.share()),
         };
-        self.held + octets <= most && self.reservation.cover(self.held + octets)
+        let held = self.held() + octets;
+        held <= most && self.reservation.cover(held)
     }
 
     /// Lets go what neither the store nor any reader needs.
@@ -223,26 +286,24 @@ impl State {
         self.let_go_before(self.slowest());
     }
 
-    /// Lets go pieces with lower numbers than this, but for what the store has yet to take.
-    fn let_go_before(&mut self, number: u64) {
+    /// Lets go what ends before there, but for what the store has yet to take.
+    fn let_go_before(&mut self, offset: u64) {
         while let Some(piece) = self.pieces.front() {
-            let end = self.start + piece.len() as u64;
-            if self.first >= number || end > self.kept_from {
+            if piece.end() > offset.min(self.kept_from) {
                 break;
             }
-            self.held -= piece.len() as u64;
-            (self.first, self.start) = (self.first + 1, end);
+            self.start = piece.end();
             self.pieces.pop_front();
         }
-        self.reservation.shrink_to(self.held);
+        self.reservation.shrink_to(self.held());
     }
 
     fn fastest(&self) -> u64 {
-        self.places().map(|place| place.next).max().unwrap_or(u64::MAX)
+        self.places().map(|place| place.offset).max().unwrap_or(u64::MAX)
     }
 
     fn slowest(&self) -> u64 {
-        self.places().map(|place| place.next).min().unwrap_or(u64::MAX)
+        self.places().map(|place| place.offset).min().unwrap_or(u64::MAX)
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
@@ -257,34 +318,45 @@ impl State {
         }
     }
 
-    fn poll_next(&mut self, place: usize, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let first = self.first;
-        let Some(here) = self.readers.get_mut(place).and_then(Option::as_mut) else { return Poll::Ready(None) };
-        let Some(ahead) = here.next.checked_sub(first) else {
-            return Poll::Ready(Some(Err(BodyError::new(FellBehind))));
-        };
-        let index = usize::try_from(ahead).expect("a piece that is held has an index");
+    fn next(&mut self, place: usize, offset: u64, cx: &mut Context<'_>) -> Next {
+        let Some(here) = self.readers.get_mut(place).and_then(Option::as_mut) else { return Next::End };
+        here.offset = offset;
+        if offset < self.start {
+            return Next::Behind((self.in_store && offset < self.kept_from).then_some(self.kept_from));
+        }
+        let index = self.pieces.partition_point(|piece| piece.end() <= offset);
         if let Some(piece) = self.pieces.get(index) {
-            here.next += 1;
-            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+            let had = usize::try_from(offset - piece.at).expect("an offset within a piece");
+            let octets = piece.octets.slice(had..);
+            here.offset += octets.len() as u64;
+            if index == 0 {
+                self.trim();
+            }
+            return Next::Frame(Frame::data(octets));
         }
         match &mut self.end {
             None => {
                 here.waker = Some(cx.waker().clone());
-                Poll::Pending
+                Next::Nothing
             }
-            Some(End::Whole(trailers)) => Poll::Ready(trailers.clone().map(|trailers| Ok(Frame::trailers(trailers)))),
+            Some(End::Whole(trailers)) => trailers.clone().map_or(Next::End, |some| Next::Frame(Frame::trailers(some))),
             // A server that sees an error at once drops the connection, with all that it has yet to send.
             Some(End::Broken(..)) if !here.is_warned => {
                 here.is_warned = true;
                 cx.waker().wake_by_ref();
-                Poll::Pending
+                Next::Nothing
             }
             Some(End::Broken(error, words)) => {
                 let error = error.take().unwrap_or_else(|| Box::new(Told(Arc::clone(words))));
-                Poll::Ready(Some(Err(BodyError::new(error))))
+                Next::Broken(BodyError::new(error))
             }
         }
+    }
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.at + self.octets.len() as u64
     }
 }
 
@@ -292,26 +364,47 @@ impl State {
 
 impl SharedReader {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.is_done {
-            return Poll::Ready(None);
-        }
-        let polled = self.body.lock().poll_next(self.place, cx);
+        let polled = match self.is_done {
+            true => None,
+            false => ready!(self.poll_next(cx)),
+        };
         match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(frame))) => {
+            Some(Ok(frame)) if frame.is_data() => {
                 self.offset += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.is_done = frame.is_trailers();
                 self.body.moved.notify_one();
             }
-            Poll::Ready(_) => self.is_done = true,
+            _ => self.is_done = true,
         }
-        polled
+        Poll::Ready(polled)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(missed) = &mut self.missed {
+                match ready!(missed.poll_frame(cx)) {
+                    None => self.missed = None,
+                    frame => return Poll::Ready(frame),
+                }
+            }
+            let next = self.body.lock().next(self.place, self.offset, cx);
+            return match (next, &self.body.backing) {
+                (Next::Behind(Some(end)), Some(backing)) => {
+                    let part = vec![Segment::Part(self.offset..end)];
+                    self.missed = Some(Box::new(ChunkReader::new(&backing.open(end), part, None)));
+                    continue;
+                }
+                (Next::Behind(_), _) => Poll::Ready(Some(Err(BodyError::new(FellBehind)))),
+                (Next::Frame(frame), _) => Poll::Ready(Some(Ok(frame))),
+                (Next::Broken(error), _) => Poll::Ready(Some(Err(error))),
+                (Next::End, _) => Poll::Ready(None),
+                (Next::Nothing, _) => Poll::Pending,
+            };
+        }
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
         let state = self.body.lock();
-        let at_the_end = self.offset == state.start + state.held;
-        self.is_done || (at_the_end && matches!(state.end, Some(End::Whole(None))))
+        self.is_done || (self.offset == state.length && matches!(state.end, Some(End::Whole(None))))
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
@@ -355,7 +448,7 @@ mod tests {
     use super::*;
 
     fn body(most: u64, budget: &Budget) -> Arc<SharedBody> {
-        SharedBody::new(None, most, budget.reserve(0).unwrap())
+        SharedBody::new(None, most, budget.reserve(0).unwrap(), None)
     }
 
     fn piece(length: usize) -> Bytes {
@@ -402,6 +495,26 @@ mod tests {
         assert_eq!(why(body.push(piece(1))), None);
         assert_eq!(take(&mut fast), Some(1));
         assert!(take(&mut slow).is_none(), "it is too far behind");
+    }
+
+    #[test]
+    fn what_nobody_keeps_goes_at_the_pace_of_the_fastest_and_holds_a_window_for_the_others() {
+        let budget = Budget::new(100);
+        let body = body(100, &budget);
+        body.is_not_kept();
+        let (mut fast, mut slow) = (body.reader(Duration::MAX).unwrap(), body.reader(Duration::MAX).unwrap());
+        body.push(piece(60)).unwrap();
+        assert_eq!(why(body.push(piece(1))), Some(Full::Readers));
+        assert_eq!(take(&mut fast), Some(60));
+        body.push(piece(40)).unwrap();
+        assert_eq!(take(&mut fast), Some(40));
+        assert_eq!(why(body.push(piece(1))), Some(Full::Laggards));
+        assert_eq!(take(&mut slow), Some(60));
+        body.push(piece(1)).unwrap();
+        assert_eq!(take(&mut fast), Some(1));
+        body.leave_laggards();
+        assert!(take(&mut slow).is_none(), "it is too far behind");
         assert!(body.reader(Duration::MAX).is_none(), "the beginning is gone");
+        assert_eq!(budget.used(), 0);
     }
 }

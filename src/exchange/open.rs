@@ -16,6 +16,7 @@ use tokio::time;
 use super::Shared;
 use super::lookup::{Asked, Held, read_body};
 use crate::body::chunks::{Chunk, ChunkSource, OpenBody};
+use crate::body::shared::Backing;
 use crate::error::BodyError;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -77,6 +78,25 @@ async fn open_chunks(
         }
     };
     Some(held.with_body(body))
+}
+
+/// A body that is being written in chunks, for those who cannot have it from memory any more.
+#[derive(Debug)]
+pub(super) struct WrittenChunks {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: CacheKey,
+    pub(super) generation: u128,
+    pub(super) runtime: Handle,
+}
+
+impl Backing for WrittenChunks {
+    fn open(&self, octets: u64) -> OpenBody {
+        let chunks = Chunks { generation: self.generation, length: octets };
+        let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
+        let budget = shared.reading.clone();
+        let source = StoredChunks { shared, key: self.key.clone(), variant: None, chunks, runtime };
+        OpenBody::new(Arc::new(source), chunks, budget, None)
+    }
 }
 
 // ===== impl StoredChunks =====

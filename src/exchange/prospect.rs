@@ -109,14 +109,13 @@ fn record(
     let recorder = Recorder::new(storable.stated_length, limits);
     let variant = storable.nominated.select(&sent.parts.headers);
     let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
-    let body = SharedBody::new(received.body_length.exactly, most, reservation);
+    let upload = Upload::new(shared, fill.key());
+    let backing = upload.backing().filter(|_| obstacle.is_none());
+    let body = SharedBody::new(received.body_length.exactly, most, reservation, backing);
     fill.share(Some(&body));
     let (outcome, keeper) = match obstacle {
         Some(detail) => (dropped(shared, outcome, detail), None),
-        None => {
-            let upload = Upload::new(shared, fill.key());
-            (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload)))
-        }
+        None => (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload))),
     };
     let desk = Desk::new(shared, body, keeper, sent.flight.clone(), place);
     Prospect::Record(outcome, Box::new(desk))

@@ -26,6 +26,8 @@ use crate::clock::Stopwatch;
 use crate::error::{BoxError, StoreError};
 use crate::store::entry::StoredBody;
 
+/// How long a body that is not stored waits, in all, for readers who are far behind others.
+const LAG: Duration = Duration::from_secs(2);
 /// How often room is asked for that others have to give back.
 const ROOM_POLL: Duration = Duration::from_millis(5);
 
@@ -48,6 +50,8 @@ pub(super) struct Desk {
     flight: Option<FlightGuard>,
     /// From the first nobody was to read it but the store.
     for_store_alone: bool,
+    /// The time for which readers far behind others may still be waited for.
+    lag_left: Duration,
     /// Since when nobody has read it.
     unread: Option<Stopwatch>,
     /// Given back when all is done.
@@ -131,7 +135,16 @@ impl Desk {
         if keeper.is_none() {
             body.is_not_kept();
         }
-        Self { shared: Arc::clone(shared), body, keeper, flight, for_store_alone: false, unread: None, place }
+        Self {
+            shared: Arc::clone(shared),
+            body,
+            keeper,
+            flight,
+            for_store_alone: false,
+            lag_left: LAG,
+            unread: None,
+            place,
+        }
     }
 
     /// The body for one who reads it, from its beginning.
@@ -177,12 +190,15 @@ impl Desk {
             None => {}
         }
         let mut patience = pin!(time::sleep(self.shared.store_deadline()));
+        let (mut lagging, waiting) = (pin!(time::sleep(self.lag_left)), Stopwatch::start());
+        let mut waited_for_laggards = false;
         while let Err((back, full)) = self.body.push(piece.clone()) {
             piece = back;
             if self.is_deserted() {
                 return false;
             }
             let (for_store, is_writing) = (full == Full::Store, self.is_writing());
+            waited_for_laggards |= full == Full::Laggards;
             // Others may make room.
             let is_full = for_store && !is_writing;
             if is_full && !self.keeper.as_ref().is_some_and(|keeper| keeper.upload.is_piecemeal()) {
@@ -194,8 +210,12 @@ impl Desk {
                 result = written(&mut self.keeper), if is_writing => self.note(result),
                 () = self.body.moved() => {}
                 () = &mut patience, if for_store => self.stop_keeping(Abandoned::SlowStore),
+                () = &mut lagging, if full == Full::Laggards => self.body.leave_laggards(),
                 () = time::sleep(ROOM_POLL), if is_full => {}
             }
+        }
+        if waited_for_laggards {
+            self.lag_left = self.lag_left.saturating_sub(waiting.elapsed());
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.add(&piece);

@@ -6,8 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use super::Shared;
+use super::open::WrittenChunks;
+use crate::body::shared::Backing;
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::store::entry::{Chunks, StoredBody};
@@ -46,6 +49,13 @@ impl Upload {
             confirmed: 0,
             underway: None,
         }
+    }
+
+    /// What has been written, to be read.
+    pub(super) fn backing(&self) -> Option<Arc<dyn Backing>> {
+        self.size?;
+        let (shared, key, generation) = (Arc::clone(&self.shared), self.key.clone(), self.generation);
+        Some(Arc::new(WrittenChunks { shared, key, generation, runtime: Handle::current() }))
     }
 
     pub(super) fn is_underway(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use crate::support::gate::eventually;
+use crate::support::gate::{Gate, eventually};
 use crate::support::scripted::{failure, ok, status};
 use crate::support::story::{Answer, Opened, Stage, Story, get, head, seconds};
 
@@ -272,4 +272,24 @@ async fn clients_that_stop_reading_do_not_keep_redis_busy() {
     story.client_asks(get("/a")).await.is_hit().has_body(just_two_chunks);
     drop(stopped);
     assert_eq!(story.handle.stats().bytes_read_ahead, 0);
+}
+
+#[tokio::test]
+async fn a_client_far_behind_another_goes_on_from_the_store() {
+    let stage = Stage::redis();
+    let story = stage.story_with(|config| config.max_body_size(64 << 20).max_inflight_bytes(1 << 20));
+    let chunk = "0123456789abcdef".repeat(4 * 1024);
+    let gate = Gate::closed();
+    let chunks = |count: usize| vec![chunk.clone(); count];
+    story.origin_says(ok("").chunks(chunks(2)).waits_for(&gate).chunks(chunks(198)).cache_control("max-age=60"));
+    let (mut fast, mut slow) = (story.client_begins(get("/a")).await, story.client_begins(get("/a")).await);
+    slow.receives(&chunk).await;
+    fast.receives(&chunk).await;
+    gate.open();
+    fast.reads_to_the_end().await.has_body(chunk.repeat(200));
+    assert!(story.handle.stats().bytes_in_flight <= 1 << 20, "{:?}", story.handle.stats());
+    slow.reads_to_the_end().await.has_body(chunk.repeat(200));
+    story.fills_are_done().await;
+    story.client_asks(get("/a")).await.is_hit().has_body(chunk.repeat(200));
+    story.origin_was_asked(1);
 }
