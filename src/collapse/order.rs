@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -20,13 +21,21 @@ pub(crate) struct Order {
     next: AtomicU64,
     invalidated: Cache<Digest, Departure>,
     stored: Cache<(Digest, VariantKey), Departure>,
+    /// Keys share them.
+    turns: [Mutex<()>; TURNS],
 }
 
 const MAX_KEYS: usize = 8 * 1024;
+const TURNS: usize = 64;
 
 impl Order {
     pub(crate) fn new() -> Self {
-        Self { next: AtomicU64::new(0), invalidated: Cache::new(MAX_KEYS), stored: Cache::new(MAX_KEYS) }
+        Self {
+            next: AtomicU64::new(0),
+            invalidated: Cache::new(MAX_KEYS),
+            stored: Cache::new(MAX_KEYS),
+            turns: [const { Mutex::const_new(()) }; TURNS],
+        }
     }
 
     pub(crate) fn depart(&self) -> Departure {
@@ -41,6 +50,11 @@ impl Order {
     /// Whether the key was invalidated after this.
     pub(crate) fn is_outdated(&self, key: &CacheKey, departure: Departure) -> bool {
         self.invalidated.get(key.digest()).is_some_and(|at| departure < at)
+    }
+
+    /// Waits until nobody else writes under the key: two who add to its index at a time would each lose the other's line.
+    pub(crate) async fn turn(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
+        self.turns[usize::from(key.digest()[0]) % TURNS].lock().await
     }
 
     /// Whether an answer may still be stored; if so, it is taken for stored.

@@ -172,6 +172,10 @@ impl Fill {
         }
         let now = shared.clock().now();
         let writing = async {
+            let _turn = match put.nominated.is_empty() {
+                true => None,
+                false => Some(shared.order.turn(&key).await),
+            };
             if let Some(search) = &search {
                 search::note(&shared, search, put.ttl).await?;
             }

@@ -1,6 +1,7 @@
 //! One key, several responses: what Vary names selects among them.
 
 use crate::on_both_stores;
+use crate::support::gate::{Gate, eventually};
 use crate::support::scripted::{Reply, ok, status};
 use crate::support::story::{Ask, Story, get, seconds};
 
@@ -129,5 +130,26 @@ on_both_stores! {
         story.origin_says(status(503));
         story.client_asks(in_language("en")).await.has_status(503).is_not_stored();
         story.client_asks(in_language("de")).await.is_hit().has_body("de");
+    }
+
+    async fn variants_that_come_at_the_same_time_are_all_stored(stage) {
+        let story = stage.story();
+        let gate = Gate::closed();
+        story.origin_says(ok("page").cache_control("max-age=60").header("vary", "accept").head_after(&gate));
+        let accepts: Vec<String> = (0..16).map(|number| format!("type/{number}")).collect();
+        let clients: Vec<_> = accepts.iter().map(|accept| {
+            let (story, ask) = (story.clone(), get("/a").header("accept", accept));
+            tokio::spawn(async move { story.client_asks_and_goes_on(ask).await })
+        }).collect();
+        eventually("the first of them has been forwarded", || story.origin.calls() > 0).await;
+        gate.open();
+        for client in clients {
+            client.await.expect("a client is content").has_body("page");
+        }
+        story.fills_are_done().await;
+        for accept in &accepts {
+            story.client_asks(get("/a").header("accept", accept)).await.is_hit();
+        }
+        story.origin_was_asked(16);
     }
 }
