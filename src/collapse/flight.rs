@@ -29,7 +29,7 @@ pub(crate) struct Flights<T> {
 
 #[derive(Debug)]
 struct Map<T> {
-    flights: HashMap<FlightKey, (Departure, watch::Receiver<News<T>>)>,
+    flights: HashMap<FlightKey, (Departure, Arc<watch::Sender<News<T>>>)>,
 }
 
 /// What a flight has come to.
@@ -59,7 +59,7 @@ pub(crate) struct LeadGuard<T> {
     map: Arc<Mutex<Map<T>>>,
     key: FlightKey,
     departure: Departure,
-    news: watch::Sender<News<T>>,
+    news: Arc<watch::Sender<News<T>>>,
 }
 
 /// Somebody who waits for a flight.
@@ -84,20 +84,26 @@ impl FlightKey {
 impl<T> Flights<T> {
     /// Leads, if nobody does. `now` tells the flight from others for the same key.
     pub(crate) fn join(&self, key: FlightKey, now: Departure) -> Turn<T> {
+        pause();
         let mut map = lock(&self.map);
         let full = map.flights.len() >= MAX_FLIGHTS;
         match map.flights.entry(key) {
             Entry::Occupied(flight) => {
                 let (departure, news) = flight.get();
-                Turn::Follow(Follower { departure: *departure, news: news.clone() })
+                Turn::Follow(Follower { departure: *departure, news: news.subscribe() })
             }
             Entry::Vacant(_) if full => Turn::Alone,
             Entry::Vacant(place) => {
-                let (news, receiver) = watch::channel(News::Underway);
-                place.insert((now, receiver));
+                let news = Arc::new(watch::Sender::new(News::Underway));
+                place.insert((now, Arc::clone(&news)));
                 Turn::Lead(LeadGuard { map: Arc::clone(&self.map), key, departure: now, news })
             }
         }
+    }
+
+    /// Nobody is to join this flight any more: whoever comes next leads anew.
+    pub(crate) fn retire(&self, key: FlightKey, departure: Departure) {
+        retire(&self.map, key, departure);
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -116,6 +122,7 @@ impl<T> Default for Flights<T> {
 impl<T> LeadGuard<T> {
     /// Others may have this. They go on joining for as long as the guard lives.
     pub(crate) fn land(&self, landing: T) {
+        pause();
         self.news.send_replace(News::Landed(Arc::new(landing)));
     }
 
@@ -131,25 +138,21 @@ impl<T> LeadGuard<T> {
 
     /// What has landed is not to be had any more by anybody who comes from now on.
     pub(crate) fn close(&self) {
-        let mut map = lock(&self.map);
-        // The key may have another lead by now.
-        if map.flights.get(&self.key).is_some_and(|(departure, _)| *departure == self.departure) {
-            map.flights.remove(&self.key);
-        }
+        retire(&self.map, self.key, self.departure);
     }
 
-    /// Those who wait.
+    /// Those who wait, or have what has landed and have yet to begin with it.
     pub(crate) fn followers(&self) -> usize {
-        // One receiver is the map's own.
-        self.news.receiver_count().saturating_sub(1)
+        self.news.receiver_count()
     }
 
     /// Whoever is woken by the news must find the key free: first out of the map, then the news.
     fn end(&self, news: News<T>) {
+        self.close();
+        pause();
         self.news.send_if_modified(|present| {
             let first = matches!(present, News::Underway);
             if first {
-                self.close();
                 *present = news;
             }
             first
@@ -159,7 +162,6 @@ impl<T> LeadGuard<T> {
 
 impl<T> Drop for LeadGuard<T> {
     fn drop(&mut self) {
-        self.close();
         self.end(News::Failed(None));
     }
 }
@@ -177,6 +179,7 @@ impl<T> Follower<T> {
 
     /// Waits until there is news.
     pub(crate) async fn news(&mut self) -> News<T> {
+        pause();
         match self.news.wait_for(|news| !matches!(news, News::Underway)).await {
             Ok(news) => news.clone(),
             // A lead leaves news behind whatever becomes of it.
@@ -196,7 +199,25 @@ impl<T> Clone for News<T> {
     }
 }
 
+fn retire<T>(map: &Mutex<Map<T>>, key: FlightKey, departure: Departure) {
+    pause();
+    let mut map = lock(map);
+    // The key may have another lead by now.
+    if map.flights.get(&key).is_some_and(|(present, _)| *present == departure) {
+        map.flights.remove(&key);
+    }
+}
+
 /// No panic can leave the map half changed.
 fn lock<T>(map: &Mutex<Map<T>>) -> MutexGuard<'_, Map<T>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Between two steps that others see: here a test lets others go first.
+fn pause() {
+    #[cfg(test)]
+    tests::pause();
+}
+
+#[cfg(test)]
+mod tests;
