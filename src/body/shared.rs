@@ -56,6 +56,8 @@ struct State {
     kept_from: u64,
     /// What is before `kept_from` can be read in the store.
     in_store: bool,
+    /// Somebody is about to read, from the beginning.
+    is_awaited: bool,
     end: Option<End>,
     /// Since the last piece came.
     idle: Stopwatch,
@@ -144,6 +146,7 @@ impl SharedBody {
             reservation,
             kept_from: 0,
             in_store: false,
+            is_awaited: false,
             end: None,
             idle: Stopwatch::start(),
             readers: Vec::new(),
@@ -167,6 +170,7 @@ impl SharedBody {
             Some(index) => state.readers[index] = place,
             None => state.readers.push(place),
         }
+        self.moved.notify_one();
         Some(SharedReader { body: Arc::clone(self), place: index, offset: 0, missed: None, is_done: false })
     }
 
@@ -180,9 +184,10 @@ impl SharedBody {
         self.moved.notified().await;
     }
 
-    /// Adds a piece, if there is room.
-    pub(crate) fn push(&self, piece: Bytes) -> Result<(), (Bytes, Full)> {
+    /// Adds a piece, if there is room. As long as readers are awaited the beginning is held for them, where it can be.
+    pub(crate) fn push(&self, piece: Bytes, is_awaited: bool) -> Result<(), (Bytes, Full)> {
         let mut state = self.lock();
+        state.is_awaited = is_awaited;
         if let Err(full) = state.make_room(piece.len() as u64) {
             return Err((piece, full));
         }
@@ -190,7 +195,7 @@ impl SharedBody {
         state.length += piece.len() as u64;
         state.pieces.push_back(Piece { at, octets: piece });
         state.idle = Stopwatch::start();
-        state.wake();
+        wake(state);
         Ok(())
     }
 
@@ -232,7 +237,7 @@ impl SharedBody {
         let mut state = self.lock();
         if state.end.is_none() {
             state.end = Some(end);
-            state.wake();
+            wake(state);
         }
     }
 
@@ -259,13 +264,12 @@ impl State {
         if self.pieces.is_empty() || self.fits(octets) {
             return Ok(());
         }
-        // A chunk may end within a piece.
-        let for_store = self.pieces.front().is_some_and(|piece| piece.end() > self.kept_from);
-        Err(match is_kept {
-            true if for_store => Full::Store,
-            true => Full::Readers,
-            false => Full::Laggards,
-        })
+        if !is_kept {
+            return Err(Full::Laggards);
+        }
+        // What a reader has had already is held for the store.
+        let for_store = self.pieces.front().is_some_and(|piece| piece.end() <= self.fastest());
+        Err(if for_store { Full::Store } else { Full::Readers })
     }
 
     fn held(&self) -> u64 {
@@ -283,6 +287,9 @@ impl State {
 
     /// Lets go what neither the store nor any reader needs.
     fn trim(&mut self) {
+        if self.is_awaited {
+            return;
+        }
         self.let_go_before(self.slowest());
     }
 
@@ -308,14 +315,6 @@ impl State {
 
     fn places(&self) -> impl Iterator<Item = &Place> {
         self.readers.iter().flatten()
-    }
-
-    fn wake(&mut self) {
-        for place in self.readers.iter_mut().flatten() {
-            if let Some(waker) = place.waker.take() {
-                waker.wake();
-            }
-        }
     }
 
     fn next(&mut self, place: usize, offset: u64, cx: &mut Context<'_>) -> Next {
@@ -358,6 +357,13 @@ impl Piece {
     fn end(&self) -> u64 {
         self.at + self.octets.len() as u64
     }
+}
+
+/// Wakes all who wait, after the lock has been let go: a waker may drop what it wakes, and a reader with it.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let wakers: Vec<Waker> = state.readers.iter_mut().flatten().filter_map(|place| place.waker.take()).collect();
+    drop(state);
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 // ===== impl SharedReader =====
@@ -417,9 +423,8 @@ impl SharedReader {
 
 impl Drop for SharedReader {
     fn drop(&mut self) {
-        if let Some(place) = self.body.lock().readers.get_mut(self.place) {
-            *place = None;
-        }
+        let left = self.body.lock().readers.get_mut(self.place).and_then(Option::take);
+        drop(left);
         self.body.moved.notify_one();
     }
 }
@@ -471,16 +476,16 @@ mod tests {
         let budget = Budget::new(100);
         let body = body(100, &budget);
         let mut reader = body.reader(Duration::MAX).unwrap();
-        body.push(piece(60)).unwrap();
-        body.push(piece(40)).unwrap();
+        body.push(piece(60), false).unwrap();
+        body.push(piece(40), false).unwrap();
         assert_eq!((take(&mut reader), take(&mut reader)), (Some(60), Some(40)));
-        assert_eq!(why(body.push(piece(1))), Some(Full::Store));
+        assert_eq!(why(body.push(piece(1), false)), Some(Full::Store));
         // The store has a chunk that ends within the first piece.
         body.stored_to(50);
-        assert_eq!(why(body.push(piece(1))), Some(Full::Store));
+        assert_eq!(why(body.push(piece(1), false)), Some(Full::Store));
         body.stored_to(60);
         assert_eq!(budget.used(), 40);
-        assert_eq!(why(body.push(piece(1))), None);
+        assert_eq!(why(body.push(piece(1), false)), None);
     }
 
     #[test]
@@ -488,11 +493,11 @@ mod tests {
         let budget = Budget::new(100);
         let body = body(100, &budget);
         let (mut fast, mut slow) = (body.reader(Duration::MAX).unwrap(), body.reader(Duration::MAX).unwrap());
-        body.push(piece(100)).unwrap();
+        body.push(piece(100), false).unwrap();
         body.stored_to(100);
-        assert_eq!(why(body.push(piece(1))), Some(Full::Readers));
+        assert_eq!(why(body.push(piece(1), false)), Some(Full::Readers));
         assert_eq!(take(&mut fast), Some(100));
-        assert_eq!(why(body.push(piece(1))), None);
+        assert_eq!(why(body.push(piece(1), false)), None);
         assert_eq!(take(&mut fast), Some(1));
         assert!(take(&mut slow).is_none(), "it is too far behind");
     }
@@ -503,14 +508,14 @@ mod tests {
         let body = body(100, &budget);
         body.is_not_kept();
         let (mut fast, mut slow) = (body.reader(Duration::MAX).unwrap(), body.reader(Duration::MAX).unwrap());
-        body.push(piece(60)).unwrap();
-        assert_eq!(why(body.push(piece(1))), Some(Full::Readers));
+        body.push(piece(60), false).unwrap();
+        assert_eq!(why(body.push(piece(1), false)), Some(Full::Readers));
         assert_eq!(take(&mut fast), Some(60));
-        body.push(piece(40)).unwrap();
+        body.push(piece(40), false).unwrap();
         assert_eq!(take(&mut fast), Some(40));
-        assert_eq!(why(body.push(piece(1))), Some(Full::Laggards));
+        assert_eq!(why(body.push(piece(1), false)), Some(Full::Laggards));
         assert_eq!(take(&mut slow), Some(60));
-        body.push(piece(1)).unwrap();
+        body.push(piece(1), false).unwrap();
         assert_eq!(take(&mut fast), Some(1));
         body.leave_laggards();
         assert!(take(&mut slow).is_none(), "it is too far behind");

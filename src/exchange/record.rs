@@ -173,7 +173,7 @@ impl Desk {
                 result = written(&mut self.keeper), if is_writing => self.note(result),
                 frame = next_frame(source.as_mut()) => return Event::Frame(frame),
                 () = self.body.moved() => {}
-                () = time::sleep(left.unwrap_or_default()), if left.is_some() => return Event::Deserted,
+                () = time::sleep(left.unwrap_or_default()), if left.is_some() => {}
             }
         }
     }
@@ -192,7 +192,7 @@ impl Desk {
         let mut patience = pin!(time::sleep(self.shared.store_deadline()));
         let (mut lagging, waiting) = (pin!(time::sleep(self.lag_left)), Stopwatch::start());
         let mut waited_for_laggards = false;
-        while let Err((back, full)) = self.body.push(piece.clone()) {
+        while let Err((back, full)) = self.body.push(piece.clone(), self.is_awaited()) {
             piece = back;
             if self.is_deserted() {
                 return false;
@@ -241,15 +241,28 @@ impl Desk {
 
     /// Nobody reads the body, nobody is about to, and for the store alone it is too long.
     fn is_deserted(&mut self) -> bool {
-        if self.body.is_read() {
+        if self.is_wanted() {
             self.unread = None;
             return false;
         }
-        self.unread.get_or_insert_with(Stopwatch::start);
-        let limit = self.shared.config.max_unread_body;
-        let is_worth_it = |keeper: &Keeper| self.for_store_alone || keeper.recorder.left() <= limit;
-        let is_awaited = self.flight.as_ref().is_some_and(|flight| flight.followers() > 0);
-        !is_awaited && !self.keeper.as_ref().is_some_and(is_worth_it)
+        let unread = *self.unread.get_or_insert_with(Stopwatch::start);
+        let config = &self.shared.config;
+        let is_worth_it = |keeper: &Keeper| self.for_store_alone || keeper.recorder.left() <= config.max_unread_body;
+        if unread.elapsed() < config.unread_timeout && self.keeper.as_ref().is_some_and(is_worth_it) {
+            return false;
+        }
+        // Whoever comes from now on asks anew; whoever has come at this very moment is to have the body.
+        self.close();
+        !self.is_wanted()
+    }
+
+    /// Those who are about to read take a seat before they cease to wait: in this order none is overlooked.
+    fn is_wanted(&self) -> bool {
+        self.is_awaited() || self.body.is_read()
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.followers() > 0)
     }
 
     /// What is left of the time for a body that nobody reads.
@@ -309,6 +322,13 @@ impl Desk {
                 }
             }
         }
+    }
+}
+
+/// However it ends, by a panic of the service's body or with the runtime, nobody waits for more.
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.body.fail("the response was not read to its end");
     }
 }
 
