@@ -11,7 +11,7 @@ use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
 
 /// When a request set out, among all requests of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Departure(u64);
 
 type Digest = [u8; CacheKey::DIGEST_LEN];
@@ -23,6 +23,7 @@ pub(crate) struct Order {
     stored: Cache<(Digest, VariantKey), Departure>,
     /// Keys share them.
     turns: [Mutex<()>; TURNS],
+    written: Cache<Digest, Departure>,
 }
 
 const MAX_KEYS: usize = 8 * 1024;
@@ -34,12 +35,28 @@ impl Order {
             next: AtomicU64::new(0),
             invalidated: Cache::new(MAX_KEYS),
             stored: Cache::new(MAX_KEYS),
+            written: Cache::new(MAX_KEYS),
             turns: [const { Mutex::const_new(()) }; TURNS],
         }
     }
 
     pub(crate) fn depart(&self) -> Departure {
         Departure(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Before whatever sets out next.
+    pub(crate) fn present(&self) -> Departure {
+        Departure(self.next.load(Ordering::Relaxed))
+    }
+
+    /// What was admitted is in the store, for whoever looks from now on.
+    pub(crate) fn note_written(&self, key: &CacheKey) {
+        self.written.insert(*key.digest(), self.depart());
+    }
+
+    /// Whether something came into the store that a look-up which began then may have missed.
+    pub(crate) fn is_written_since(&self, key: &CacheKey, then: Departure) -> bool {
+        self.written.get(key.digest()).is_some_and(|at| then <= at)
     }
 
     /// Whatever set out before now is out of date.
@@ -92,5 +109,16 @@ mod tests {
         assert!(!order.admit(&key, a, second));
         assert!(order.admit(&CacheKey::from("other"), a, first));
         assert!(order.admit(&key, a, order.depart()));
+    }
+
+    #[test]
+    fn what_was_written_after_a_look_began_is_known() {
+        let (order, key) = (Order::new(), CacheKey::from("k"));
+        let before = order.present();
+        assert!(!order.is_written_since(&key, before));
+        order.note_written(&key);
+        assert!(order.is_written_since(&key, before));
+        assert!(!order.is_written_since(&key, order.present()));
+        assert!(!order.is_written_since(&CacheKey::from("other"), before));
     }
 }

@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use http::{Request, Response, request};
 use http_body::Body;
+use tokio::sync::oneshot;
 use tokio::time;
 use tower_service::Service;
 use tracing::Instrument;
 
 use super::background::Place;
 use super::forward::{self, Answered};
-use super::{Miss, Shared, hit, revalidate, unavailable_detail};
+use super::{Miss, Shared, epoch, hit, lookup, revalidate, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::shared::SharedBody;
 use crate::clock::Stopwatch;
 use crate::collapse::flight::{FlightKey, Follower, LeadGuard, News, Turn};
+use crate::collapse::order::Departure;
 use crate::error::BoxError;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
+use crate::semantics::admission::is_query;
 use crate::semantics::collapse::{is_for_others, may_collapse};
 use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
 use crate::semantics::time::Timestamp;
@@ -54,7 +57,7 @@ impl Landing {
 pub(super) async fn fetch<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
-    miss: Miss,
+    mut miss: Miss,
     parts: request::Parts,
     body: Q,
 ) -> Result<Response<CacheBody<R>>, S::Error>
@@ -70,11 +73,17 @@ where
     for _ in 0..MOST_TURNS {
         match join(&shared, &miss, &parts, variant) {
             Turn::Alone => break,
+            Turn::Lead(guard) if shared.order.is_written_since(&miss.key, miss.asked.at) => {
+                drop(guard);
+                if let Some(response) = look_again(&shared, &mut miss, &parts).await {
+                    return Ok(response);
+                }
+            }
             Turn::Lead(guard) => {
                 let Some(place) = shared.background.enter() else { break };
                 return lead(shared, service, miss, parts, body, (Arc::new(guard), place)).await;
             }
-            Turn::Follow(follower) => match follow(&shared, &miss, &parts, follower, since).await {
+            Turn::Follow(follower) => match follow(&shared, &miss, &parts, (follower, variant), since).await {
                 Followed::Answer(response) => return Ok(*response),
                 Followed::Again => {}
                 Followed::Vary(own) => variant = Some(own),
@@ -87,15 +96,41 @@ where
 }
 
 fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<VariantKey>) -> Turn<Landing> {
-    let request = PresentedRequest::of(parts);
-    let now = shared.clock().now();
+    let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
     if !may_collapse(&request, miss.reason, &shared.config.rules) || shared.uncacheable.has(&miss.key, now) {
         return Turn::Alone;
     }
-    match shared.flights.join(FlightKey::new(&miss.key, variant), shared.order.depart()) {
+    let key = FlightKey::new(&miss.key, variant);
+    match shared.flights.join(key, shared.order.depart()) {
         // What it will bring was asked for before the key was invalidated.
-        Turn::Follow(follower) if shared.order.is_outdated(&miss.key, follower.departure) => Turn::Alone,
+        Turn::Follow(follower) if is_outdated(shared, miss, parts, follower.departure) => {
+            shared.flights.retire(key, follower.departure);
+            shared.flights.join(key, shared.order.depart())
+        }
         turn => turn,
+    }
+}
+
+fn is_outdated(shared: &Shared, miss: &Miss, parts: &request::Parts, departure: Departure) -> bool {
+    shared.order.is_outdated(&miss.key, departure)
+        || (is_query(&parts.method) && epoch::is_target_outdated(shared, parts, departure))
+}
+
+/// The store's answer, where another has just stored one that this request came too early to find.
+async fn look_again<R>(
+    shared: &Arc<Shared>,
+    miss: &mut Miss,
+    parts: &request::Parts,
+) -> Option<Response<CacheBody<R>>> {
+    let (found, mut asked) = lookup::look_up(shared, &miss.key, parts).await;
+    miss.asked.at = asked.at;
+    let now = shared.clock().now();
+    match decide(&PresentedRequest::of(parts), found, now, &shared.config.rules) {
+        Decision::Hit(reuse, held) => {
+            let (stored, _) = hit::take(shared, parts, held, &mut asked).await?;
+            Some(hit::serve(shared, &PresentedRequest::of(parts), stored, &reuse, Outcome::hit(reuse.ttl)))
+        }
+        Decision::Forward(..) | Decision::Unsatisfiable(_) => None,
     }
 }
 
@@ -115,9 +150,15 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let (reply, answer) = tokio::sync::oneshot::channel();
+    let (mut reply, answer) = oneshot::channel();
     let fetching = async move {
-        let fetched = forward::forward(shared, service, miss, parts, body, Some(flight)).await;
+        let forwarding = forward::forward(Arc::clone(&shared), service, miss, parts, body, Some(Arc::clone(&flight)));
+        let fetched = tokio::select! {
+            biased;
+            fetched = forwarding => fetched,
+            () = forsaken(&shared, &mut reply, &flight) => return,
+        };
+        drop(flight);
         let (response, recording) = match fetched {
             Ok(Answered { response, recording }) => (Ok(response), recording),
             Err(error) => (Err(error), None),
@@ -141,6 +182,18 @@ where
     }
 }
 
+/// Resolves when the client has left and for so long nobody has come to wait in its place.
+async fn forsaken<T>(shared: &Shared, reply: &mut oneshot::Sender<T>, flight: &FlightGuard) {
+    reply.closed().await;
+    loop {
+        time::sleep(shared.config.unread_timeout).await;
+        flight.close();
+        if flight.followers() == 0 {
+            return;
+        }
+    }
+}
+
 /// What became of waiting.
 enum Followed<R> {
     Answer(Box<Response<CacheBody<R>>>),
@@ -155,13 +208,15 @@ async fn follow<R>(
     shared: &Shared,
     miss: &Miss,
     parts: &request::Parts,
-    mut follower: Follower<Landing>,
+    (mut follower, variant): (Follower<Landing>, Option<VariantKey>),
     since: Stopwatch,
 ) -> Followed<R> {
     let came_late = follower.landed().is_some();
     let left = shared.config.collapse_timeout.saturating_sub(since.elapsed());
     let Ok(news) = time::timeout(left, follower.news()).await else {
         shared.counters.collapse_timeouts.increment();
+        // Nobody else is to wait so long for this one in vain.
+        shared.flights.retire(FlightKey::new(&miss.key, variant), follower.departure);
         return Followed::Alone;
     };
     match news {

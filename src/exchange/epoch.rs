@@ -82,6 +82,11 @@ pub(super) async fn invalidate(store: &AnyStore, target: &CacheKey) -> Result<()
     removed.and(ended)
 }
 
+/// Whether this process knows that the target of a QUERY has changed since.
+pub(super) fn is_target_outdated(shared: &Shared, parts: &request::Parts, departure: Departure) -> bool {
+    target_of(shared, parts).is_some_and(|target| shared.order.is_outdated(&target, departure))
+}
+
 fn cell_of(target: &CacheKey) -> CacheKey {
     CacheKey::from_parts([&b"query-epoch"[..], target.parts()])
 }

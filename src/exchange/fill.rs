@@ -164,8 +164,8 @@ impl Fill {
     async fn put_away(self) {
         let Self { shared, key, superseded, departure, put, search, epoch, flight: _flight } = self;
         let is_outdated = epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(&shared, departure));
-        let mut keys = std::iter::once(&key).chain(&superseded);
-        if is_outdated || !keys.all(|key| shared.order.admit(key, put.variant, departure)) {
+        let keys: Vec<CacheKey> = std::iter::once(&key).chain(&superseded).cloned().collect();
+        if is_outdated || !keys.iter().all(|key| shared.order.admit(key, put.variant, departure)) {
             shared.counters.dropped_writes.increment();
             tracing::debug!(?key, "not stored: out of date by now");
             return;
@@ -192,7 +192,11 @@ impl Fill {
             Ok::<_, StoreError>(outcome)
         };
         match time::timeout(shared.config.store_write_timeout, writing).await {
-            Ok(Ok(PutOutcome::Stored)) => shared.counters.stored.increment(),
+            Ok(Ok(PutOutcome::Stored)) => {
+                // While the flight is still to be joined: nobody finds neither the one nor the other.
+                keys.iter().for_each(|key| shared.order.note_written(key));
+                shared.counters.stored.increment();
+            }
             Ok(Ok(PutOutcome::TooManyVariants)) => {
                 shared.counters.refused.increment();
                 tracing::debug!(?key, "not stored: as many variants as allowed");

@@ -8,6 +8,7 @@ use tokio::time;
 use super::epoch::{self, Epoch};
 use super::{Shared, search};
 use crate::clock::Stopwatch;
+use crate::collapse::order::Departure;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::admission::{is_query, is_retrieval_without_content};
@@ -69,18 +70,21 @@ pub(super) struct Asked {
     pub(super) epoch: Option<Epoch>,
     /// Why there was no answer.
     pub(super) failure: Option<StoreErrorKind>,
+    /// When the store was asked.
+    pub(super) at: Departure,
     since: Stopwatch,
 }
 
 impl Asked {
     /// Nobody was asked.
     pub(super) fn nothing() -> Self {
-        Self { index: None, seen: Kept::Alone, epoch: None, failure: None, since: Stopwatch::start() }
+        let at = Departure::default();
+        Self { index: None, seen: Kept::Alone, epoch: None, failure: None, at, since: Stopwatch::start() }
     }
 }
 
 pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> (Found<Held>, Asked) {
-    let mut asked = Asked::nothing();
+    let mut asked = Asked { at: shared.order.present(), ..Asked::nothing() };
     if !shared.store.is_available() {
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);

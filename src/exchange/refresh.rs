@@ -28,6 +28,10 @@ where
     let Turn::Lead(flight) = shared.flights.join(FlightKey::new(&miss.key, miss.variant), shared.order.depart()) else {
         return;
     };
+    // Another may have refreshed it since it was looked up.
+    if shared.order.is_written_since(&miss.key, miss.asked.at) {
+        return;
+    }
     let Some(place) = shared.background.enter() else { return };
     shared.counters.refreshes.increment();
     for_everybody(&mut parts);
