@@ -48,6 +48,7 @@ pub struct Reply {
     length_is_known: bool,
     head_after: Option<Gate>,
     error: Option<OriginError>,
+    panics: bool,
     extensions: http::Extensions,
 }
 
@@ -65,6 +66,7 @@ pub fn status(code: u16) -> Reply {
         length_is_known: true,
         head_after: None,
         error: None,
+        panics: false,
         extensions: http::Extensions::new(),
     }
 }
@@ -72,6 +74,11 @@ pub fn status(code: u16) -> Reply {
 /// No answer: the origin fails with this error.
 pub fn failure(message: &str) -> Reply {
     Reply { error: Some(OriginError(message.to_owned())), ..status(500) }
+}
+
+/// No answer: the origin panics.
+pub fn panic() -> Reply {
+    Reply { panics: true, ..status(500) }
 }
 
 impl Reply {
@@ -135,6 +142,13 @@ impl Reply {
         self.waits_for(&Gate::closed())
     }
 
+    /// The origin panics in the middle of the body.
+    pub fn then_panics(mut self) -> Self {
+        self.steps.push(Step::Panic);
+        self.length_is_known = false;
+        self
+    }
+
     /// Even the head waits for the gate.
     pub fn head_after(mut self, gate: &Gate) -> Self {
         self.head_after = Some(gate.clone());
@@ -163,6 +177,7 @@ enum Step {
     Wait(Gate),
     Trailers(HeaderMap),
     Fail(OriginError),
+    Panic,
 }
 
 /// A body that yields what its script says. Not `Sync`.
@@ -217,6 +232,7 @@ impl Body for ScriptBody {
                     self.steps.clear();
                     Some(Err(error))
                 }
+                Some(Step::Panic) => panic!("the origin panics, as it was told"),
                 Some(Step::Wait(gate)) => {
                     self.waiting = Some(Box::pin(gate.opened()));
                     continue;
@@ -412,6 +428,7 @@ where
             if let Some(gate) = reply.head_after.take() {
                 gate.opened().await;
             }
+            assert!(!reply.panics, "the origin panics, as it was told");
             match reply.error.take() {
                 Some(error) => Err(error),
                 None => Ok(reply.into_response(&shared)),

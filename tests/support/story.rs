@@ -469,6 +469,11 @@ impl Answer {
         self
     }
 
+    /// What the error said with which the body broke off.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
     /// The body broke off, with an error.
     #[track_caller]
     pub fn breaks_off(&self) -> &Self {
