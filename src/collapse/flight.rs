@@ -29,8 +29,11 @@ pub(crate) struct Flights<T> {
 
 #[derive(Debug)]
 struct Map<T> {
-    flights: HashMap<FlightKey, (Departure, Arc<watch::Sender<News<T>>>)>,
+    flights: HashMap<FlightKey, (Departure, Channel<T>)>,
 }
+
+/// By which a lead tells its news; each of its receivers is a follower's.
+type Channel<T> = Arc<watch::Sender<News<T>>>;
 
 /// What a flight has come to.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ pub(crate) struct LeadGuard<T> {
     map: Arc<Mutex<Map<T>>>,
     key: FlightKey,
     departure: Departure,
-    news: Arc<watch::Sender<News<T>>>,
+    news: Channel<T>,
 }
 
 /// Somebody who waits for a flight.

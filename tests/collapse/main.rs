@@ -4,8 +4,10 @@
 mod support;
 
 mod bodies;
+mod cancelled;
 mod crowd;
 mod followers;
 mod leads;
 mod leaving;
+mod redis;
 mod together;

@@ -49,6 +49,10 @@ impl Stage {
         Self { redis: Some(RedisServer::start()) }
     }
 
+    pub fn has_server(&self) -> bool {
+        self.redis.is_some()
+    }
+
     /// The server under the Redis store.
     ///
     /// # Panics
