@@ -98,7 +98,7 @@ async fn begins(story: &Story) -> Opened {
 }
 
 #[tokio::test]
-async fn a_slow_follower_neither_stalls_the_others_nor_takes_more_than_its_room_and_is_told_why_it_ends() {
+async fn a_slow_follower_neither_stalls_the_others_nor_takes_more_than_its_room_and_goes_on_from_the_store() {
     let stage = Stage::redis();
     let gate = Gate::closed();
     let story = large(&stage, &gate);
@@ -120,11 +120,29 @@ async fn a_slow_follower_neither_stalls_the_others_nor_takes_more_than_its_room_
     story.fills_are_done().await;
     let highest = highest.await.expect("no panic");
     assert!(highest <= 2 << 20, "an eighth of the room: {highest}");
+    slow.reads_to_the_end().await.has_body(&body);
+    nothing_is_left(&story).await;
+    story.client_asks(get("/a")).await.is_hit().has_body(&body);
+    story.origin_was_asked(1);
+}
+
+/// What is not stored cannot be had a second time: the slow one is waited for a little, and told why it ends.
+#[tokio::test]
+async fn a_slow_follower_of_what_turns_out_too_large_to_be_stored_is_told_why_it_ends() {
+    let stage = Stage::redis();
+    let gate = Gate::closed();
+    let story = stage.story_with(|config| config.max_body_size(2 << 20));
+    let body = octets(8 * MIB);
+    let mut rest = frames(8 * MIB, 64 * 1024);
+    let first = rest.remove(0);
+    story.origin_says(page("").chunks([first]).waits_for(&gate).chunks(rest));
+    let (fast, slow) = (begins(&story).await, begins(&story).await);
+    gate.open();
+    fast.reads_to_the_end().await.has_body(&body);
     let slow = slow.reads_to_the_end().await;
     assert_eq!(slow.error(), Some("read too slowly to share a response with others"));
     assert!(slow.body()[..] == body[..slow.body().len()]);
     nothing_is_left(&story).await;
-    story.client_asks(get("/a")).await.is_hit().has_body(&body);
     story.origin_was_asked(1);
 }
 
