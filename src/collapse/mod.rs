@@ -1,6 +1,7 @@
 //! What requests for one key know of each other.
 
 pub(crate) mod flight;
+pub(crate) mod lease;
 pub(crate) mod order;
 pub(crate) mod recent;
 pub(crate) mod uncacheable;

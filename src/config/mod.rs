@@ -8,6 +8,7 @@ use http::StatusCode;
 use http::header::HeaderName;
 
 use crate::clock::Clock;
+use crate::collapse::lease::Pace;
 use crate::error::ConfigError;
 use crate::key::{DefaultKey, KeyExtractor};
 use crate::observe::cache_status::CacheName;
@@ -52,6 +53,7 @@ pub struct CacheConfig {
     pub(crate) max_unread_body: u64,
     pub(crate) unread_timeout: Duration,
     pub(crate) collapse_timeout: Duration,
+    pub(crate) pace: Pace,
     pub(crate) store_timeout: Duration,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
@@ -259,10 +261,18 @@ impl CacheConfig {
         self
     }
 
-    /// The time that a request may wait for the answer to another one like it (RFC 9111 §4); afterwards it goes on to the
-    /// service itself. Zero lets each go by itself. Defaults to 5 s.
+    /// The time that a request may wait for the answer to another one like it (RFC 9111 §4), in this process or in
+    /// another; afterwards it goes on to the service itself. Zero lets each go by itself. Defaults to 5 s.
     pub fn collapse_timeout(mut self, limit: Duration) -> Self {
         self.collapse_timeout = limit;
+        self
+    }
+
+    /// How often a process that fetches for the whole fleet gives a sign of life. Another takes its place two of these
+    /// after its last; those who wait for it meanwhile wait no longer than [`collapse_timeout`](Self::collapse_timeout).
+    /// It has to be the same in all processes. Defaults to 1 s, and is 20 ms at the least.
+    pub fn lease_heartbeat(mut self, interval: Duration) -> Self {
+        self.pace = Pace { heartbeat: interval.max(Duration::from_millis(20)) };
         self
     }
 
@@ -335,6 +345,7 @@ impl Default for CacheConfig {
             max_unread_body: 8 * 1024 * 1024,
             unread_timeout: Duration::from_secs(30),
             collapse_timeout: Duration::from_secs(5),
+            pace: Pace { heartbeat: Duration::from_secs(1) },
             store_timeout: Duration::from_millis(100),
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
@@ -357,6 +368,7 @@ impl fmt::Debug for CacheConfig {
             .field("max_unread_body", &self.max_unread_body)
             .field("unread_timeout", &self.unread_timeout)
             .field("collapse_timeout", &self.collapse_timeout)
+            .field("lease_heartbeat", &self.pace.heartbeat)
             .field("max_inflight_bytes", &self.max_inflight_bytes)
             .field("store_timeout", &self.store_timeout)
             .field("store_write_timeout", &self.store_write_timeout)

@@ -10,12 +10,13 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use super::background::Place;
+use super::fleet::{self, Clearance, Flight};
 use super::forward::{self, Answered};
 use super::{Miss, Shared, epoch, hit, lookup, revalidate, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::shared::SharedBody;
 use crate::clock::Stopwatch;
-use crate::collapse::flight::{FlightKey, Follower, LeadGuard, News, Turn};
+use crate::collapse::flight::{FlightKey, Follower, News, Turn};
 use crate::collapse::order::Departure;
 use crate::error::BoxError;
 use crate::observe::{ForwardReason, Outcome};
@@ -25,10 +26,11 @@ use crate::semantics::collapse::{is_for_others, may_collapse};
 use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::{NominatedFields, VariantKey};
+use crate::store::Sight;
 use crate::store::entry::StoredResponse;
 
 /// What holds a key for the one who fetches it.
-pub(super) type FlightGuard = Arc<LeadGuard<Landing>>;
+pub(super) type FlightGuard = Arc<Flight>;
 
 /// A response that others may have before it is stored.
 #[derive(Debug)]
@@ -45,10 +47,10 @@ const MOST_TURNS: usize = 4;
 
 impl Landing {
     /// Tells those who wait, if they may have it.
-    pub(super) fn offer(self, flight: &FlightGuard, now: Timestamp) {
+    pub(super) fn offer(self, flight: &Flight, now: Timestamp) {
         match is_for_others(&self.response.freshness, now) {
             true => flight.land(self),
-            false => flight.decline(),
+            false => flight.decline_and_store(),
         }
     }
 }
@@ -81,7 +83,8 @@ where
             }
             Turn::Lead(guard) => {
                 let Some(place) = shared.background.enter() else { break };
-                return lead(shared, service, miss, parts, body, (Arc::new(guard), place)).await;
+                let miss = Miss { variant, ..miss };
+                return lead(shared, service, miss, parts, body, (Arc::new(Flight::new(guard)), place, since)).await;
             }
             Turn::Follow(follower) => match follow(&shared, &miss, &parts, (follower, variant), since).await {
                 Followed::Answer(response) => return Ok(*response),
@@ -122,7 +125,7 @@ async fn look_again<R>(
     miss: &mut Miss,
     parts: &request::Parts,
 ) -> Option<Response<CacheBody<R>>> {
-    let (found, mut asked) = lookup::look_up(shared, &miss.key, parts).await;
+    let (found, mut asked) = lookup::look_up(shared, &miss.key, parts, Sight::Again).await;
     miss.asked.at = asked.at;
     let now = shared.clock().now();
     match decide(&PresentedRequest::of(parts), found, now, &shared.config.rules) {
@@ -141,7 +144,7 @@ async fn lead<S, Q, R>(
     miss: Miss,
     parts: request::Parts,
     body: Q,
-    (flight, place): (FlightGuard, Place),
+    (flight, place, since): (FlightGuard, Place, Stopwatch),
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
@@ -152,21 +155,30 @@ where
 {
     let (mut reply, answer) = oneshot::channel();
     let fetching = async move {
-        let forwarding = forward::forward(Arc::clone(&shared), service, miss, parts, body, Some(Arc::clone(&flight)));
+        let fetched = async {
+            match Box::pin(fleet::clear(&shared, miss, &parts, &flight, since)).await {
+                Clearance::Answer(response) => Ok(Answered::alone(*response)),
+                Clearance::Fetch(miss) => {
+                    let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
+                    flight.while_held(forward::forward(shared, service, *miss, parts, body, held)).await
+                }
+            }
+        };
         let fetched = tokio::select! {
             biased;
-            fetched = forwarding => fetched,
+            fetched = fetched => fetched,
             () = forsaken(&shared, &mut reply, &flight) => return,
         };
-        drop(flight);
         let (response, recording) = match fetched {
             Ok(Answered { response, recording }) => (Ok(response), recording),
             Err(error) => (Err(error), None),
         };
+        // What nobody records is over: whoever asks next finds the key free.
+        let flight = recording.is_some().then_some(flight);
         // Whoever asked may have left.
         let _ = reply.send(response);
-        if let Some(recording) = recording {
-            recording.run().await;
+        if let (Some(recording), Some(flight)) = (recording, flight) {
+            flight.while_held(recording.run()).await;
         }
         drop(place);
     };
@@ -195,7 +207,7 @@ async fn forsaken<T>(shared: &Shared, reply: &mut oneshot::Sender<T>, flight: &F
 }
 
 /// What became of waiting.
-enum Followed<R> {
+pub(super) enum Followed<R> {
     Answer(Box<Response<CacheBody<R>>>),
     /// The key may be free: join again.
     Again,
@@ -231,7 +243,13 @@ async fn follow<R>(
 }
 
 /// The landed response as the answer to a request that has waited for it, or has come after it.
-fn serve<R>(shared: &Shared, miss: &Miss, parts: &request::Parts, landing: &Landing, came_late: bool) -> Followed<R> {
+pub(super) fn serve<R>(
+    shared: &Shared,
+    miss: &Miss,
+    parts: &request::Parts,
+    landing: &Landing,
+    came_late: bool,
+) -> Followed<R> {
     let own = landing.nominated.select(&parts.headers);
     if own != landing.variant {
         return Followed::Vary(own);

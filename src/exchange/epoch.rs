@@ -15,7 +15,7 @@ use crate::key::CacheKey;
 use crate::semantics::time::Timestamp;
 use crate::store::entry::Cell;
 use crate::store::select::{self, Kept, Lookup};
-use crate::store::{AnyStore, CellKey, Store};
+use crate::store::{AnyStore, CellKey, Sight, Store};
 
 /// The epoch of a QUERY's target.
 #[derive(Clone, Debug)]
@@ -33,15 +33,16 @@ pub(super) async fn look_up(
     key: &CacheKey,
     parts: &request::Parts,
     now: Timestamp,
+    sight: Sight,
 ) -> Result<(Lookup, Kept, CacheKey, Option<Epoch>), StoreError> {
     let nothing = |epoch| Ok((Lookup::UriMiss, Kept::Alone, key.clone(), epoch));
     let Some(target) = target_of(shared, parts) else { return nothing(None) };
-    let Some(Cell::Epoch(number)) = shared.store.get(CellKey::base(&cell_of(&target))).await? else {
+    let Some(Cell::Epoch(number)) = shared.store.get(CellKey::base(&cell_of(&target)), sight).await? else {
         return nothing(Some(Epoch { target, number: fastrand::u128(..), is_new: true }));
     };
     let epoch = Epoch { target, number, is_new: false };
     let key = epoch.key(key);
-    let (lookup, seen) = select::look_up(&shared.store, &key, &parts.headers, now).await?;
+    let (lookup, seen) = select::look_up(&shared.store, &key, &parts.headers, now, sight).await?;
     Ok((lookup, seen, key, Some(epoch)))
 }
 
@@ -78,7 +79,7 @@ impl Epoch {
 /// Ends what is stored for a target: for its GET, and for all its queries.
 pub(super) async fn invalidate(store: &AnyStore, target: &CacheKey) -> Result<(), StoreError> {
     let cell = cell_of(target);
-    let (removed, ended) = tokio::join!(select::invalidate(store, target), store.remove(CellKey::base(&cell)));
+    let (removed, ended) = tokio::join!(select::invalidate(store, target), store.remove(CellKey::base(&cell), false));
     removed.and(ended)
 }
 

@@ -137,7 +137,12 @@ impl Fill {
         match self.shared.background.enter() {
             Some(place) => {
                 tokio::spawn(async move {
-                    self.put_away().await;
+                    let flight = self.flight.clone();
+                    let writing = self.put_away();
+                    match &flight {
+                        Some(flight) => flight.while_held(writing).await,
+                        None => writing.await,
+                    };
                     drop(place);
                 });
             }
@@ -158,17 +163,23 @@ impl Fill {
         let mut response = self.put.response.as_ref().clone();
         (response.body, response.trailers) = (body, trailers);
         self.put.response = Arc::new(response);
-        self.put_away().await;
+        let (shared, key, chunks) = (Arc::clone(&self.shared), self.key.clone(), self.put.response.body.chunks());
+        if self.put_away().await == Some(PutOutcome::Fenced)
+            && let Some(chunks) = chunks
+        {
+            discard(&shared, key, chunks);
+        }
     }
 
-    async fn put_away(self) {
-        let Self { shared, key, superseded, departure, put, search, epoch, flight: _flight } = self;
+    /// What became of it; `None` where that is not known.
+    async fn put_away(self) -> Option<PutOutcome> {
+        let Self { shared, key, superseded, departure, put, search, epoch, flight } = self;
         let is_outdated = epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(&shared, departure));
         let keys: Vec<CacheKey> = std::iter::once(&key).chain(&superseded).cloned().collect();
         if is_outdated || !keys.iter().all(|key| shared.order.admit(key, put.variant, departure)) {
             shared.counters.dropped_writes.increment();
             tracing::debug!(?key, "not stored: out of date by now");
-            return;
+            return Some(PutOutcome::OutOfDate);
         }
         let now = shared.clock().now();
         let writing = async {
@@ -184,35 +195,49 @@ impl Fill {
             {
                 return Ok(PutOutcome::OutOfDate);
             }
-            let outcome = select::put(&shared.store, &key, &put, now).await?;
-            if let Some(own_key) = superseded.filter(|own_key| *own_key != key) {
+            let lease = flight.as_ref().and_then(|flight| flight.lease_key());
+            let outcome = select::put(&shared.store, &key, &put, lease, now).await?;
+            if let Some(own_key) = superseded.filter(|own_key| outcome == PutOutcome::Stored && *own_key != key) {
                 // What was stored under the request's own target would hide the newer response.
-                select::invalidate(&shared.store, &own_key).await?;
+                select::supersede(&shared.store, &own_key).await?;
             }
             Ok::<_, StoreError>(outcome)
         };
-        match time::timeout(shared.config.store_write_timeout, writing).await {
-            Ok(Ok(PutOutcome::Stored)) => {
-                // While the flight is still to be joined: nobody finds neither the one nor the other.
-                keys.iter().for_each(|key| shared.order.note_written(key));
-                shared.counters.stored.increment();
-            }
-            Ok(Ok(PutOutcome::TooManyVariants)) => {
-                shared.counters.refused.increment();
-                tracing::debug!(?key, "not stored: as many variants as allowed");
-            }
-            Ok(Ok(PutOutcome::OutOfDate)) => {
-                shared.counters.dropped_writes.increment();
-                tracing::debug!(?key, "not stored: out of date by now");
-            }
+        let outcome = match time::timeout(shared.config.store_write_timeout, writing).await {
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
                 shared.counters.dropped_writes.increment();
                 tracing::debug!(?key, store.error = %error, "write failed");
+                return None;
             }
             Err(_) => {
                 shared.counters.dropped_writes.increment();
                 tracing::debug!(?key, "write met its deadline");
+                return None;
+            }
+        };
+        if let Some(flight) = &flight {
+            flight.has_put(outcome);
+        }
+        match outcome {
+            PutOutcome::Stored => {
+                // While the flight is still to be joined: nobody finds neither the one nor the other.
+                keys.iter().for_each(|key| shared.order.note_written(key));
+                shared.counters.stored.increment();
+            }
+            PutOutcome::TooManyVariants => {
+                shared.counters.refused.increment();
+                tracing::debug!(?key, "not stored: as many variants as allowed");
+            }
+            PutOutcome::OutOfDate => {
+                shared.counters.dropped_writes.increment();
+                tracing::debug!(?key, "not stored: out of date by now");
+            }
+            PutOutcome::Fenced => {
+                shared.counters.fenced_writes.increment();
+                tracing::debug!(?key, "not stored: the lease is lost");
             }
         }
+        Some(outcome)
     }
 }

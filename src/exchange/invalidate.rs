@@ -18,7 +18,7 @@ use crate::error::{BoxError, StoreError};
 use crate::key::{CacheKey, key_for};
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::invalidation;
-use crate::store::select;
+use crate::store::{Sight, select};
 
 /// Forwards the request; if the answer is no error, invalidates before the client learns of it, so that whoever has
 /// seen the answer does not read what was there before. The answer to a POST may be stored in its place.
@@ -42,6 +42,7 @@ where
         reason: ForwardReason::Method,
         asked: Asked::nothing(),
         stored: None,
+        found_at: None,
         variants: Vec::new(),
     };
     let mut sent = Sent::new(&shared, miss, &parts);
@@ -147,7 +148,7 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
                 epoch::invalidate(&owned.store, key).await?;
             }
             for parts in &targets {
-                for (key, _) in search::alternatives_of(&owned, parts, &parts.uri).await? {
+                for (key, _) in search::alternatives_of(&owned, parts, &parts.uri, Sight::First).await? {
                     owned.order.invalidate(&key);
                     select::invalidate(&owned.store, &key).await?;
                 }

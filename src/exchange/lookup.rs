@@ -1,6 +1,7 @@
 //! Asking the store, within the one deadline that a request has for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{StatusCode, header, request};
 use tokio::time;
@@ -18,7 +19,7 @@ use crate::semantics::search::SearchVariance;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{StoredBody, StoredResponse, VaryIndex};
-use crate::store::{CellKey, Kept, Lookup, Store, select};
+use crate::store::{CellKey, Kept, Lookup, Sight, Store, select};
 
 /// A response that was found, whose body may still have to be loaded.
 #[derive(Clone, Debug)]
@@ -81,9 +82,19 @@ impl Asked {
         let at = Departure::default();
         Self { index: None, seen: Kept::Alone, epoch: None, failure: None, at, since: Stopwatch::start() }
     }
+
+    /// What is left of the deadline.
+    pub(super) fn time_left(&self, shared: &Shared) -> Duration {
+        shared.store_deadline().saturating_sub(self.since.elapsed())
+    }
 }
 
-pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> (Found<Held>, Asked) {
+pub(super) async fn look_up(
+    shared: &Shared,
+    key: &CacheKey,
+    parts: &request::Parts,
+    sight: Sight,
+) -> (Found<Held>, Asked) {
     let mut asked = Asked { at: shared.order.present(), ..Asked::nothing() };
     if !shared.store.is_available() {
         asked.failure = Some(StoreErrorKind::Unavailable);
@@ -92,8 +103,10 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
     let now = shared.clock().now();
     let asking = async {
         match is_query(&parts.method) {
-            true => Box::pin(epoch::look_up(shared, key, parts, now)).await,
-            false => look_up_all(shared, key, parts, now).await.map(|(lookup, seen, key)| (lookup, seen, key, None)),
+            true => Box::pin(epoch::look_up(shared, key, parts, now, sight)).await,
+            false => {
+                look_up_all(shared, key, parts, now, sight).await.map(|(lookup, seen, key)| (lookup, seen, key, None))
+            }
         }
     };
     match in_time(shared, &asked, asking).await {
@@ -106,6 +119,10 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
                     Found::VaryMiss
                 }
                 Lookup::UriMiss => Found::UriMiss,
+                Lookup::Uncacheable => {
+                    shared.uncacheable.heard(&key, now);
+                    Found::UriMiss
+                }
             };
             (found, asked)
         }
@@ -113,6 +130,14 @@ pub(super) async fn look_up(shared: &Shared, key: &CacheKey, parts: &request::Pa
             asked.failure = Some(kind);
             (Found::Unavailable, asked)
         }
+    }
+}
+
+/// When what was found was received: by this it is told from what is stored later.
+pub(super) fn found_at(found: &Found<Held>) -> Option<Timestamp> {
+    match found {
+        Found::Response(held) => Some(held.response.freshness.response_time),
+        Found::VaryMiss | Found::UriMiss | Found::Unavailable => None,
     }
 }
 
@@ -134,13 +159,14 @@ async fn look_up_all(
     key: &CacheKey,
     parts: &request::Parts,
     now: Timestamp,
+    sight: Sight,
 ) -> Result<(Lookup, Kept, CacheKey), StoreError> {
-    let (lookup, seen) = select::look_up(&shared.store, key, &parts.headers, now).await?;
-    if !matches!(lookup, Lookup::UriMiss) || !is_retrieval_without_content(&parts.method) {
+    let (lookup, seen) = select::look_up(&shared.store, key, &parts.headers, now, sight).await?;
+    if !matches!(lookup, Lookup::UriMiss | Lookup::Uncacheable) || !is_retrieval_without_content(&parts.method) {
         return Ok((lookup, seen, key.clone()));
     }
     // In a box of its own, as all that a hit has no use for.
-    let found = Box::pin(look_up_equal(shared, parts, now)).await?;
+    let found = Box::pin(look_up_equal(shared, parts, now, sight)).await?;
     Ok(found.unwrap_or_else(|| (lookup, seen, key.clone())))
 }
 
@@ -149,9 +175,10 @@ async fn look_up_equal(
     shared: &Shared,
     parts: &request::Parts,
     now: Timestamp,
+    sight: Sight,
 ) -> Result<Option<(Lookup, Kept, CacheKey)>, StoreError> {
-    for (canonical, variance) in search::alternatives(shared, parts).await? {
-        let (lookup, seen) = select::look_up(&shared.store, &canonical, &parts.headers, now).await?;
+    for (canonical, variance) in search::alternatives(shared, parts, sight).await? {
+        let (lookup, seen) = select::look_up(&shared.store, &canonical, &parts.headers, now, sight).await?;
         match lookup {
             Lookup::Found(response, variant) if SearchVariance::of(&response.headers).as_ref() == Some(&variance) => {
                 return Ok(Some((Lookup::Found(response, variant), seen, canonical)));
@@ -224,8 +251,7 @@ async fn in_time<T>(
     asked: &Asked,
     asking: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreErrorKind> {
-    let left = shared.store_deadline().saturating_sub(asked.since.elapsed());
-    match time::timeout(left, asking).await {
+    match time::timeout(asked.time_left(shared), asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             tracing::debug!(store.error = %error, "look-up failed");

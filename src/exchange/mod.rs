@@ -5,9 +5,11 @@ mod collapse;
 mod complete;
 mod epoch;
 pub(crate) mod fill;
+mod fleet;
 mod forward;
 mod hit;
 mod invalidate;
+mod lease;
 mod lookup;
 mod open;
 mod prospect;
@@ -36,10 +38,11 @@ use crate::key::CacheKey;
 use crate::observe::counters::Counters;
 use crate::observe::{ForwardReason, Outcome, report};
 use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
+use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::semantics::{PresentedRequest, RouteRules};
-use crate::store::AnyStore;
 use crate::store::entry::StoredResponse;
+use crate::store::{AnyStore, Sight};
 
 pub(crate) use self::invalidate::run_invalidating;
 
@@ -123,6 +126,8 @@ struct Miss {
     asked: lookup::Asked,
     /// A response that may not be used as it is: it may turn out to be valid, or better than none.
     stored: Option<Arc<StoredResponse>>,
+    /// When what was found was received, whether it is of use or not.
+    found_at: Option<Timestamp>,
     /// Responses for other values of the fields that Vary names (§4.3.1).
     variants: Vec<Arc<StoredResponse>>,
 }
@@ -142,9 +147,10 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let (found, mut asked) = lookup::look_up(&shared, &key, &parts).await;
+    let (found, mut asked) = lookup::look_up(&shared, &key, &parts, Sight::First).await;
     let now = shared.clock().now();
     let variant = lookup::variant_wanted(&found, &asked, &parts);
+    let found_at = lookup::found_at(&found);
     let mut found_under = None;
     let (reason, stored) = match decide(&PresentedRequest::of(&parts), found, now, &shared.config.rules) {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
@@ -155,7 +161,7 @@ where
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
                     let (reason, found_under, variants) = (ForwardReason::Stale, Some(held_key), Vec::new());
-                    let miss = Miss { key, found_under, variant, reason, asked, stored: behind, variants };
+                    let miss = Miss { key, found_under, variant, reason, asked, stored: behind, found_at, variants };
                     refresh::begin(shared, service, miss, parts, body);
                 }
                 return Ok(response);
@@ -176,7 +182,7 @@ where
         Some(_) if parts.method == Method::GET => lookup::variants(&shared, &key, &mut asked).await,
         _ => Vec::new(),
     };
-    let miss = Miss { key, found_under, variant, reason, asked, stored, variants };
+    let miss = Miss { key, found_under, variant, reason, asked, stored, found_at, variants };
     // In a box of its own, so that a hit does not carry the room that a miss needs.
     Box::pin(collapse::fetch(shared, service, miss, parts, body)).await
 }

@@ -156,7 +156,7 @@ impl StoredChunks {
         if let Ok(Some(Cell::Response(present))) = store.peek(self.cell()).await
             && present.body.chunks() == Some(self.chunks)
         {
-            let _ = store.remove(self.cell()).await;
+            let _ = store.remove(self.cell(), false).await;
         }
     }
 

@@ -44,7 +44,10 @@ pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts
 
 fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
     shared.counters.refused.increment();
-    shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
+    let is_of_the_key = shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
+    if let Some(lease) = sent.flight.as_ref().and_then(|flight| flight.lease()).filter(|_| is_of_the_key) {
+        lease.note_uncacheable();
+    }
     match sent.miss.reason {
         // That the store was away says more than what would have become of the response.
         ForwardReason::Miss => outcome.with_detail(unavailable_detail(sent.miss.asked.failure)),
@@ -114,7 +117,12 @@ fn record(
     let body = SharedBody::new(received.body_length.exactly, most, reservation, backing);
     fill.share(Some(&body));
     let (outcome, keeper) = match obstacle {
-        Some(detail) => (dropped(shared, outcome, detail), None),
+        Some(detail) => {
+            if let Some(flight) = &sent.flight {
+                flight.keep_to_itself();
+            }
+            (dropped(shared, outcome, detail), None)
+        }
         None => (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload))),
     };
     let desk = Desk::new(shared, body, keeper, sent.flight.clone(), place);

@@ -278,7 +278,9 @@ impl Desk {
     }
 
     fn stop_keeping(&mut self, reason: Abandoned) {
-        self.close();
+        if let Some(flight) = &self.flight {
+            flight.abandon(reason);
+        }
         self.body.is_not_kept();
         let Some(keeper) = self.keeper.take() else { return };
         let key = keeper.fill.abandon(reason);
@@ -316,6 +318,9 @@ impl Desk {
             Some(body) => fill.write(body, trailers).await,
             None => {
                 self.shared.counters.dropped_writes.increment();
+                if let Some(flight) = &self.flight {
+                    flight.abandon(Abandoned::SlowStore);
+                }
                 let key = fill.abandon(Abandoned::SlowStore);
                 if let Some(chunks) = upload.leavings() {
                     fill::discard(&self.shared, key, chunks);

@@ -1,5 +1,5 @@
-//! Validation behind a response that has been sent already (RFC 5861 §3): once per key at a time, bounded in number and
-//! in time, and never on a client's connection.
+//! Validation behind a response that has been sent already (RFC 5861 §3): once per key at a time in the whole fleet,
+//! bounded in number and in time, and never on a client's connection.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use tokio::time;
 use tower_service::Service;
 use tracing::Instrument;
 
+use super::fleet::{self, Flight};
 use super::forward::{self, Answered};
 use super::{Miss, Shared};
 use crate::collapse::flight::{FlightKey, Turn};
@@ -33,18 +34,23 @@ where
         return;
     }
     let Some(place) = shared.background.enter() else { return };
-    shared.counters.refreshes.increment();
     for_everybody(&mut parts);
     let refreshing = async move {
-        let answered = forward::forward(shared, service, miss, parts, body, Some(Arc::new(flight)));
+        let flight = Arc::new(Flight::new(flight));
+        if !fleet::clear_refresh(&shared, &miss, &parts, &flight).await {
+            return;
+        }
+        shared.counters.refreshes.increment();
+        let forwarded = forward::forward(shared, service, miss, parts, body, Some(Arc::clone(&flight)));
+        let answered = flight.while_held(forwarded);
         // A service that has not answered by then is not waited for.
         if let Ok(Ok(Answered { response, recording })) = time::timeout(forward::UNAWAITED_LIMIT, answered).await {
             drop(response);
             if let Some(recording) = recording {
-                recording.run().await;
+                flight.while_held(recording.run()).await;
             }
         }
-        drop(place);
+        drop((flight, place));
     };
     tokio::spawn(refreshing.in_current_span());
 }

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::key::{CacheKey, key_for};
 use crate::semantics::search::{SearchVariance, without_query};
 use crate::store::entry::Cell;
-use crate::store::{CellKey, Store};
+use crate::store::{CellKey, Sight, Store};
 
 /// A variance that a response states, and the keys that follow from it.
 #[derive(Clone, Debug)]
@@ -37,12 +37,13 @@ impl Search {
 pub(super) async fn alternatives(
     shared: &Shared,
     request: &request::Parts,
+    sight: Sight,
 ) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
     let target = target_of(shared, request);
     let now = shared.clock().now();
     match index_key(shared, request, &target).is_some_and(|index| shared.no_search.has(&index, now)) {
         true => Ok(Vec::new()),
-        false => alternatives_of(shared, request, &target).await,
+        false => alternatives_of(shared, request, &target, sight).await,
     }
 }
 
@@ -51,9 +52,10 @@ pub(super) async fn alternatives_of(
     shared: &Shared,
     request: &request::Parts,
     target: &Uri,
+    sight: Sight,
 ) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
     let Some(index) = index_key(shared, request, target) else { return Ok(Vec::new()) };
-    let Some(Cell::Search(variances)) = shared.store.get(CellKey::base(&index)).await? else {
+    let Some(Cell::Search(variances)) = shared.store.get(CellKey::base(&index), sight).await? else {
         shared.no_search.note(&index, shared.clock().now());
         return Ok(Vec::new());
     };

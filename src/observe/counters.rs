@@ -59,6 +59,9 @@ counters! {
     abandoned,
     /// Writes that the store did not take, or that were not tried because it takes none for now.
     dropped_writes,
+    /// Writes that were not done because what they would have written was out of date: it had been changed by, or fetched
+    /// anew in, another process.
+    fenced_writes,
     /// Look-ups, and reads of a body's chunks, that ended in an error other than a deadline.
     store_errors,
     /// Look-ups, and reads of a body's chunks, that met their deadline.

@@ -23,6 +23,8 @@ pub(crate) enum Cell {
     Search(Arc<Vec<SearchVariance>>),
     /// By which the responses of a target's queries are found as long as it is there.
     Epoch(u128),
+    /// The key's last response might not be stored, nor will its next.
+    Uncacheable,
 }
 
 /// A response as it is stored (RFC 9111 §2): complete, or with status 206 the start of one (§3.3).

@@ -9,8 +9,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
 use super::entry::{Cell, Chunks};
-use super::{CellKey, Store};
+use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
+use crate::collapse::lease::{Leased, Release};
 use crate::error::StoreError;
 use crate::semantics::fields::wire_size;
 use crate::semantics::time::Timestamp;
@@ -99,14 +100,14 @@ impl Weighter<Name, Slot> for ByOctets {
             }
             Cell::Search(variances) => (variances.len() * 1024) as u64,
             // A part of the slot.
-            Cell::Epoch(_) => 0,
+            Cell::Epoch(_) | Cell::Uncacheable => 0,
         };
         OVERHEAD + name.primary.len() as u64 + content
     }
 }
 
 impl Store for MemoryStore {
-    async fn get(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+    async fn get(&self, key: CellKey<'_>, _: Sight) -> Result<Option<Cell>, StoreError> {
         let name = Name::of(key);
         let Some(slot) = self.cells.get(&name) else { return Ok(None) };
         if slot.until <= self.clock.now() {
@@ -117,7 +118,7 @@ impl Store for MemoryStore {
     }
 
     async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
-        self.get(key).await
+        self.get(key, Sight::Again).await
     }
 
     /// No body is kept in chunks.
@@ -157,7 +158,7 @@ impl Store for MemoryStore {
         Ok(matches!(renewed, EntryResult::Retained(true)))
     }
 
-    async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
+    async fn remove(&self, key: CellKey<'_>, _: bool) -> Result<(), StoreError> {
         self.cells.remove(&Name::of(key));
         Ok(())
     }
@@ -165,5 +166,26 @@ impl Store for MemoryStore {
     /// A body lives and dies with its head.
     async fn discard(&self, _: CellKey<'_>, _: Chunks) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn lease(&self, _: LeaseKey<'_>, _: Duration) -> Result<Leased, StoreError> {
+        Ok(Leased::Without)
+    }
+
+    async fn renew_lease(&self, _: LeaseKey<'_>, _: Duration) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn yield_lease(&self, _: LeaseKey<'_>, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn release(&self, _: LeaseKey<'_>, _: Release) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Nobody holds a lease: nothing is written under one.
+    async fn commit(&self, _: LeaseKey<'_>, _: &[Write<'_>], _: bool) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }

@@ -15,11 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::memory::MemoryStore;
-pub(crate) use self::redis::RedisStore;
 pub(crate) use self::redis::address::RedisAddress;
+pub(crate) use self::redis::{Hearing, RedisStore};
 pub(crate) use self::select::{Kept, Lookup, Put};
 
 use self::entry::{Cell, Chunks};
+use crate::collapse::lease::{Instance, Leased, Release, Token};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -41,11 +42,33 @@ impl<'a> CellKey<'a> {
     }
 }
 
+/// Whether this request has looked before: what is wrong with a cell is counted once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    First,
+    Again,
+}
+
+/// A lease for the fetch of what a cell holds, and who has it or wants it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseKey<'a> {
+    pub(crate) cell: CellKey<'a>,
+    pub(crate) token: &'a Token,
+}
+
+/// A cell that is to be written, and how long it lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write<'a> {
+    pub(crate) key: CellKey<'a>,
+    pub(crate) cell: &'a Cell,
+    pub(crate) ttl: Duration,
+}
+
 /// What a store can do. It gives up nothing of its own accord: deadlines are the caller's.
 pub(crate) trait Store: Send + Sync {
     /// The cell, verified to belong to this key, or nothing. A large body is still to be read: [chunk by
     /// chunk](Self::read_chunk), or [whole](Self::load).
-    fn get(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
+    fn get(&self, key: CellKey<'_>, sight: Sight) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
 
     /// The same for housekeeping: nothing is counted.
     fn peek(&self, key: CellKey<'_>) -> impl Future<Output = Result<Option<Cell>, StoreError>> + Send;
@@ -89,11 +112,41 @@ pub(crate) trait Store: Send + Sync {
     /// Gives a cell that exists `ttl` to live from now on, whatever it holds; `false` if it does not exist.
     fn renew(&self, key: CellKey<'_>, ttl: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes a cell, whether it exists or not.
-    fn remove(&self, key: CellKey<'_>) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Removes a cell, whether it exists or not; where wanted with the lease for it, whoever has that.
+    fn remove(&self, key: CellKey<'_>, with_lease: bool) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Lets the chunks of a body that no head refers to any more end soon.
     fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes a lease, if nobody has it. A store of one process has none.
+    fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration)
+    -> impl Future<Output = Result<Leased, StoreError>> + Send;
+
+    /// Gives a lease that is still held `lifetime` from now on; `false` if it is lost.
+    fn renew_lease(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Keeps a lease that is still held, and lets nobody wait for it any longer.
+    fn yield_lease(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives a lease back, if it is still held.
+    fn release(&self, lease: LeaseKey<'_>, release: Release) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Writes cells and gives the lease back, all in one step; `false`, and nothing is written, if it is lost or, where
+    /// that is wanted, the last cell is not there.
+    fn commit(
+        &self,
+        lease: LeaseKey<'_>,
+        writes: &[Write<'_>],
+        last_is_there: bool,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// The store of a layer.
@@ -128,6 +181,22 @@ impl AnyStore {
         }
     }
 
+    /// Who takes leases here.
+    pub(crate) fn instance(&self) -> Option<Instance> {
+        match self {
+            Self::Redis(store) => Some(store.instance()),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Hears from now on when a lease for a key is given back, where that is told.
+    pub(crate) fn hear(&self, key: &CacheKey) -> Option<Hearing> {
+        match self {
+            Self::Redis(store) => Some(store.hear(key)),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Resolves when the store answers, or with an error.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         match self {
@@ -138,10 +207,10 @@ impl AnyStore {
 }
 
 impl Store for AnyStore {
-    async fn get(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+    async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
         match self {
-            Self::Redis(store) => store.get(key).await,
-            Self::Memory(store) => store.get(key).await,
+            Self::Redis(store) => store.get(key, sight).await,
+            Self::Memory(store) => store.get(key, sight).await,
         }
     }
 
@@ -200,10 +269,10 @@ impl Store for AnyStore {
         }
     }
 
-    async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
+    async fn remove(&self, key: CellKey<'_>, with_lease: bool) -> Result<(), StoreError> {
         match self {
-            Self::Redis(store) => store.remove(key).await,
-            Self::Memory(store) => store.remove(key).await,
+            Self::Redis(store) => store.remove(key, with_lease).await,
+            Self::Memory(store) => store.remove(key, with_lease).await,
         }
     }
 
@@ -211,6 +280,41 @@ impl Store for AnyStore {
         match self {
             Self::Redis(store) => store.discard(key, chunks).await,
             Self::Memory(store) => store.discard(key, chunks).await,
+        }
+    }
+
+    async fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+        match self {
+            Self::Redis(store) => store.lease(lease, lifetime).await,
+            Self::Memory(store) => store.lease(lease, lifetime).await,
+        }
+    }
+
+    async fn renew_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
+        match self {
+            Self::Redis(store) => store.renew_lease(lease, lifetime).await,
+            Self::Memory(store) => store.renew_lease(lease, lifetime).await,
+        }
+    }
+
+    async fn yield_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.yield_lease(lease, lifetime).await,
+            Self::Memory(store) => store.yield_lease(lease, lifetime).await,
+        }
+    }
+
+    async fn release(&self, lease: LeaseKey<'_>, release: Release) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.release(lease, release).await,
+            Self::Memory(store) => store.release(lease, release).await,
+        }
+    }
+
+    async fn commit(&self, lease: LeaseKey<'_>, writes: &[Write<'_>], last_is_there: bool) -> Result<bool, StoreError> {
+        match self {
+            Self::Redis(store) => store.commit(lease, writes, last_is_there).await,
+            Self::Memory(store) => store.commit(lease, writes, last_is_there).await,
         }
     }
 }

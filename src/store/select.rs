@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::entry::{Cell, Chunks, IndexedVariant, StoredResponse, VaryIndex};
-use super::{CellKey, Store};
+use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::time::Timestamp;
@@ -18,6 +18,8 @@ pub(crate) enum Lookup {
     Found(Arc<StoredResponse>, Option<VariantKey>),
     VaryMiss(Arc<VaryIndex>),
     UriMiss,
+    /// Nothing, and what will come is for nobody else.
+    Uncacheable,
 }
 
 /// How a key's responses are kept.
@@ -51,6 +53,8 @@ pub(crate) enum PutOutcome {
     TooManyVariants,
     /// What it was fetched for has changed meanwhile.
     OutOfDate,
+    /// The lease under which it was fetched is lost: to a change, or to somebody who fetched it anew.
+    Fenced,
 }
 
 /// Finds the response for a request: the newest of those that match.
@@ -59,15 +63,17 @@ pub(crate) async fn look_up(
     key: &CacheKey,
     request: &HeaderMap,
     now: Timestamp,
+    sight: Sight,
 ) -> Result<(Lookup, Kept), StoreError> {
-    let index = match store.get(CellKey::base(key)).await? {
+    let index = match store.get(CellKey::base(key), sight).await? {
+        Some(Cell::Uncacheable) => return Ok((Lookup::Uncacheable, Kept::Alone)),
         None | Some(Cell::Search(_) | Cell::Epoch(_)) => return Ok((Lookup::UriMiss, Kept::Alone)),
         Some(Cell::Response(response)) => return Ok((Lookup::Found(response, None), Kept::Alone)),
         Some(Cell::Index(index)) => index,
     };
     let mut newest: Option<(Arc<StoredResponse>, VariantKey)> = None;
     for variant in index.candidates(request, now) {
-        if let Some(Cell::Response(response)) = store.get(CellKey::variant(key, variant)).await?
+        if let Some(Cell::Response(response)) = store.get(CellKey::variant(key, variant), sight).await?
             && newest.as_ref().is_none_or(|(best, _)| best.freshness.response_time <= response.freshness.response_time)
         {
             newest = Some((response, variant));
@@ -91,31 +97,35 @@ pub(crate) async fn variants(
     const MOST: usize = 4;
     let mut found = Vec::new();
     for variant in index.variants.iter().rev().filter(|variant| variant.until > now).take(MOST) {
-        if let Some(Cell::Response(response)) = store.get(CellKey::variant(key, variant.key)).await? {
+        if let Some(Cell::Response(response)) = store.get(CellKey::variant(key, variant.key), Sight::First).await? {
             found.push(response);
         }
     }
     Ok(found)
 }
 
-/// Stores a response. Where the key varies, its variant is written before the index that leads to it. Two fills that
-/// meet here may lose one line of the index, which costs one more fetch and nothing else.
+/// Stores a response. Where the key varies, its variant is written before the index that leads to it, or under a lease
+/// in one step with it. Two fills that meet here may lose one line of the index, which costs one more fetch and nothing
+/// else.
 pub(crate) async fn put(
     store: &impl Store,
     key: &CacheKey,
     fill: &Put,
+    lease: Option<LeaseKey<'_>>,
     now: Timestamp,
 ) -> Result<PutOutcome, StoreError> {
     let cell = Cell::Response(Arc::clone(&fill.response));
     let written = match (fill.seen, fill.nominated.is_empty()) {
+        // An index that came meanwhile is lost with it: its variants will be fetched once more.
         (Kept::Alone, true) => {
-            // An index that came meanwhile is lost with it: its variants will be fetched once more.
-            store.set(CellKey::base(key), &cell, fill.ttl).await?;
-            PutOutcome::Stored
+            let write = Write { key: CellKey::base(key), cell: &cell, ttl: fill.ttl };
+            write_all(store, lease, &[write], fill.seen).await?
         }
-        _ => put_variant(store, key, fill, &cell, now).await?,
+        _ => put_variant(store, key, fill, &cell, lease, now).await?,
     };
-    if let Some(chunks) = fill.replaces.filter(|chunks| fill.response.body.chunks() != Some(*chunks)) {
+    if written == PutOutcome::Stored
+        && let Some(chunks) = fill.replaces.filter(|chunks| fill.response.body.chunks() != Some(*chunks))
+    {
         store.discard(CellKey::base(key), chunks).await?;
     }
     Ok(written)
@@ -126,34 +136,65 @@ async fn put_variant(
     key: &CacheKey,
     fill: &Put,
     cell: &Cell,
+    lease: Option<LeaseKey<'_>>,
     now: Timestamp,
 ) -> Result<PutOutcome, StoreError> {
     let known = match store.peek(CellKey::base(key)).await? {
         Some(Cell::Index(index)) => index.as_ref().clone(),
-        Some(Cell::Response(_) | Cell::Search(_) | Cell::Epoch(_)) | None => VaryIndex::default(),
+        _ => VaryIndex::default(),
     };
     let variant = IndexedVariant { key: fill.variant, until: now.plus(fill.ttl) };
     let Some(index) = known.with(&fill.nominated, variant, now, fill.max_variants) else {
         return Ok(PutOutcome::TooManyVariants);
     };
-    store.set(CellKey::variant(key, fill.variant), cell, fill.ttl).await?;
-    let ttl = index.until().since(now);
-    store.set(CellKey::base(key), &Cell::Index(Arc::new(index)), ttl).await?;
-    Ok(PutOutcome::Stored)
+    let (ttl, index) = (index.until().since(now), Cell::Index(Arc::new(index)));
+    let variant = Write { key: CellKey::variant(key, fill.variant), cell, ttl: fill.ttl };
+    let index = Write { key: CellKey::base(key), cell: &index, ttl };
+    write_all(store, lease, &[variant, index], fill.seen).await
 }
 
-/// Removes all that is stored for a key. What the key's own cell holds is read and removed in one round trip; without
-/// that cell its variants and chunks cannot be found any more, and tidying them is housekeeping.
+/// Under a lease all or nothing: a change that another process made meanwhile has taken the lease away. It may not have
+/// known the lease of a variant, but has removed the index by which that is found.
+async fn write_all(
+    store: &impl Store,
+    lease: Option<LeaseKey<'_>>,
+    writes: &[Write<'_>],
+    seen: Kept,
+) -> Result<PutOutcome, StoreError> {
+    let Some(lease) = lease else {
+        for write in writes {
+            store.set(write.key, write.cell, write.ttl).await?;
+        }
+        return Ok(PutOutcome::Stored);
+    };
+    match store.commit(lease, writes, seen == Kept::Indexed).await? {
+        true => Ok(PutOutcome::Stored),
+        false => Ok(PutOutcome::Fenced),
+    }
+}
+
+/// Ends all that is stored for a key, and the fetches for it that are under way elsewhere: what they bring is not stored.
 pub(crate) async fn invalidate(store: &impl Store, key: &CacheKey) -> Result<(), StoreError> {
+    clear(store, key, true).await
+}
+
+/// Removes what is stored for a key, which has been replaced elsewhere.
+pub(crate) async fn supersede(store: &impl Store, key: &CacheKey) -> Result<(), StoreError> {
+    clear(store, key, false).await
+}
+
+/// What the key's own cell holds is read and removed in one round trip; without that cell its variants and chunks cannot
+/// be found any more, and tidying them is housekeeping.
+async fn clear(store: &impl Store, key: &CacheKey, with_lease: bool) -> Result<(), StoreError> {
     let base = CellKey::base(key);
-    let (held, removed) = tokio::join!(store.peek(base), store.remove(base));
+    let (held, removed) = tokio::join!(store.peek(base), store.remove(base, with_lease));
     removed?;
     match held {
         Ok(Some(Cell::Response(response))) => discard_body(store, key, &response).await,
         Ok(Some(Cell::Index(index))) => {
             for variant in &index.variants {
                 let cell = CellKey::variant(key, variant.key);
-                let (held, removed) = tokio::join!(store.peek(cell), store.remove(cell));
+                let (held, removed) = tokio::join!(store.peek(cell), store.remove(cell, with_lease));
                 removed?;
                 if let Ok(Some(Cell::Response(response))) = held {
                     discard_body(store, key, &response).await?;
@@ -161,7 +202,7 @@ pub(crate) async fn invalidate(store: &impl Store, key: &CacheKey) -> Result<(),
             }
             Ok(())
         }
-        Ok(Some(Cell::Search(_) | Cell::Epoch(_)) | None) | Err(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

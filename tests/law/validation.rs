@@ -362,7 +362,7 @@ async fn a_large_body_is_validated_without_being_written_again() {
         story.time_passes(seconds(60));
         stage.server().cli(&["CONFIG", "RESETSTAT"]);
         story.client_asks(get("/a")).await.has_forward_status(304).is_stored().has_body(&body);
-        assert_eq!(stage.server().calls("set"), 1, "the head alone is written");
+        assert_eq!(stage.server().calls("set"), 2, "the lease, and the head alone is written");
         assert_eq!(parts(&stage), before);
         story.client_asks(get("/a")).await.is_hit().has_age(0).has_body(&body);
     }

@@ -12,8 +12,8 @@ use super::lanes::LaneName;
 use super::replies::{Failure, Verdict};
 use super::{RedisStore, get, get_range, octets};
 use crate::error::StoreError;
-use crate::store::CellKey;
 use crate::store::entry::Chunks;
+use crate::store::{CellKey, Sight};
 
 impl RedisStore {
     /// The first of some chunks, if all of them are there: what is known to be torn is not begun.
@@ -119,7 +119,7 @@ impl RedisStore {
         match codec::decode_chunk(chunks.generation, index, length, &value) {
             Ok(octets) => Ok(Some(octets)),
             Err(rejection) => {
-                self.reject(rejection);
+                self.reject(rejection, Sight::First);
                 Ok(None)
             }
         }

@@ -14,7 +14,7 @@ use tokio::sync::{SemaphorePermit, watch};
 
 use super::address::RedisAddress;
 use super::lanes::{Lane, LaneName, Linked};
-use super::pause::WritePause;
+use super::pause::Pause;
 use super::repair::RepairState;
 use super::replies::{Failure, Verdict, cure};
 use crate::clock::Stopwatch;
@@ -41,7 +41,7 @@ pub(crate) struct Link {
     pub(super) generation: AtomicU64,
     pub(super) state: watch::Sender<LinkState>,
     pub(super) repair: Mutex<RepairState>,
-    writes: Mutex<WritePause>,
+    writes: Mutex<Pause>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub(crate) enum Access {
     Read,
     Write,
     Remove,
+    /// A script: a server that refuses it may be well in all else.
+    Script {
+        writes: bool,
+    },
 }
 
 // ===== impl Connection =====
@@ -77,7 +81,7 @@ impl Connection {
             generation: AtomicU64::new(0),
             state: watch::Sender::new(LinkState::Idle),
             repair: Mutex::new(RepairState::new()),
-            writes: Mutex::new(WritePause::new()),
+            writes: Mutex::new(Pause::new()),
         };
         Self { link: Arc::new(link) }
     }
@@ -213,7 +217,7 @@ impl Link {
 
     fn succeeded(&self, lane: LaneName, access: Access) {
         self.lane(lane).breaker.succeeded();
-        if access == Access::Write
+        if matches!(access, Access::Write | Access::Script { writes: true })
             && let Ok(mut writes) = self.writes.lock()
             && writes.end()
         {
@@ -224,14 +228,20 @@ impl Link {
     fn judge(self: &Arc<Self>, lane: LaneName, access: Access, generation: u64, failure: &Failure) {
         match (failure.verdict, access) {
             (Verdict::Replace, _) => self.go_down(generation, &failure.error),
-            (Verdict::PauseWrites | Verdict::NotGranted, Access::Write) => self.pause_writes(&failure.error),
-            (Verdict::PauseWritesAndReplace, Access::Write) => {
+            (Verdict::NoScript, _) => self.lane(lane).breaker.succeeded(),
+            // A server that does not know scripts at all.
+            (Verdict::Count, Access::Script { .. }) if failure.error.kind() == StoreErrorKind::Protocol => {
+                self.lane(lane).breaker.succeeded();
+            }
+            (Verdict::PauseWrites, Access::Script { writes: true })
+            | (Verdict::PauseWrites | Verdict::NotGranted, Access::Write) => self.pause_writes(&failure.error),
+            (Verdict::PauseWritesAndReplace, Access::Write | Access::Script { writes: true }) => {
                 self.pause_writes(&failure.error);
                 self.start_repair();
             }
             (
                 Verdict::PauseWrites | Verdict::PauseWritesAndReplace | Verdict::NotGranted | Verdict::ForeignType,
-                Access::Remove,
+                Access::Remove | Access::Script { .. },
             )
             | (Verdict::ForeignType, _) => self.lane(lane).breaker.succeeded(),
             (Verdict::Count, _) | (_, Access::Read) => self.count_failure(lane, generation, &failure.error),

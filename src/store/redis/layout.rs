@@ -5,6 +5,8 @@
 //! | `<ns>:{K}` | the head of the stored response, with a small body; the index of its variants; or a small cell about others |
 //! | `<ns>:{K}:<variant>` | the same for one selected representation |
 //! | `<ns>:{K}:b:<generation>:<n>` | chunk n of a large body |
+//! | `<ns>:{K}:lease`, `<ns>:{K}:<variant>:lease` | who fetches it at present, for a moment |
+//! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
 //!
 //! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
@@ -34,6 +36,17 @@ impl Layout {
             push_hex(&mut name, variant.as_bytes());
         }
         name
+    }
+
+    /// The lease for the fetch of what a cell holds.
+    pub(crate) fn lease(&self, key: CellKey<'_>) -> Vec<u8> {
+        let mut name = self.cell(key);
+        name.extend_from_slice(b":lease");
+        name
+    }
+
+    pub(crate) fn wake(&self) -> Vec<u8> {
+        [self.start.as_bytes(), b"wake}"].concat()
     }
 
     pub(crate) fn chunk(&self, key: CellKey<'_>, generation: Generation, index: u32) -> Vec<u8> {
@@ -80,6 +93,7 @@ mod tests {
         assert_eq!(base.len(), "shop:{}".len() + 40);
         let variant = CellKey::variant(&key, VariantKey::from_bytes([0xab; VariantKey::LEN]));
         assert_eq!(layout.cell(variant), format!("{base}:{}", "ab".repeat(20)).into_bytes());
+        assert_eq!(layout.lease(variant), format!("{base}:{}:lease", "ab".repeat(20)).into_bytes());
         let chunk = String::from_utf8(layout.chunk(variant, 1, 12)).unwrap();
         assert_eq!(chunk, format!("{base}:b:{:032x}:12", 1));
     }

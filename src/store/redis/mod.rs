@@ -7,10 +7,13 @@ mod codec;
 mod connection;
 mod lanes;
 mod layout;
+mod lease;
 mod pause;
 mod reader;
 mod repair;
 mod replies;
+mod scripts;
+mod wake;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +26,12 @@ use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
+use self::lease::Leases;
 use self::replies::{Failure, Verdict};
+pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, StoredBody};
-use super::{CellKey, Store};
+use super::{CellKey, LeaseKey, Sight, Store, Write};
+use crate::collapse::lease::{Leased, Release};
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::observe::counters::Counters;
@@ -44,6 +50,7 @@ pub(crate) struct RedisStore {
     plain_get: AtomicBool,
     /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
     unchecked: AtomicBool,
+    leases: Box<Leases>,
 }
 
 /// Chunks outlive their head, so that a reader who has just read the head finds them.
@@ -58,7 +65,7 @@ const MARGIN_PER_CHUNK: Duration = Duration::from_secs(1);
 impl RedisStore {
     pub(crate) fn new(config: &CacheConfig, counters: Arc<Counters>) -> Self {
         let layout = Layout::new(&config.namespace);
-        let probe = layout.probe();
+        let (probe, leases) = (layout.probe(), Leases::new(&config.redis, &layout));
         let index_max = config.max_variants * 64 + 64 * 1024;
         // Names and lengths of fields are stored with up to six octets where the wire has four.
         let head_max = config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024;
@@ -72,6 +79,7 @@ impl RedisStore {
             max_head_value: (2 * head_max + inline_max).max(index_max),
             plain_get: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
+            leases: Box::new(leases),
         }
     }
 
@@ -88,18 +96,17 @@ impl RedisStore {
     }
 
     /// A value, if there is one: at most `limit` octets of it and one more, by which too long a one is known.
-    async fn read(&self, name: &[u8], limit: usize) -> Result<Option<Bytes>, StoreError> {
+    async fn read(&self, name: &[u8], limit: usize) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
         loop {
             let plain = self.plain_get.load(Ordering::Relaxed);
             let command = if plain { get(name) } else { get_range(name, limit) };
             match self.connection.call(LaneName::Heads, Access::Read, &command).await {
-                Ok(value) => return Ok(octets(value)?.filter(|octets| !octets.is_empty())),
+                Ok(value) => return Ok(octets(value)?.filter(|octets| !octets.is_empty()).map(Ok)),
                 Err(failure) if failure.verdict == Verdict::NotGranted && !plain => {
                     self.plain_get.store(true, Ordering::Relaxed);
                 }
                 Err(failure) if failure.verdict == Verdict::ForeignType => {
-                    self.counters.entries_foreign.increment();
-                    return Ok(None);
+                    return Ok(Some(Err(Rejection::Foreign)));
                 }
                 Err(failure) => return Err(failure.error),
             }
@@ -108,15 +115,15 @@ impl RedisStore {
 
     /// The value of a cell, decoded; `None` if it is longer than any that is written here.
     async fn read_cell(&self, key: CellKey<'_>) -> Result<Option<Result<Cell, Rejection>>, StoreError> {
-        let Some(value) = self.read(&self.layout.cell(key), self.max_head_value).await? else { return Ok(None) };
-        if value.len() > self.max_head_value {
-            return Ok(Some(Err(Rejection::Oversized)));
-        }
-        Ok(Some(codec::decode(key, &value)))
+        Ok(self.read(&self.layout.cell(key), self.max_head_value).await?.map(|value| match value? {
+            value if value.len() > self.max_head_value => Err(Rejection::Oversized),
+            value => codec::decode(key, &value),
+        }))
     }
 
-    fn reject(&self, rejection: Rejection) {
+    fn reject(&self, rejection: Rejection, sight: Sight) {
         match rejection {
+            _ if sight == Sight::Again => {}
             Rejection::Foreign => self.counters.entries_foreign.increment(),
             Rejection::Damaged => self.counters.entries_damaged.increment(),
             Rejection::Mismatched => self.counters.entries_mismatched.increment(),
@@ -137,6 +144,35 @@ impl RedisStore {
             Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(Expiry::NotGranted),
             Err(failure) => Err(failure.error),
         }
+    }
+
+    /// Chunks first, the head last: whoever finds a head finds its body. `None` where the body is not to be had.
+    async fn write_up_to_head(&self, write: Write<'_>) -> Result<Option<Head>, StoreError> {
+        let Write { key, cell, mut ttl } = write;
+        let (mut generation, mut written) = (fastrand::u128(..), None);
+        if let Cell::Response(response) = cell
+            && response.body.len() > INLINE_MAX
+        {
+            let expiry = match response.body.chunks() {
+                Some(chunks) => self.expire_chunks(key, chunks, ttl + READER_MARGIN).await?,
+                None => Expiry::Gone,
+            };
+            match (expiry, response.body.chunks()) {
+                // The body is there: it came before its head, or the head changes alone.
+                (Expiry::Set, Some(chunks)) => generation = chunks.generation,
+                _ if response.body.is_loaded() => {
+                    self.write_body(key, &response.body, generation, ttl + READER_MARGIN).await?;
+                    written = Some(Chunks { generation, length: response.body.len() });
+                }
+                // Its chunks cannot be given more time than they were written with.
+                (Expiry::NotGranted, Some(chunks)) => {
+                    generation = chunks.generation;
+                    ttl = ttl.min(FILL_TTL / 2);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Head { value: codec::encode(key, cell, generation), ttl, written }))
     }
 
     /// Writes the chunks of a body, a few at a time.
@@ -172,6 +208,15 @@ impl RedisStore {
     }
 }
 
+/// A head that is to be written, now that its body is.
+#[derive(Debug)]
+struct Head {
+    value: Vec<u8>,
+    ttl: Duration,
+    /// The writing of the body that was written just now.
+    written: Option<Chunks>,
+}
+
 /// What became of an attempt to set the time that chunks have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expiry {
@@ -182,16 +227,16 @@ enum Expiry {
 }
 
 impl Store for RedisStore {
-    async fn get(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
+    async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
         match self.read_cell(key).await? {
             None => Ok(None),
             Some(Ok(Cell::Response(response))) if response.body.len() > self.max_body_size => {
-                self.reject(Rejection::Oversized);
+                self.reject(Rejection::Oversized, sight);
                 Ok(None)
             }
             Some(Ok(cell)) => Ok(Some(cell)),
             Some(Err(rejection)) => {
-                self.reject(rejection);
+                self.reject(rejection, sight);
                 Ok(None)
             }
         }
@@ -223,32 +268,9 @@ impl Store for RedisStore {
         self.write_some(key, generation, first, chunks, FILL_TTL).await
     }
 
-    /// Chunks first, the head last: whoever finds a head finds its body.
-    async fn set(&self, key: CellKey<'_>, cell: &Cell, mut ttl: Duration) -> Result<(), StoreError> {
-        let mut generation = fastrand::u128(..);
-        if let Cell::Response(response) = cell
-            && response.body.len() > INLINE_MAX
-        {
-            let expiry = match response.body.chunks() {
-                Some(chunks) => self.expire_chunks(key, chunks, ttl + READER_MARGIN).await?,
-                None => Expiry::Gone,
-            };
-            match (expiry, response.body.chunks()) {
-                // The body is there: it came before its head, or the head changes alone.
-                (Expiry::Set, Some(chunks)) => generation = chunks.generation,
-                _ if response.body.is_loaded() => {
-                    self.write_body(key, &response.body, generation, ttl + READER_MARGIN).await?;
-                }
-                // Its chunks cannot be given more time than they were written with.
-                (Expiry::NotGranted, Some(chunks)) => {
-                    generation = chunks.generation;
-                    ttl = ttl.min(FILL_TTL / 2);
-                }
-                _ => return Ok(()),
-            }
-        }
-        let value = codec::encode(key, cell, generation);
-        let command = set_px(&self.layout.cell(key), &value, ttl);
+    async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
+        let Some(head) = self.write_up_to_head(Write { key, cell, ttl }).await? else { return Ok(()) };
+        let command = set_px(&self.layout.cell(key), &head.value, head.ttl);
         let written = self.connection.call(LaneName::Heads, Access::Write, &command).await;
         written.map(|_| ()).map_err(|failure| failure.error)
     }
@@ -263,9 +285,12 @@ impl Store for RedisStore {
         }
     }
 
-    async fn remove(&self, key: CellKey<'_>) -> Result<(), StoreError> {
+    async fn remove(&self, key: CellKey<'_>, with_lease: bool) -> Result<(), StoreError> {
         let mut command = redis::cmd("UNLINK");
         command.arg(self.layout.cell(key));
+        if with_lease {
+            command.arg(self.layout.lease(key));
+        }
         let removed = self.connection.call(LaneName::Heads, Access::Remove, &command).await;
         removed.map(|_| ()).map_err(|failure| failure.error)
     }
@@ -275,6 +300,26 @@ impl Store for RedisStore {
         let count = u32::try_from(chunks.count()).unwrap_or(u32::MAX);
         let margin = READER_MARGIN.saturating_add(MARGIN_PER_CHUNK.saturating_mul(count));
         self.expire_chunks(key, chunks, margin).await.map(|_| ())
+    }
+
+    async fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+        self.take_lease(lease, lifetime).await
+    }
+
+    async fn renew_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
+        self.prolong_lease(lease, lifetime).await
+    }
+
+    async fn yield_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<(), StoreError> {
+        self.yield_held(lease, lifetime).await
+    }
+
+    async fn release(&self, lease: LeaseKey<'_>, release: Release) -> Result<(), StoreError> {
+        self.release_lease(lease, release).await
+    }
+
+    async fn commit(&self, lease: LeaseKey<'_>, writes: &[Write<'_>], last_is_there: bool) -> Result<bool, StoreError> {
+        self.write_under_lease(lease, writes, last_is_there).await
     }
 }
 

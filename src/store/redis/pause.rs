@@ -1,4 +1,4 @@
-//! A pause in writing, longer each time it is found necessary again.
+//! A pause in doing what the server refuses, longer each time it is found necessary again.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::breaker::Backoff;
 use crate::clock::Stopwatch;
 
 #[derive(Debug)]
-pub(crate) struct WritePause {
+pub(crate) struct Pause {
     since: Option<(Stopwatch, Duration)>,
     backoff: Backoff,
 }
@@ -14,7 +14,7 @@ pub(crate) struct WritePause {
 const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(30);
 
-impl WritePause {
+impl Pause {
     pub(crate) fn new() -> Self {
         Self { since: None, backoff: Backoff::new(FIRST, LAST) }
     }
@@ -23,7 +23,7 @@ impl WritePause {
         self.since.is_some_and(|(since, pause)| since.elapsed() < pause)
     }
 
-    /// A write was refused. Whether that is news.
+    /// It was refused. Whether that is news.
     pub(crate) fn begin(&mut self) -> bool {
         if self.is_on() {
             return false;
@@ -33,7 +33,7 @@ impl WritePause {
         news
     }
 
-    /// A write was taken. Whether that is news.
+    /// It was done. Whether that is news.
     pub(crate) fn end(&mut self) -> bool {
         self.backoff.reset();
         self.since.take().is_some()
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_news_once_and_so_is_its_end() {
-        let mut pause = WritePause::new();
+        let mut pause = Pause::new();
         assert!(!pause.is_on() && !pause.end());
         assert!(pause.begin() && pause.is_on() && !pause.begin());
         assert!(pause.end() && !pause.is_on() && !pause.end());

@@ -24,6 +24,8 @@ pub(crate) enum Verdict {
     PauseWritesAndReplace,
     /// This command is not granted.
     NotGranted,
+    /// The server does not know this script yet.
+    NoScript,
     /// The key holds another type than a string: somebody else's.
     ForeignType,
 }
@@ -58,6 +60,7 @@ fn classify(error: &RedisError) -> (StoreErrorKind, Verdict) {
 fn classify_server(kind: ServerErrorKind, code: &str) -> (StoreErrorKind, Verdict) {
     match kind {
         ServerErrorKind::ReadOnly => (StoreErrorKind::Full, Verdict::PauseWritesAndReplace),
+        ServerErrorKind::NoScript => (StoreErrorKind::Protocol, Verdict::NoScript),
         ServerErrorKind::NoPerm => (StoreErrorKind::Denied, Verdict::NotGranted),
         ServerErrorKind::BusyLoading
         | ServerErrorKind::TryAgain
@@ -124,6 +127,7 @@ mod tests {
             ("NOAUTH", StoreErrorKind::Denied, Verdict::Replace),
             ("WRONGPASS", StoreErrorKind::Denied, Verdict::Replace),
             ("NOPERM", StoreErrorKind::Denied, Verdict::NotGranted),
+            ("NOSCRIPT", StoreErrorKind::Protocol, Verdict::NoScript),
             ("WRONGTYPE", StoreErrorKind::Protocol, Verdict::ForeignType),
             ("ERR", StoreErrorKind::Protocol, Verdict::Count),
         ] {

@@ -8,7 +8,8 @@
 //! 3  version          of the format; a value with another is foreign
 //! 4  [4]              zero
 //! 8  checksum         XXH3-64 of everything behind it
-//! 16 kind             'R' response, 'V' index of variants, 'S' variances of a path's queries, 'E' epoch
+//! 16 kind             'R' response, 'V' index of variants, 'S' variances of a path's queries, 'E' epoch,
+//!                     'U' uncacheable
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
@@ -96,6 +97,7 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
         Cell::Index(_) => b'V',
         Cell::Search(_) => b'S',
         Cell::Epoch(_) => b'E',
+        Cell::Uncacheable => b'U',
     });
     put_long(&mut value, key.primary.parts());
     match &key.variant {
@@ -110,6 +112,7 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
         Cell::Index(index) => put_index(&mut value, index),
         Cell::Search(variances) => put_search(&mut value, variances),
         Cell::Epoch(number) => value.put_slice(&number.to_be_bytes()),
+        Cell::Uncacheable => {}
     }
     let checksum = xxh3_64(&value[CONTENT_AT..]);
     value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
@@ -141,6 +144,7 @@ fn size_hint(key: CellKey<'_>, cell: &Cell) -> usize {
         Cell::Index(index) => 64 * index.nominations.len() + 32 * index.variants.len(),
         Cell::Search(variances) => 64 * variances.len(),
         Cell::Epoch(_) => size_of::<u128>(),
+        Cell::Uncacheable => 0,
     };
     160 + key.primary.parts().len() + content
 }
@@ -278,6 +282,7 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection>
         b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
         b'S' => read_search(reader).map(|variances| Cell::Search(Arc::new(variances))),
         b'E' => read_epoch(reader).map(Cell::Epoch),
+        b'U' if reader.is_at_end() => Ok(Cell::Uncacheable),
         _ => Err(Rejection::Foreign),
     }
 }

@@ -1,0 +1,135 @@
+//! One fetch for a key at a time in the whole fleet: who fetches holds a *lease* in the store.
+//!
+//! A lease ends by itself unless its holder goes on renewing it, so that one who was killed frees the key. What was
+//! fetched under a lease is written only as long as the lease is held: whoever was held up, or overtaken by a change,
+//! writes nothing. These are the rules; the store keeps the leases, and the exchange does the waiting.
+
+use std::time::Duration;
+
+/// One process, or rather one layer in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instance(u64);
+
+/// What tells one holder of a lease from all others: the fence between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Token(Box<str>);
+
+/// What became of an attempt to take a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leased {
+    Granted,
+    /// Somebody else has it.
+    Taken,
+    /// What somebody else fetched under it a moment ago is for nobody else: each has to ask.
+    Unshared,
+    /// This store has none, or this user may not use them.
+    Without,
+}
+
+/// How a lease is given back under which nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// Nothing came: one of those who wait takes over.
+    Free,
+    /// What came is for nobody else.
+    Unshared,
+    /// The same, and what comes next will be no different.
+    Uncacheable,
+}
+
+/// The times of a lease, all of which follow from its heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) heartbeat: Duration,
+}
+
+/// The pauses between two looks of one who waits: longer each time, and never those of others.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// For how long others are told that what came is for nobody else: each that waits has looked by then.
+pub(crate) const UNSHARED: Duration = Duration::from_millis(500);
+/// For how long a key is known to be uncacheable by all.
+pub(crate) const UNCACHEABLE: Duration = Duration::from_secs(30);
+
+impl Instance {
+    pub(crate) fn new() -> Self {
+        Self(fastrand::u64(..))
+    }
+
+    /// A token that no other attempt has.
+    pub(crate) fn token(self) -> Token {
+        Token(format!("{:016x}.{:032x}", self.0, fastrand::u128(..)).into_boxed_str())
+    }
+}
+
+impl Token {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Pace {
+    fn longest_pause(self) -> Duration {
+        LONGEST_PAUSE.min(self.heartbeat / 4)
+    }
+
+    /// How long a lease lives without being renewed. Those who wait look once more after it has ended, and that is
+    /// within two heartbeats.
+    pub(crate) fn lifetime(self) -> Duration {
+        self.heartbeat * 2 - self.longest_pause()
+    }
+
+    pub(crate) fn pauses(self) -> Pauses {
+        Pauses { next: FIRST_PAUSE.min(self.longest_pause()), longest: self.longest_pause() }
+    }
+}
+
+impl Pauses {
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause.mul_f64(1.0 - fastrand::f64() / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_tokens_are_the_same() {
+        let (one, other) = (Instance::new(), Instance::new());
+        let tokens = [one.token(), one.token(), other.token(), other.token()];
+        for (n, token) in tokens.iter().enumerate() {
+            assert!(tokens[n + 1..].iter().all(|later| later != token), "{tokens:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_has_looked_within_two_heartbeats_after_the_last_sign_of_life() {
+        for heartbeat in [40, 400, 1000, 10_000].map(Duration::from_millis) {
+            let pace = Pace { heartbeat };
+            assert!(pace.lifetime() > heartbeat * 3 / 2, "{heartbeat:?}");
+            let mut pauses = pace.pauses();
+            let longest = (0..64).map(|_| pauses.next()).max().unwrap();
+            assert!(longest <= LONGEST_PAUSE && pace.lifetime() + longest <= heartbeat * 2, "{heartbeat:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_and_differ() {
+        let pace = Pace { heartbeat: Duration::from_secs(1) };
+        let mut pauses = pace.pauses();
+        assert!(pauses.next() <= FIRST_PAUSE);
+        let later: Vec<_> = (0..64).map(|_| pauses.next()).skip(2).collect();
+        assert!(later.iter().all(|pause| *pause >= LONGEST_PAUSE / 2));
+        assert!(later.iter().any(|pause| *pause != later[0]));
+    }
+}

@@ -1,0 +1,318 @@
+//! Who leads in this process makes sure that nobody else in the fleet fetches the same: it takes a lease before it goes
+//! to the service. Where another process has it, that one's answer is waited for, and taken from the store.
+//!
+//! Nothing of this is needed for an answer to be right, and whatever goes wrong with it ends in a fetch: a store that
+//! does not answer, one without leases, a wait that is too long.
+
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{Response, StatusCode, request};
+use tokio::time;
+
+use super::collapse::{self, Followed, Landing};
+use super::lease::Lease;
+use super::lookup::{self, Asked, Held};
+use super::{Miss, Shared, hit, revalidate};
+use crate::body::CacheBody;
+use crate::body::recorder::Abandoned;
+use crate::clock::Stopwatch;
+use crate::collapse::flight::LeadGuard;
+use crate::collapse::lease::{Leased, Pauses, Release};
+use crate::observe::ForwardReason;
+use crate::semantics::PresentedRequest;
+use crate::semantics::collapse::is_for_others;
+use crate::semantics::reuse::{Decision, Found, Refresh, decide};
+use crate::semantics::staleness::Trouble;
+use crate::semantics::vary::NominatedFields;
+use crate::store::select::PutOutcome;
+use crate::store::{Hearing, LeaseKey, Sight};
+
+/// What holds a key for the one who fetches it: in this process, and where there are leases in the whole fleet.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// Given back before others in this process may lead: they would find it taken.
+    lease: OnceLock<Lease>,
+    lead: LeadGuard<Landing>,
+}
+
+/// What a lead is to do.
+pub(super) enum Clearance<R> {
+    Fetch(Box<Miss>),
+    /// Another process has fetched it.
+    Answer(Box<Response<CacheBody<R>>>),
+}
+
+/// What one look at the lease and at the store has shown.
+struct Look {
+    lease: Lease,
+    leased: Leased,
+    found: Found<Held>,
+    asked: Asked,
+}
+
+/// Changes of the variant that is wanted, before a lead goes without a lease.
+const MOST_TURNS: usize = 4;
+
+// ===== impl Flight =====
+
+impl Flight {
+    pub(super) fn new(lead: LeadGuard<Landing>) -> Self {
+        Self { lease: OnceLock::new(), lead }
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        self.lease.get()
+    }
+
+    /// By which what was fetched is written.
+    pub(super) fn lease_key(&self) -> Option<LeaseKey<'_>> {
+        self.lease().map(Lease::key)
+    }
+
+    /// What has become of the write.
+    pub(super) fn has_put(&self, outcome: PutOutcome) {
+        match outcome {
+            PutOutcome::Stored | PutOutcome::Fenced => {
+                self.lease().map(Lease::end);
+            }
+            PutOutcome::TooManyVariants => self.release(Release::Unshared),
+            PutOutcome::OutOfDate => self.release(Release::Free),
+        }
+    }
+
+    pub(super) fn land(&self, landing: Landing) {
+        self.lead.land(landing);
+    }
+
+    /// Nobody else may have what came.
+    pub(super) fn decline(&self) {
+        self.release(Release::Unshared);
+        self.lead.decline();
+    }
+
+    /// Nobody else may have what came, but it is stored.
+    pub(super) fn decline_and_store(&self) {
+        if let Some(lease) = self.lease() {
+            lease.give_way();
+        }
+        self.lead.decline();
+    }
+
+    /// Nothing came.
+    pub(super) fn fail(&self, trouble: Trouble) {
+        self.release(Release::Free);
+        self.lead.fail(trouble);
+    }
+
+    /// What has landed is not to be had by anybody who comes from now on, nor will it be stored.
+    pub(super) fn abandon(&self, reason: Abandoned) {
+        self.release(match reason {
+            Abandoned::Capped | Abandoned::NoRoom | Abandoned::SlowStore => Release::Unshared,
+            Abandoned::WrongLength | Abandoned::Failed | Abandoned::ClientLeft => Release::Free,
+        });
+        self.lead.close();
+    }
+
+    /// It is for this process alone.
+    pub(super) fn keep_to_itself(&self) {
+        self.release(Release::Unshared);
+    }
+
+    pub(super) fn close(&self) {
+        self.lead.close();
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.lead.followers()
+    }
+
+    /// Does the work, and renews the lease for as long as it takes.
+    pub(super) async fn while_held<T>(&self, work: impl Future<Output = T>) -> T {
+        let Some(lease) = self.lease() else { return work.await };
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = lease.beat() => {}
+            }
+        }
+    }
+
+    fn release(&self, release: Release) {
+        if let Some(lease) = self.lease() {
+            lease.release(release);
+        }
+    }
+
+    fn hold(&self, lease: Lease) {
+        // One that is held already stays: the other is given back.
+        let _ = self.lease.set(lease);
+    }
+}
+
+// ===== The story =====
+
+/// Takes the lease, or waits for what its holder brings.
+pub(super) async fn clear<R>(
+    shared: &Arc<Shared>,
+    mut miss: Miss,
+    parts: &request::Parts,
+    flight: &Flight,
+    since: Stopwatch,
+) -> Clearance<R> {
+    let mut pauses = shared.config.pace.pauses();
+    let (mut turns, mut waited, mut hearing) = (0, false, None);
+    let mut limit = miss.asked.time_left(shared);
+    while let Some(look) = look(shared, &miss, parts, limit).await {
+        limit = shared.store_deadline();
+        if shared.uncacheable.has(&miss.key, shared.clock().now()) {
+            flight.decline();
+            break;
+        }
+        if let Some(landing) = landing_of(shared, &miss, parts, &look).await {
+            let answer = collapse::serve(shared, &miss, parts, &landing, false);
+            landing.offer(flight, shared.clock().now());
+            if let Followed::Answer(response) = answer {
+                return Clearance::Answer(response);
+            }
+            break;
+        }
+        let wanted = lookup::variant_wanted(&look.found, &look.asked, parts).or(miss.variant);
+        let is_other = wanted != miss.variant;
+        let Look { lease, leased, found, asked } = look;
+        if is_other || waited && leased == Leased::Granted {
+            miss = renewed(shared, miss, parts, found, asked).await;
+            miss.variant = wanted;
+        }
+        match leased {
+            _ if is_other && turns < MOST_TURNS => turns += 1,
+            Leased::Granted => {
+                if !is_other {
+                    flight.hold(lease);
+                }
+                break;
+            }
+            Leased::Unshared => {
+                flight.decline();
+                break;
+            }
+            Leased::Without => break,
+            Leased::Taken => {
+                waited = true;
+                let hearing = hearing.get_or_insert_with(|| shared.store.hear(&miss.key));
+                if !pause(shared, &mut pauses, hearing.as_mut(), since).await {
+                    return out_of_time(shared, miss, parts, flight);
+                }
+            }
+        }
+    }
+    Clearance::Fetch(Box::new(miss))
+}
+
+/// For a refresh that nobody waits for: whether to go on with it. Where somebody else is at it, or has done it, it is of
+/// no use.
+pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, flight: &Flight) -> bool {
+    let Some(Look { lease, leased, found, .. }) = look(shared, miss, parts, shared.store_deadline()).await else {
+        return true;
+    };
+    let decision = decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules);
+    if let Decision::Hit(reuse, _) = decision
+        && reuse.refresh == Refresh::NotNeeded
+    {
+        return false;
+    }
+    match leased {
+        Leased::Granted => {
+            flight.hold(lease);
+            true
+        }
+        Leased::Without | Leased::Unshared => true,
+        Leased::Taken => false,
+    }
+}
+
+/// Tries for the lease and looks again, in one round trip: whoever gets the lease sees what its last holder wrote.
+/// `None` where there is no lease to be had.
+async fn look(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, limit: Duration) -> Option<Look> {
+    if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes() {
+        return None;
+    }
+    let lease = Lease::wanted(shared, miss)?;
+    let looking = async { tokio::join!(lease.take(), lookup::look_up(shared, &miss.key, parts, Sight::Again)) };
+    let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
+    let leased = leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()?;
+    Some(Look { lease, leased, found, asked })
+}
+
+/// What is stored now, if it is what was waited for: another than this request had found, and fit for it.
+async fn landing_of(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, look: &Look) -> Option<Landing> {
+    let Found::Response(held) = &look.found else { return None };
+    let freshness = &held.response.freshness;
+    if miss.found_at == Some(freshness.response_time) || held.response.status == StatusCode::PARTIAL_CONTENT {
+        return None;
+    }
+    let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
+    let decision = decide(&request, look.found.clone(), now, &shared.config.rules);
+    if !is_for_others(freshness, now) && !matches!(decision, Decision::Hit(..)) {
+        return None;
+    }
+    let nominated = NominatedFields::of_response(&held.response.headers).ok()?;
+    let (response, _) = hit::take(shared, parts, held.clone(), &mut look.asked.clone()).await?;
+    let variant = nominated.select(&parts.headers);
+    Some(Landing { response, body: None, nominated, variant })
+}
+
+/// The miss as it stands after a wait.
+async fn renewed(
+    shared: &Arc<Shared>,
+    miss: Miss,
+    parts: &request::Parts,
+    found: Found<Held>,
+    mut asked: Asked,
+) -> Miss {
+    let found_at = lookup::found_at(&found);
+    match decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules) {
+        Decision::Forward(reason, held) if reason != ForwardReason::Miss => {
+            let found_under = held.as_ref().map(|held| held.key.clone());
+            let stored = revalidate::candidate(shared, parts, held, &mut asked).await;
+            Miss { reason, found_under, asked, stored, found_at, variants: Vec::new(), ..miss }
+        }
+        _ => miss,
+    }
+}
+
+/// Waits until somebody says that it is time to look again, or it is; `false` if there is none left.
+async fn pause(shared: &Shared, pauses: &mut Pauses, hearing: Option<&mut Hearing>, since: Stopwatch) -> bool {
+    let left = shared.config.collapse_timeout.saturating_sub(since.elapsed());
+    if left.is_zero() {
+        return false;
+    }
+    let pause = time::sleep(pauses.next().min(left));
+    match hearing {
+        None => pause.await,
+        Some(hearing) => {
+            tokio::select! {
+                () = hearing.heard() => {}
+                () = pause => {}
+            }
+            // What is told from here on may come after the look that follows.
+            hearing.listens();
+        }
+    }
+    true
+}
+
+/// A stale response, if it may be sent where the service is too slow (RFC 5861 §4); otherwise the service is asked.
+fn out_of_time<R>(shared: &Shared, miss: Miss, parts: &request::Parts, flight: &Flight) -> Clearance<R> {
+    shared.counters.collapse_timeouts.increment();
+    match revalidate::stale_for(shared, &miss, parts, Trouble::ErrorStatus, None) {
+        Some(response) => {
+            flight.fail(Trouble::ErrorStatus);
+            Clearance::Answer(Box::new(response))
+        }
+        None => Clearance::Fetch(Box::new(miss)),
+    }
+}

@@ -1,0 +1,133 @@
+//! The right to fetch for the whole fleet: held, renewed, given back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
+
+use tokio::runtime::Handle;
+use tokio::time;
+
+use super::{Miss, Shared};
+use crate::collapse::lease::{Leased, Release, Token};
+use crate::error::StoreError;
+use crate::key::CacheKey;
+use crate::semantics::vary::VariantKey;
+use crate::store::{CellKey, LeaseKey, Store};
+
+/// A lease that this request holds, or tries to take. Dropped, it is given back; what cannot be given back ends by
+/// itself within two heartbeats.
+#[derive(Debug)]
+pub(super) struct Lease {
+    shared: Arc<Shared>,
+    key: CacheKey,
+    variant: Option<VariantKey>,
+    token: Token,
+    /// It is another's, lost, or given back.
+    is_over: AtomicBool,
+    /// What came under it, and what comes next, is for nobody else.
+    is_uncacheable: AtomicBool,
+}
+
+impl Lease {
+    /// None where the store has none.
+    pub(super) fn wanted(shared: &Arc<Shared>, miss: &Miss) -> Option<Self> {
+        let token = shared.store.instance()?.token();
+        let (key, variant) = (miss.key.clone(), miss.variant);
+        let (is_over, is_uncacheable) = (AtomicBool::new(false), AtomicBool::new(false));
+        Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable })
+    }
+
+    pub(super) async fn take(&self) -> Result<Leased, StoreError> {
+        let leased = self.shared.store.lease(self.key(), self.shared.config.pace.lifetime()).await?;
+        if leased != Leased::Granted {
+            self.end();
+        }
+        Ok(leased)
+    }
+
+    /// By which what comes is written.
+    pub(super) fn key(&self) -> LeaseKey<'_> {
+        LeaseKey { cell: CellKey { primary: &self.key, variant: self.variant }, token: &self.token }
+    }
+
+    /// Waits for the next heartbeat, and gives it. One that the store does not take is followed by the next: only who is
+    /// told so has lost the lease.
+    pub(super) async fn beat(&self) {
+        let pace = self.shared.config.pace;
+        time::sleep(pace.heartbeat).await;
+        if self.is_over.load(Ordering::Acquire) {
+            return std::future::pending().await;
+        }
+        let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
+        if let Ok(Ok(false)) = time::timeout(pace.heartbeat, renewing).await {
+            tracing::debug!(key = ?self.key, "a lease is lost");
+            self.end();
+        }
+    }
+
+    /// What comes next for the key will be for nobody else either.
+    pub(super) fn note_uncacheable(&self) {
+        self.is_uncacheable.store(true, Ordering::Release);
+    }
+
+    /// There is nothing more to give back; whether there was.
+    pub(super) fn end(&self) -> bool {
+        !self.is_over.swap(true, Ordering::AcqRel)
+    }
+
+    /// Keeps it, and makes nobody wait for it.
+    pub(super) fn give_way(&self) {
+        if self.is_over.load(Ordering::Acquire) {
+            return;
+        }
+        let lifetime = self.shared.config.pace.lifetime();
+        self.send(move |shared, key, variant, token| async move {
+            let lease = LeaseKey { cell: CellKey { primary: &key, variant }, token: &token };
+            // Where this is not known, others wait for longer than they need.
+            let _ = shared.store.yield_lease(lease, lifetime).await;
+        });
+    }
+
+    /// Gives it back, unless that has been done.
+    pub(super) fn release(&self, release: Release) {
+        if !self.end() {
+            return;
+        }
+        let release = match self.is_uncacheable.load(Ordering::Acquire) {
+            true if release == Release::Unshared => Release::Uncacheable,
+            _ => release,
+        };
+        self.send(move |shared, key, variant, token| async move {
+            let lease = LeaseKey { cell: CellKey { primary: &key, variant }, token: &token };
+            // What is not given back in time ends by itself.
+            let _ = shared.store.release(lease, release).await;
+        });
+    }
+
+    /// Tells the store something without waiting for it. It has been sent when this returns, so that whatever this
+    /// process asks next comes after it.
+    fn send<F>(&self, message: impl FnOnce(Arc<Shared>, CacheKey, Option<VariantKey>, Token) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if !self.shared.store.is_available() {
+            return;
+        }
+        let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter()) else { return };
+        let sending = message(Arc::clone(&self.shared), self.key.clone(), self.variant, self.token.clone());
+        let limit = self.shared.config.store_write_timeout;
+        let mut sending = Box::pin(async move {
+            let _ = time::timeout(limit, sending).await;
+            drop(place);
+        });
+        if sending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            runtime.spawn(sending);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.release(Release::Free);
+    }
+}

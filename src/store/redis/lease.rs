@@ -1,0 +1,204 @@
+//! Leases in Redis, and what is written under them. Each step is a script, so that nothing comes between the question
+//! whether the lease is still held and what depends on it. A user who may not run scripts has no leases.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::address::RedisAddress;
+use super::codec;
+use super::connection::Access;
+use super::lanes::LaneName;
+use super::layout::Layout;
+use super::pause::Pause;
+use super::replies::{Failure, Verdict};
+use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
+use super::wake::{Hearing, Wake};
+use super::{Expiry, READER_MARGIN, RedisStore};
+use crate::collapse::lease::{Instance, Leased, Release, UNCACHEABLE, UNSHARED};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::key::CacheKey;
+use crate::semantics::time::millis;
+use crate::store::entry::{Cell, Chunks};
+use crate::store::{CellKey, LeaseKey, Write};
+
+/// What the scripts answer.
+const DONE: i64 = 1;
+const UNSHARED_BY_OTHERS: i64 = 2;
+const UNTOLD: i64 = 2;
+
+/// Who takes leases here, and what of it is granted.
+#[derive(Debug)]
+pub(super) struct Leases {
+    instance: Instance,
+    /// Scripts are not granted: there are no leases for now.
+    scripts: Mutex<Pause>,
+    /// Messages are not granted: nobody is told anything for now.
+    mute: Mutex<Pause>,
+    wake: Wake,
+}
+
+impl Leases {
+    pub(super) fn new(address: &RedisAddress, layout: &Layout) -> Self {
+        let (scripts, mute) = (Mutex::new(Pause::new()), Mutex::new(Pause::new()));
+        Self { instance: Instance::new(), scripts, mute, wake: Wake::new(address, layout.wake()) }
+    }
+}
+
+impl RedisStore {
+    pub(crate) fn instance(&self) -> Instance {
+        self.leases.instance
+    }
+
+    pub(crate) fn hear(&self, key: &CacheKey) -> Hearing {
+        self.leases.wake.hear(key)
+    }
+
+    pub(super) async fn take_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+        if self.leases.scripts.lock().is_ok_and(|scripts| scripts.is_on()) {
+            return Ok(Leased::Without);
+        }
+        let call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
+        match self.run(call.argument(in_millis(lifetime)), Access::Script { writes: true }).await? {
+            Some(DONE) => Ok(Leased::Granted),
+            Some(UNSHARED_BY_OTHERS) => Ok(Leased::Unshared),
+            Some(_) => Ok(Leased::Taken),
+            None => Ok(Leased::Without),
+        }
+    }
+
+    pub(super) async fn prolong_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
+        let call = Call::of(&RENEW).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
+        let renewed = self.run(call.argument(in_millis(lifetime)), Access::Script { writes: false }).await?;
+        Ok(renewed == Some(DONE))
+    }
+
+    pub(super) async fn yield_held(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<(), StoreError> {
+        let call = Call::of(&YIELD).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
+        let call = self.telling(call.argument(in_millis(lifetime)), lease);
+        self.run_and_tell(call).await
+    }
+
+    pub(super) async fn release_lease(&self, lease: LeaseKey<'_>, release: Release) -> Result<(), StoreError> {
+        let base = CellKey::base(lease.cell.primary);
+        let unshared = match release {
+            Release::Free => Duration::ZERO,
+            Release::Unshared | Release::Uncacheable => UNSHARED,
+        };
+        let marker = match release {
+            Release::Uncacheable => codec::encode(base, &Cell::Uncacheable, 0),
+            Release::Free | Release::Unshared => Vec::new(),
+        };
+        let call = Call::of(&RELEASE).key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
+        let call = self.telling(call.argument(lease.token.as_bytes()), lease);
+        let call = call.argument(millis(unshared).to_string()).argument(marker).argument(in_millis(UNCACHEABLE));
+        self.run_and_tell(call).await
+    }
+
+    pub(super) async fn write_under_lease(
+        &self,
+        lease: LeaseKey<'_>,
+        writes: &[Write<'_>],
+        last_is_there: bool,
+    ) -> Result<bool, StoreError> {
+        let mut heads = Vec::with_capacity(writes.len());
+        for write in writes {
+            match self.write_up_to_head(*write).await? {
+                Some(head) => heads.push(head),
+                None => return Err(StoreError::with_detail(StoreErrorKind::Protocol, "the body is gone")),
+            }
+        }
+        let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell));
+        for write in writes {
+            call = call.key(self.layout.cell(write.key));
+        }
+        let must_be_there = if last_is_there { "1" } else { "0" };
+        call = self.telling(call.argument(lease.token.as_bytes()), lease);
+        call = call.argument(in_millis(UNSHARED)).argument(must_be_there);
+        let mut bodies = Vec::new();
+        for (head, write) in heads.into_iter().zip(writes) {
+            call = call.argument(head.value).argument(in_millis(head.ttl));
+            bodies.extend(head.written.map(|chunks| (write.key, chunks)));
+        }
+        let written = self.run(call, Access::Script { writes: true }).await;
+        // Without an answer it may have been written.
+        let is_written = written?.map(|answer| self.is_done(answer));
+        if is_written != Some(true) {
+            self.end_soon(&bodies).await;
+        }
+        is_written.ok_or_else(|| StoreError::new(StoreErrorKind::Denied))
+    }
+
+    /// Nobody will ever refer to these bodies. What cannot be reached ends by itself.
+    async fn end_soon(&self, bodies: &[(CellKey<'_>, Chunks)]) {
+        for (key, chunks) in bodies {
+            let _: Result<Expiry, StoreError> = self.expire_chunks(*key, *chunks, READER_MARGIN).await;
+        }
+    }
+
+    /// The others are told of it, unless that is not granted.
+    fn telling<'a>(&self, call: Call<'a>, lease: LeaseKey<'_>) -> Call<'a> {
+        let channel = match self.leases.mute.lock().is_ok_and(|mute| mute.is_on()) {
+            true => Vec::new(),
+            false => self.layout.wake(),
+        };
+        call.argument(channel).argument(lease.cell.primary.digest())
+    }
+
+    async fn run_and_tell(&self, call: Call<'_>) -> Result<(), StoreError> {
+        if let Some(answer) = self.run(call, Access::Script { writes: false }).await? {
+            self.is_done(answer);
+        }
+        Ok(())
+    }
+
+    /// Whether it was done, and if so, whether anybody could be told.
+    fn is_done(&self, answer: i64) -> bool {
+        if let Ok(mut mute) = self.leases.mute.lock() {
+            match answer {
+                DONE => drop(mute.end()),
+                UNTOLD => drop(mute.begin()),
+                _ => {}
+            }
+        }
+        answer == DONE || answer == UNTOLD
+    }
+
+    /// What a script answers; `None` where scripts are not granted.
+    async fn run(&self, call: Call<'_>, access: Access) -> Result<Option<i64>, StoreError> {
+        let mut answer = self.connection.call(LaneName::Heads, access, &call.by_name()).await;
+        if matches!(answer, Err(Failure { verdict: Verdict::NoScript, .. })) {
+            answer = self.connection.call(LaneName::Heads, access, &call.in_full()).await;
+        }
+        match answer {
+            Ok(Value::Int(number)) => {
+                if let Ok(mut scripts) = self.leases.scripts.lock() {
+                    scripts.end();
+                }
+                Ok(Some(number))
+            }
+            Ok(_) => Err(StoreError::new(StoreErrorKind::Protocol)),
+            Err(failure) if is_refusal(&failure) => {
+                if self.leases.scripts.lock().is_ok_and(|mut scripts| scripts.begin()) {
+                    tracing::debug!(store.error = %failure.error, "no scripts, and so no leases: each process fetches");
+                }
+                Ok(None)
+            }
+            Err(failure) => Err(failure.error),
+        }
+    }
+}
+
+/// This user may not run the script, or the server knows none.
+fn is_refusal(failure: &Failure) -> bool {
+    match failure.verdict {
+        Verdict::NotGranted | Verdict::NoScript => true,
+        Verdict::Count => failure.error.kind() == StoreErrorKind::Protocol,
+        _ => false,
+    }
+}
+
+fn in_millis(span: Duration) -> String {
+    millis(span).max(1).to_string()
+}

@@ -1,0 +1,74 @@
+//! What Redis does in one step. A script is sent whole only to a server that does not know it yet.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// One script. The server knows it by the hash of its text.
+pub(super) struct Script {
+    text: &'static str,
+    hashed: LazyLock<redis::Script>,
+}
+
+macro_rules! script {
+    ($path:literal) => {
+        Script { text: include_str!($path), hashed: LazyLock::new(|| redis::Script::new(include_str!($path))) }
+    };
+}
+/// Takes a lease.
+pub(super) static TAKE: Script = script!("lua/take.lua");
+/// Renews a lease.
+pub(super) static RENEW: Script = script!("lua/renew.lua");
+/// Keeps a lease for which nobody need wait.
+pub(super) static YIELD: Script = script!("lua/yield.lua");
+/// Gives a lease back.
+pub(super) static RELEASE: Script = script!("lua/release.lua");
+/// Writes cells under a lease.
+pub(super) static COMMIT: Script = script!("lua/commit.lua");
+
+/// A script with its keys and arguments.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    script: &'a Script,
+    keys: Vec<Vec<u8>>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn of(script: &'a Script) -> Self {
+        Self { script, keys: Vec::new(), arguments: Vec::new() }
+    }
+
+    pub(super) fn key(mut self, key: Vec<u8>) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    pub(super) fn argument(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// For a server that knows the script.
+    pub(super) fn by_name(&self) -> Cmd {
+        self.command("EVALSHA", self.script.hashed.get_hash())
+    }
+
+    /// For one that does not.
+    pub(super) fn in_full(&self) -> Cmd {
+        self.command("EVAL", self.script.text)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Script").field(&self.hashed.get_hash()).finish()
+    }
+}

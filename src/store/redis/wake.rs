@@ -1,0 +1,213 @@
+//! Who waits for another process is told at once when that one gives its lease back: by a message on one channel, over a
+//! connection of its own, which is opened when somebody first waits. What is lost of it costs a pause between two looks,
+//! and nothing else.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time;
+
+use super::address::RedisAddress;
+use super::pause::Pause;
+use crate::key::CacheKey;
+
+type Digest = [u8; CacheKey::DIGEST_LEN];
+
+/// The channel, and those who listen.
+#[derive(Debug)]
+pub(super) struct Wake {
+    office: Arc<Office>,
+    /// Dropped with the store: then nobody listens any more.
+    alive: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Office {
+    client: Client,
+    channel: Vec<u8>,
+    waiting: Mutex<HashMap<Digest, watch::Sender<()>>>,
+    is_listening: AtomicBool,
+    /// After a connection that could not be had, or was lost.
+    pause: Mutex<Pause>,
+}
+
+/// Somebody who waits for news of a key.
+#[derive(Debug)]
+pub(crate) struct Hearing {
+    office: Arc<Office>,
+    digest: Digest,
+    /// `None` where too many wait.
+    news: Option<watch::Receiver<()>>,
+}
+
+/// The right to listen, given back when the task ends, however it ends.
+#[derive(Debug)]
+struct Listening(Weak<Office>);
+
+/// Keys for which somebody waits. Who waits for one more looks from time to time.
+const MAX_WAITING: usize = 16 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Wake {
+    pub(super) fn new(address: &RedisAddress, channel: Vec<u8>) -> Self {
+        let info = address.info().clone();
+        // The messages come between the replies.
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings)).expect("a parsed address is an address");
+        let (waiting, is_listening, pause) = (Mutex::default(), AtomicBool::new(false), Mutex::new(Pause::new()));
+        Self {
+            office: Arc::new(Office { client, channel, waiting, is_listening, pause }),
+            alive: watch::Sender::new(()),
+        }
+    }
+
+    /// Hears of a key from now on.
+    pub(super) fn hear(&self, key: &CacheKey) -> Hearing {
+        self.start();
+        let digest = *key.digest();
+        let mut waiting = self.office.waiting();
+        let has_room = waiting.len() < MAX_WAITING || waiting.contains_key(&digest);
+        let news = has_room.then(|| waiting.entry(digest).or_default().subscribe());
+        drop(waiting);
+        Hearing { office: Arc::clone(&self.office), digest, news }
+    }
+
+    fn start(&self) {
+        let is_paused = self.office.pause.lock().is_ok_and(|pause| pause.is_on());
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !is_paused && !self.office.is_listening.swap(true, Ordering::AcqRel) {
+            runtime.spawn(listen(Listening(Arc::downgrade(&self.office)), self.alive.subscribe()));
+        }
+    }
+}
+
+/// Until the connection or the store is gone.
+async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
+    let Some(office) = right.0.upgrade() else { return };
+    let is_gone = Arc::new(Notify::new());
+    let connected = time::timeout(CONNECT_TIMEOUT, office.connect(&is_gone)).await;
+    drop(office);
+    if let Ok(Ok(_connection)) = connected {
+        tokio::select! {
+            () = is_gone.notified() => {}
+            _ = alive.changed() => return,
+        }
+    }
+    if let Some(office) = right.0.upgrade()
+        && let Ok(mut pause) = office.pause.lock()
+    {
+        pause.begin();
+    }
+}
+
+// ===== impl Office =====
+
+impl Office {
+    async fn connect(self: &Arc<Self>, is_gone: &Arc<Notify>) -> Result<MultiplexedConnection, RedisError> {
+        let (office, is_gone) = (Arc::downgrade(self), Arc::clone(is_gone));
+        let receive = move |message: PushInfo| {
+            match message.kind {
+                PushKind::Message => {
+                    if let Some(office) = office.upgrade() {
+                        office.tell(&message.data);
+                    }
+                }
+                PushKind::Disconnection => is_gone.notify_one(),
+                _ => {}
+            }
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(CONNECT_TIMEOUT))
+            .set_push_sender(receive);
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        connection.subscribe(&self.channel).await?;
+        if let Ok(mut pause) = self.pause.lock() {
+            pause.end();
+        }
+        Ok(connection)
+    }
+
+    /// A message: the channel, and the digest of a key.
+    fn tell(&self, message: &[Value]) {
+        let Some(Value::BulkString(digest)) = message.last() else { return };
+        let Ok(digest) = Digest::try_from(&digest[..]) else { return };
+        if let Some(news) = self.waiting().get(&digest) {
+            news.send_replace(());
+        }
+    }
+
+    /// No panic can leave the map half changed.
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Digest, watch::Sender<()>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// ===== impl Hearing =====
+
+impl Hearing {
+    /// What has been told so far is no news.
+    pub(crate) fn listens(&mut self) {
+        if let Some(news) = &mut self.news {
+            news.mark_unchanged();
+        }
+    }
+
+    /// Waits until there is news of the key.
+    pub(crate) async fn heard(&mut self) {
+        let heard = match &mut self.news {
+            Some(news) => news.changed().await.is_ok(),
+            None => false,
+        };
+        if !heard {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        drop(self.news.take());
+        let mut waiting = self.office.waiting();
+        if waiting.get(&self.digest).is_some_and(|news| news.receiver_count() == 0) {
+            waiting.remove(&self.digest);
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(office) = self.0.upgrade() {
+            office.is_listening.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_hears_of_its_key_alone_and_leaves_nothing_behind() {
+        let wake = Wake::new(&RedisAddress::parse("redis://127.0.0.1:1").unwrap(), b"c".to_vec());
+        let keys = ["a", "b"].map(CacheKey::from);
+        let [mut one, mut again, mut other] = [&keys[0], &keys[0], &keys[1]].map(|key| wake.hear(key));
+        wake.office.tell(&[Value::BulkString(b"c".to_vec()), Value::BulkString(keys[0].digest().to_vec())]);
+        one.heard().await;
+        again.listens();
+        for deaf in [&mut one, &mut again, &mut other] {
+            assert!(time::timeout(Duration::from_millis(5), deaf.heard()).await.is_err());
+        }
+        drop((one, again));
+        assert_eq!(wake.office.waiting().len(), 1);
+        drop(other);
+        assert!(wake.office.waiting().is_empty());
+    }
+}

@@ -1,0 +1,90 @@
+//! What is for nobody else makes nobody wait.
+
+use crate::support::gate::{Gate, eventually};
+use crate::support::scripted::{ok, status};
+use crate::support::story::{Stage, get, seconds};
+use crate::troupe::{all_is_well_in_the_end, client, is_asked, process, waits};
+
+#[tokio::test]
+async fn who_waited_for_what_is_private_asks_at_once() {
+    for reply in [ok("mine").cache_control("private"), status(200), status(206), status(500)] {
+        let stage = Stage::redis();
+        let processes = [(); 4].map(|()| process(&stage));
+        let (gate, held) = (Gate::closed(), Gate::closed());
+        processes[0].origin_says(reply.clone().head_after(&gate));
+        let first = client(&processes[0], get("/a"));
+        is_asked(&processes[0], 1).await;
+        let mut others = Vec::new();
+        for story in &processes[1..] {
+            story.origin_says(reply.clone().head_after(&held));
+            others.extend((0..5).map(|_| client(story, get("/a"))));
+            eventually("all are there", || story.handle.stats().misses == 5).await;
+            waits(&stage, story).await;
+        }
+        gate.open();
+        first.await.expect("an answer");
+        // All of them at once: none is answered before all have asked.
+        for story in &processes[1..] {
+            is_asked(story, 5).await;
+        }
+        held.open();
+        for other in others {
+            other.await.expect("an answer").is_not_stored();
+        }
+        all_is_well_in_the_end(&stage, &processes.each_ref()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_one_process_found_to_be_private_no_other_waits_for() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    one.origin_says(ok("mine").cache_control("private"));
+    one.client_asks(get("/a")).await.is_not_stored();
+    let gate = Gate::closed();
+    other.origin_says(ok("mine").cache_control("private").head_after(&gate));
+    let clients: Vec<_> = (0..5).map(|_| client(&other, get("/a"))).collect();
+    is_asked(&other, 5).await;
+    gate.open();
+    for client in clients {
+        client.await.expect("an answer").is_forwarded_for("uri-miss").has_detail("private");
+    }
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+#[tokio::test]
+async fn a_key_that_has_become_cacheable_is_stored_for_all() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    one.origin_says(ok("mine").cache_control("private"));
+    one.client_asks(get("/a")).await.is_not_stored();
+    other.origin_says(ok("all's").cache_control("max-age=60"));
+    other.client_asks(get("/a")).await.is_forwarded_for("uri-miss").is_stored();
+    one.client_asks(get("/a")).await.is_hit().has_body("all's");
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+#[tokio::test]
+async fn a_marker_takes_the_place_of_nothing_that_is_stored() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    one.origin_says(ok("old").cache_control("max-age=60, stale-if-error=600").header("etag", "\"v1\""));
+    one.client_asks(get("/a")).await.is_stored();
+    for story in [&one, &other] {
+        story.time_passes(seconds(63));
+    }
+    one.origin_says(ok("mine").cache_control("private"));
+    one.client_asks(get("/a")).await.is_not_stored().has_body("mine");
+    other.origin_says(status(500));
+    other.client_asks(get("/a")).await.has_detail("stale-if-error").has_body("old");
+}
+
+#[tokio::test]
+async fn a_request_that_must_not_be_stored_says_nothing_of_its_key() {
+    let stage = Stage::redis();
+    let one = process(&stage);
+    one.origin_says(ok("page").cache_control("max-age=60"));
+    one.client_asks(get("/a").header("cache-control", "no-store")).await.is_not_stored();
+    assert!(stage.server().keys("*").is_empty(), "{:?}", stage.server().keys("*"));
+    one.client_asks(get("/a")).await.is_stored();
+}

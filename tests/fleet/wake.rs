@@ -1,0 +1,103 @@
+//! Who waits is told when it need not wait any longer, and learns it without being told.
+
+use std::time::{Duration, Instant};
+
+use tower_redis_cache::{CacheConfig, RedisCacheLayer};
+
+use crate::support::gate::{Gate, PATIENCE, eventually};
+use crate::support::redis::RedisServer;
+use crate::support::scripted::ok;
+use crate::support::story::{Stage, Story, get, whole_second};
+use crate::troupe::{all_is_well_in_the_end, client, is_asked, leases, process, waits};
+
+const CHANNEL: &str = "trc:{wake}";
+
+fn listeners(server: &RedisServer) -> u64 {
+    server.cli(&["PUBSUB", "NUMSUB", CHANNEL]).lines().nth(1).and_then(|count| count.parse().ok()).expect("a number")
+}
+
+/// The octets of the key's digest, as messages name it.
+fn digest(lease: &str) -> Vec<u8> {
+    let hex = lease.split(['{', '}']).nth(1).expect("a hash tag");
+    let octet = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
+    (0..hex.len()).step_by(2).map(octet).collect()
+}
+
+#[tokio::test]
+async fn who_waits_looks_as_soon_as_it_is_told() {
+    const MESSAGES: u32 = 40;
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    let gate = Gate::closed();
+    one.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
+    let first = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    assert_eq!(listeners(stage.server()), 0, "who does not wait does not listen");
+    let second = client(&other, get("/a"));
+    waits(&stage, &other).await;
+    eventually("somebody listens", || listeners(stage.server()) == 1).await;
+    let digest = digest(&leases(stage.server())[0]);
+    let begun = Instant::now();
+    for _ in 0..MESSAGES {
+        let before = stage.server().calls("evalsha");
+        stage.server().cli_bytes(&[b"PUBLISH", CHANNEL.as_bytes(), &digest]);
+        eventually("it looks", || stage.server().calls("evalsha") > before).await;
+    }
+    // By itself it looks no more than eight times a second by now.
+    let took = begun.elapsed();
+    assert!(took < MESSAGES * Duration::from_millis(125) / 2, "{took:?}");
+    gate.open();
+    first.await.expect("an answer").has_body("page");
+    second.await.expect("an answer").has_body("page");
+    other.origin_was_asked(0);
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+    let clients = stage.server().info("connected_clients");
+    drop(other);
+    eventually("its connections are closed", || stage.server().info("connected_clients") <= clients - 3).await;
+}
+
+#[tokio::test]
+async fn whose_ear_is_cut_off_learns_it_all_the_same() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    let gate = Gate::closed();
+    one.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
+    let first = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    let second = client(&other, get("/a"));
+    eventually("somebody listens", || listeners(stage.server()) == 1).await;
+    stage.server().cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    eventually("nobody listens", || listeners(stage.server()) == 0).await;
+    gate.open();
+    first.await.expect("an answer").has_body("page");
+    second.await.expect("an answer").has_body("page");
+    other.origin_was_asked(0);
+    assert_eq!(other.handle.stats().store_unavailable, 0);
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_use_no_channel_waits_all_the_same() {
+    let server = RedisServer::start();
+    let rules = ["~trc:*", "+get", "+getrange", "+set", "+unlink", "+pexpire", "+eval", "+evalsha"];
+    let command = [&["ACL", "SETUSER", "cache", "on", ">pw", "resetchannels"], &rules[..]].concat();
+    assert_eq!(server.cli(&command), "OK");
+    let [one, other] = [(); 2].map(|()| {
+        let time = whole_second();
+        let config = CacheConfig::new(server.url_of_user("cache", "pw")).expect("a URL").clock(time.clock());
+        let config = config.store_timeout(PATIENCE / 2).store_write_timeout(PATIENCE / 2).collapse_timeout(PATIENCE);
+        Story::told_by(RedisCacheLayer::new(config), time)
+    });
+    let gate = Gate::closed();
+    one.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
+    let first = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    let looks = server.calls("evalsha");
+    let second = client(&other, get("/a"));
+    eventually("it waits", || server.calls("evalsha") >= looks + 3).await;
+    gate.open();
+    first.await.expect("an answer").is_stored().has_body("page");
+    second.await.expect("an answer").has_body("page");
+    other.origin_was_asked(0);
+    other.client_asks(get("/a")).await.is_hit();
+}
