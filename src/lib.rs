@@ -33,6 +33,10 @@
 //! 4. **Forwarding.** Everything else goes on to the service: with the stored response's validators, where there is one
 //!    (a 304 freshens it), otherwise without the client's own conditions, so that the whole response can be stored. If
 //!    the service fails, a stale response may be sent instead.
+//!    Requests for the same at the same time wait for the first of them, in this process and, by a lease in Redis, in
+//!    all others; a request for which that takes too long
+//!    ([`collapse_timeout`](CacheConfig::collapse_timeout)) goes on by itself. An answer that is for one client alone is
+//!    waited for by nobody else.
 //! 5. **Storing.** The client gets the service's response frame by frame as it comes. If it may be stored, a copy is
 //!    recorded up to a cap on the way past, and written to Redis once the body has ended as it should; a body that ends
 //!    early, or does not have the length that it states, or whose client leaves, is not stored.
@@ -59,8 +63,8 @@
 //!
 //! # What it does not do
 //!
-//! It does not collapse concurrent requests for one key, keep a memory tier in front of Redis, or purge by tag. It speaks
-//! to one Redis server, without TLS, Cluster or Sentinel. Interim responses (1xx) do not reach it: tower's services have
+//! It does not keep a memory tier in front of Redis, or purge by tag. It speaks to one Redis server, without TLS, Cluster
+//! or Sentinel. Interim responses (1xx) do not reach it: tower's services have
 //! no place for them. It is no private (browser's) cache.
 //!
 //! # When Redis is not well

@@ -1,6 +1,6 @@
 //! Redis goes, or does not grant what leases need: nobody is worse off than without them.
 
-use crate::support::gate::{Gate, PATIENCE};
+use crate::support::gate::{Gate, PATIENCE, eventually};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::ok;
 use crate::support::story::{Stage, Story, get, whole_second};
@@ -91,4 +91,32 @@ async fn a_server_that_forgets_its_scripts_is_told_them_again() {
     one.client_asks(get("/b")).await.is_stored();
     one.client_asks(get("/b")).await.is_hit();
     assert_eq!(stage.server().calls("eval"), told + 2, "one to take the lease, one to write");
+}
+
+#[tokio::test]
+async fn the_rights_that_the_readme_names_are_enough() {
+    let server = RedisServer::start();
+    let readme = include_str!("../../README.md");
+    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER cache")).expect("the rights");
+    let command: Vec<&str> = line.split(' ').map(|word| if word == ">password" { ">pw" } else { word }).collect();
+    assert_eq!(server.cli(&command), "OK");
+    let (one, other) = (story_of_user(&server), story_of_user(&server));
+    let gate = Gate::closed();
+    let body = "0123456789".repeat(60_000);
+    one.origin_says(ok(body.clone()).cache_control("max-age=60").head_after(&gate));
+    let first = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    let looks = server.calls("evalsha");
+    let second = client(&other, get("/a"));
+    eventually("it waits", || server.calls("evalsha") >= looks + 3).await;
+    gate.open();
+    first.await.expect("an answer").is_stored().has_body(&body);
+    second.await.expect("an answer").has_body(&body);
+    other.origin_was_asked(0);
+    one.fills_are_done().await;
+    for story in [&one, &other] {
+        story.client_asks(get("/a")).await.is_hit().has_body(&body);
+    }
+    other.client_asks(crate::support::story::ask("DELETE", "/a")).await;
+    assert_eq!(server.cli(&["ACL", "LOG"]), "", "nothing is refused");
 }

@@ -88,3 +88,27 @@ async fn a_request_that_must_not_be_stored_says_nothing_of_its_key() {
     assert!(stage.server().keys("*").is_empty(), "{:?}", stage.server().keys("*"));
     one.client_asks(get("/a")).await.is_stored();
 }
+
+#[tokio::test]
+async fn what_each_has_to_validate_is_stored_and_waited_for_by_nobody() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    let page = || ok("").header("etag", "\"v1\"").cache_control("no-cache").chunks(["one "]);
+    let (head, rest) = (Gate::closed(), Gate::closed());
+    one.origin_says(page().waits_for(&rest).chunks(["two"]).head_after(&head));
+    other.origin_says(page().chunks(["two"]));
+    let first = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    let second = client(&other, get("/a"));
+    waits(&stage, &other).await;
+    head.open();
+    // The first is still on its way.
+    second.await.expect("an answer").is_forwarded_for("uri-miss").has_body("one two");
+    rest.open();
+    first.await.expect("an answer").is_stored().has_body("one two");
+    one.fills_are_done().await;
+    assert_eq!((one.handle.stats().stored, one.handle.stats().fenced_writes), (1, 0));
+    other.origin_says(status(304).header("etag", "\"v1\""));
+    other.client_asks(get("/a")).await.is_forwarded_for("stale").has_forward_status(304).has_body("one two");
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
