@@ -70,6 +70,12 @@ impl Instance {
 }
 
 impl Token {
+    /// What all tokens of one instance begin with.
+    pub(crate) fn instance(&self) -> &[u8] {
+        let end = self.0.find('.').map_or(self.0.len(), |point| point + 1);
+        &self.as_bytes()[..end]
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

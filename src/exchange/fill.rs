@@ -205,39 +205,32 @@ impl Fill {
         };
         let outcome = match time::timeout(shared.config.store_write_timeout, writing).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => {
+            failed => {
                 shared.counters.dropped_writes.increment();
-                tracing::debug!(?key, store.error = %error, "write failed");
-                return None;
-            }
-            Err(_) => {
-                shared.counters.dropped_writes.increment();
-                tracing::debug!(?key, "write met its deadline");
+                tracing::debug!(?key, store.error = ?failed.ok().and_then(Result::err), "write failed, or met its deadline");
                 return None;
             }
         };
+        if outcome == PutOutcome::Stored {
+            // While the flight is still to be joined: nobody finds neither the one nor the other.
+            keys.iter().for_each(|key| shared.order.note_written(key));
+        }
         if let Some(flight) = &flight {
             flight.has_put(outcome);
         }
-        match outcome {
-            PutOutcome::Stored => {
-                // While the flight is still to be joined: nobody finds neither the one nor the other.
-                keys.iter().for_each(|key| shared.order.note_written(key));
-                shared.counters.stored.increment();
-            }
-            PutOutcome::TooManyVariants => {
-                shared.counters.refused.increment();
-                tracing::debug!(?key, "not stored: as many variants as allowed");
-            }
-            PutOutcome::OutOfDate => {
-                shared.counters.dropped_writes.increment();
-                tracing::debug!(?key, "not stored: out of date by now");
-            }
-            PutOutcome::Fenced => {
-                shared.counters.fenced_writes.increment();
-                tracing::debug!(?key, "not stored: the lease is lost");
-            }
-        }
+        count(&shared, &key, outcome);
         Some(outcome)
     }
+}
+
+fn count(shared: &Shared, key: &CacheKey, outcome: PutOutcome) {
+    let counters = &shared.counters;
+    let (counter, why) = match outcome {
+        PutOutcome::Stored => return counters.stored.increment(),
+        PutOutcome::TooManyVariants => (&counters.refused, "as many variants as allowed"),
+        PutOutcome::OutOfDate => (&counters.dropped_writes, "out of date by now"),
+        PutOutcome::Fenced => (&counters.fenced_writes, "the lease is lost"),
+    };
+    counter.increment();
+    tracing::debug!(?key, why, "not stored");
 }

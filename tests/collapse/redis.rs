@@ -19,10 +19,8 @@ fn let_writes_go(stage: &Stage) {
 
 #[tokio::test]
 async fn whoever_comes_before_the_write_is_done_has_what_is_being_written() {
-    // A look-up stands behind a small body's write, and ends at its deadline.
-    for (body, others, reason) in
-        [(octets(50), 1, "miss"), (octets(200_000), 3, "uri-miss"), (octets(900_000), 3, "uri-miss")]
-    {
+    // A look-up stands behind a write, and ends at its deadline.
+    for body in [octets(50), octets(200_000), octets(900_000)] {
         let stage = Stage::redis();
         let story = stage.story_with(|config| config.store_timeout(Duration::from_millis(300)));
         story.origin_says(page("warm"));
@@ -30,10 +28,8 @@ async fn whoever_comes_before_the_write_is_done_has_what_is_being_written() {
         story.origin_says(page("").chunks([body.clone()]));
         hold_writes(&stage);
         story.client_asks_and_goes_on(get("/a")).await.has_body(&body);
-        for _ in 0..others {
-            let answer = story.client_asks_and_goes_on(get("/a")).await;
-            answer.is_forwarded_for(reason).has_ttl(60).has_body(&body);
-        }
+        let answer = story.client_asks_and_goes_on(get("/a")).await;
+        answer.is_forwarded_for("miss").has_ttl(60).has_body(&body);
         story.origin_was_asked(2);
         assert_eq!((story.handle.stats().stored, story.handle.stats().flights), (1, 1));
         let_writes_go(&stage);

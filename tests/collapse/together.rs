@@ -34,6 +34,8 @@ pub(crate) async fn all_ask(story: &Story, count: usize, ask: impl Fn() -> Ask) 
     let before = met(story);
     let clients = (0..count).map(|_| asks(story, ask())).collect();
     eventually("all have looked in vain", || met(story) == before + count as u64).await;
+    // The first of them may have to ask the store whether it may go.
+    eventually("somebody is at the origin", || story.origin.calls() > 0).await;
     settled().await;
     clients
 }

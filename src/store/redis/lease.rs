@@ -60,7 +60,8 @@ impl RedisStore {
             return Ok(Leased::Without);
         }
         let call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
-        match self.run(call.argument(in_millis(lifetime)), Access::Script { writes: true }).await? {
+        let call = call.argument(in_millis(lifetime)).argument(lease.token.instance());
+        match self.run(call, Access::Script { writes: true }).await? {
             Some(DONE) => Ok(Leased::Granted),
             Some(UNSHARED_BY_OTHERS) => Ok(Leased::Unshared),
             Some(_) => Ok(Leased::Taken),
