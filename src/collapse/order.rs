@@ -9,10 +9,21 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
+use crate::store::entry::Chunks;
 
 /// When a request set out, among all requests of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Departure(u64);
+
+/// Whether an answer may still be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Its place is that of a body in these chunks, which whoever looked it up before need not have seen.
+    Admitted {
+        instead_of: Option<Chunks>,
+    },
+    OutOfDate,
+}
 
 type Digest = [u8; CacheKey::DIGEST_LEN];
 
@@ -20,14 +31,14 @@ type Digest = [u8; CacheKey::DIGEST_LEN];
 pub(crate) struct Order {
     next: AtomicU64,
     invalidated: Cache<Digest, Departure>,
-    stored: Cache<(Digest, VariantKey), Departure>,
-    /// Keys share them.
+    stored: Cache<(Digest, VariantKey), (Departure, Option<Chunks>)>,
+    /// Writes of one key go one after another. Keys share them.
     turns: [Mutex<()>; TURNS],
     written: Cache<Digest, Departure>,
 }
 
 const MAX_KEYS: usize = 8 * 1024;
-const TURNS: usize = 64;
+const TURNS: usize = 256;
 
 impl Order {
     pub(crate) fn new() -> Self {
@@ -69,22 +80,30 @@ impl Order {
         self.invalidated.get(key.digest()).is_some_and(|at| departure < at)
     }
 
-    /// Waits until nobody else writes under the key: two who add to its index at a time would each lose the other's line.
+    /// Waits until nobody else in this process writes under the key: of two writes that meet, the later one has to find
+    /// what the other has done.
     pub(crate) async fn turn(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
         self.turns[usize::from(key.digest()[0]) % TURNS].lock().await
     }
 
-    /// Whether an answer may still be stored; if so, it is taken for stored.
-    pub(crate) fn admit(&self, key: &CacheKey, variant: VariantKey, departure: Departure) -> bool {
+    /// Whether an answer, with its body in these chunks, may still be stored; if so, it is taken for stored.
+    pub(crate) fn admit(
+        &self,
+        key: &CacheKey,
+        variant: VariantKey,
+        departure: Departure,
+        chunks: Option<Chunks>,
+    ) -> Admission {
         if self.is_outdated(key, departure) {
-            return false;
+            return Admission::OutOfDate;
         }
         let name = (*key.digest(), variant);
-        if self.stored.get(&name).is_some_and(|at| departure < at) {
-            return false;
+        let before = self.stored.get(&name);
+        if before.is_some_and(|(at, _)| departure < at) {
+            return Admission::OutOfDate;
         }
-        self.stored.insert(name, departure);
-        true
+        self.stored.insert(name, (departure, chunks));
+        Admission::Admitted { instead_of: before.and_then(|(_, chunks)| chunks) }
     }
 }
 
@@ -103,12 +122,25 @@ mod tests {
         let (order, key) = (Order::new(), CacheKey::from("k"));
         let [a, b] = [1, 2].map(|n| VariantKey::from_bytes([n; VariantKey::LEN]));
         let (first, second) = (order.depart(), order.depart());
-        assert!(order.admit(&key, a, second) && !order.admit(&key, a, first));
-        assert!(order.admit(&key, b, first));
+        let is_admitted = |key, variant, at| order.admit(key, variant, at, None) != Admission::OutOfDate;
+        assert!(is_admitted(&key, a, second) && !is_admitted(&key, a, first));
+        assert!(is_admitted(&key, b, first));
         order.invalidate(&key);
-        assert!(!order.admit(&key, a, second));
-        assert!(order.admit(&CacheKey::from("other"), a, first));
-        assert!(order.admit(&key, a, order.depart()));
+        assert!(!is_admitted(&key, a, second));
+        let other = CacheKey::from("other");
+        assert!(is_admitted(&other, a, first));
+        assert!(is_admitted(&key, a, order.depart()));
+    }
+
+    #[test]
+    fn an_answer_learns_of_the_chunks_whose_place_it_takes() {
+        let (order, key, variant) = (Order::new(), CacheKey::from("k"), VariantKey::from_bytes([1; VariantKey::LEN]));
+        let chunks = |generation| Some(Chunks { generation, length: 9 });
+        let admit = |chunks| order.admit(&key, variant, order.depart(), chunks);
+        assert_eq!(admit(chunks(1)), Admission::Admitted { instead_of: None });
+        assert_eq!(admit(chunks(2)), Admission::Admitted { instead_of: chunks(1) });
+        assert_eq!(admit(None), Admission::Admitted { instead_of: chunks(2) });
+        assert_eq!(admit(chunks(3)), Admission::Admitted { instead_of: None });
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::forward::Sent;
 use super::search::{self, Search};
 use crate::body::recorder::Abandoned;
 use crate::body::shared::SharedBody;
-use crate::collapse::order::Departure;
+use crate::collapse::order::{Admission, Departure};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::admission::is_query;
@@ -90,7 +90,7 @@ impl Fill {
             ttl: storable.shelf_life.saturating_add(MARGIN),
             max_variants: shared.config.max_variants,
             seen: sent.miss.asked.seen,
-            replaces: None,
+            replaces: Vec::new(),
         };
         let search = match is_query(&sent.parts.method) {
             true => None,
@@ -104,7 +104,7 @@ impl Fill {
         };
         let superseded = search.is_some().then(|| sent.miss.key.clone());
         if sent.miss.found_under.as_ref() == Some(&key) {
-            put.replaces = sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks());
+            put.replaces.extend(sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks()));
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
         Self { shared, key, superseded, search, epoch, departure: sent.departure, put, flight }
@@ -162,52 +162,26 @@ impl Fill {
     pub(super) async fn write(mut self, body: StoredBody, trailers: Option<HeaderMap>) {
         let mut response = self.put.response.as_ref().clone();
         (response.body, response.trailers) = (body, trailers);
+        let (shared, key, chunks) = (Arc::clone(&self.shared), self.key.clone(), response.body.chunks_to_be());
         self.put.response = Arc::new(response);
-        let (shared, key, chunks) = (Arc::clone(&self.shared), self.key.clone(), self.put.response.body.chunks());
-        if self.put_away().await == Some(PutOutcome::Fenced)
+        if self.put_away().await != Some(PutOutcome::Stored)
             && let Some(chunks) = chunks
         {
+            // No head leads to them, though they may have been given its time already.
             discard(&shared, key, chunks);
         }
     }
 
     /// What became of it; `None` where that is not known.
-    async fn put_away(self) -> Option<PutOutcome> {
-        let Self { shared, key, superseded, departure, put, search, epoch, flight } = self;
-        let is_outdated = epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(&shared, departure));
-        let keys: Vec<CacheKey> = std::iter::once(&key).chain(&superseded).cloned().collect();
-        if is_outdated || !keys.iter().all(|key| shared.order.admit(key, put.variant, departure)) {
-            shared.counters.dropped_writes.increment();
-            tracing::debug!(?key, "not stored: out of date by now");
-            return Some(PutOutcome::OutOfDate);
-        }
-        let now = shared.clock().now();
-        let writing = async {
-            let _turn = match put.nominated.is_empty() {
-                true => None,
-                false => Some(shared.order.turn(&key).await),
-            };
-            if let Some(search) = &search {
-                search::note(&shared, search, put.ttl).await?;
-            }
-            if let Some(epoch) = &epoch
-                && !epoch.outlive(&shared.store, put.ttl).await?
-            {
-                return Ok(PutOutcome::OutOfDate);
-            }
-            let lease = flight.as_ref().and_then(|flight| flight.lease_key());
-            let outcome = select::put(&shared.store, &key, &put, lease, now).await?;
-            if let Some(own_key) = superseded.filter(|own_key| outcome == PutOutcome::Stored && *own_key != key) {
-                // What was stored under the request's own target would hide the newer response.
-                select::supersede(&shared.store, &own_key).await?;
-            }
-            Ok::<_, StoreError>(outcome)
-        };
-        let outcome = match time::timeout(shared.config.store_write_timeout, writing).await {
+    async fn put_away(mut self) -> Option<PutOutcome> {
+        let shared = Arc::clone(&self.shared);
+        let keys: Vec<CacheKey> = std::iter::once(&self.key).chain(&self.superseded).cloned().collect();
+        let outcome = match time::timeout(shared.config.store_write_timeout, self.put_in_turn(&keys)).await {
             Ok(Ok(outcome)) => outcome,
             failed => {
                 shared.counters.dropped_writes.increment();
-                tracing::debug!(?key, store.error = ?failed.ok().and_then(Result::err), "write failed, or met its deadline");
+                let error = failed.ok().and_then(Result::err);
+                tracing::debug!(key = ?self.key, store.error = ?error, "write failed, or met its deadline");
                 return None;
             }
         };
@@ -215,11 +189,49 @@ impl Fill {
             // While the flight is still to be joined: nobody finds neither the one nor the other.
             keys.iter().for_each(|key| shared.order.note_written(key));
         }
-        if let Some(flight) = &flight {
+        if let Some(flight) = &self.flight {
             flight.has_put(outcome);
         }
-        count(&shared, &key, outcome);
+        count(&shared, &self.key, outcome);
         Some(outcome)
+    }
+
+    async fn put_in_turn(&mut self, keys: &[CacheKey]) -> Result<PutOutcome, StoreError> {
+        let Self { shared, key, departure, put, .. } = self;
+        let _turn = shared.order.turn(key).await;
+        let is_outdated = self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure));
+        if is_outdated || !keys.iter().all(|key| is_admitted(shared, key, *departure, put)) {
+            return Ok(PutOutcome::OutOfDate);
+        }
+        if let Some(search) = &self.search {
+            search::note(shared, search, put.ttl).await?;
+        }
+        if let Some(epoch) = &self.epoch
+            && !epoch.outlive(&shared.store, put.ttl).await?
+        {
+            return Ok(PutOutcome::OutOfDate);
+        }
+        let lease = self.flight.as_ref().and_then(|flight| flight.lease_key());
+        let outcome = select::put(&shared.store, key, put, lease, shared.clock().now()).await?;
+        if outcome == PutOutcome::Stored
+            && let Some(own_key) = self.superseded.as_ref().filter(|own_key| *own_key != key)
+        {
+            // What was stored under the request's own target would hide the newer response.
+            select::supersede(&shared.store, own_key).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Whether the response may still be stored under this key. What this process has stored there since it was looked up
+/// is replaced as well.
+fn is_admitted(shared: &Shared, key: &CacheKey, departure: Departure, put: &mut Put) -> bool {
+    match shared.order.admit(key, put.variant, departure, put.response.body.chunks_to_be()) {
+        Admission::Admitted { instead_of } => {
+            put.replaces.extend(instead_of.filter(|chunks| !put.replaces.contains(chunks)));
+            true
+        }
+        Admission::OutOfDate => false,
     }
 }
 

@@ -92,7 +92,7 @@ impl Upload {
         }
         let rest = std::mem::take(&mut self.pending);
         if self.given == 0 {
-            return Ok(StoredBody::new(rest));
+            return Ok(StoredBody::planned(rest, self.shared.store.chunks_for(self.generation, length)));
         }
         if !rest.is_empty() {
             let cell = CellKey::base(&self.key);

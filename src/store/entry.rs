@@ -46,6 +46,8 @@ pub(crate) struct StoredBody {
     pieces: Vec<Bytes>,
     /// The writing of the body that is in the store, where it is kept in chunks.
     chunks: Option<Chunks>,
+    /// The writing that it is to be, where it has yet to be written.
+    planned: Option<Chunks>,
     /// The room that the pieces take in a budget, as long as somebody holds them.
     held: Option<Arc<Reservation>>,
     /// The way to the chunks, where they are read as they are sent.
@@ -82,6 +84,16 @@ impl StoredBody {
         Self { pieces, ..Self::default() }
     }
 
+    /// A body that is yet to be written, as these chunks.
+    pub(crate) fn planned(pieces: Vec<Bytes>, chunks: Option<Chunks>) -> Self {
+        Self { pieces, planned: chunks, ..Self::default() }
+    }
+
+    /// The chunks in which it is, or is to be, in the store.
+    pub(crate) fn chunks_to_be(&self) -> Option<Chunks> {
+        self.chunks.or(self.planned)
+    }
+
     /// A body that is still to be read.
     pub(crate) fn in_chunks(chunks: Chunks) -> Self {
         Self { chunks: Some(chunks), ..Self::default() }
@@ -89,7 +101,7 @@ impl StoredBody {
 
     /// The same body with its pieces, and the room that they take.
     pub(crate) fn loaded(&self, pieces: Vec<Bytes>, room: Arc<Reservation>) -> Self {
-        Self { pieces, chunks: self.chunks, held: Some(room), open: None }
+        Self { pieces, chunks: self.chunks, planned: None, held: Some(room), open: None }
     }
 
     /// The same body with the way to its chunks.
@@ -148,7 +160,7 @@ impl StoredBody {
                 Segment::Part(part) => pieces.extend(self.slice(&part)),
             }
         }
-        Self { pieces, chunks: None, held: self.held.clone(), open: None }
+        Self { pieces, chunks: None, planned: None, held: self.held.clone(), open: None }
     }
 }
 

@@ -189,6 +189,14 @@ impl AnyStore {
         }
     }
 
+    /// The chunks in which a body of this length is written that comes with its head.
+    pub(crate) fn chunks_for(&self, generation: u128, length: u64) -> Option<Chunks> {
+        match self {
+            Self::Redis(_) => RedisStore::takes_chunks_for(length).then_some(Chunks { generation, length }),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Hears from now on when a lease for a key is given back, where that is told.
     pub(crate) fn hear(&self, key: &CacheKey) -> Option<Hearing> {
         match self {

@@ -41,8 +41,8 @@ pub(crate) struct Put {
     pub(crate) max_variants: usize,
     /// What the look-up before this fill saw.
     pub(crate) seen: Kept,
-    /// The chunks of the response that it replaces.
-    pub(crate) replaces: Option<Chunks>,
+    /// The chunks of the responses that it replaces.
+    pub(crate) replaces: Vec<Chunks>,
 }
 
 /// What became of a fill.
@@ -123,10 +123,10 @@ pub(crate) async fn put(
         }
         _ => put_variant(store, key, fill, &cell, lease, now).await?,
     };
-    if written == PutOutcome::Stored
-        && let Some(chunks) = fill.replaces.filter(|chunks| fill.response.body.chunks() != Some(*chunks))
-    {
-        store.discard(CellKey::base(key), chunks).await?;
+    if written == PutOutcome::Stored {
+        for chunks in fill.replaces.iter().filter(|chunks| fill.response.body.chunks_to_be() != Some(**chunks)) {
+            store.discard(CellKey::base(key), *chunks).await?;
+        }
     }
     Ok(written)
 }

@@ -10,4 +10,5 @@ mod followers;
 mod leads;
 mod leaving;
 mod redis;
+mod soak;
 mod together;

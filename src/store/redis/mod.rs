@@ -91,6 +91,10 @@ impl RedisStore {
         self.connection.takes_writes()
     }
 
+    pub(crate) fn takes_chunks_for(length: u64) -> bool {
+        length > INLINE_MAX
+    }
+
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         self.connection.ready().await
     }
@@ -150,6 +154,11 @@ impl RedisStore {
     async fn write_up_to_head(&self, write: Write<'_>) -> Result<Option<Head>, StoreError> {
         let Write { key, cell, mut ttl } = write;
         let (mut generation, mut written) = (fastrand::u128(..), None);
+        if let Cell::Response(response) = cell
+            && let Some(planned) = response.body.chunks_to_be()
+        {
+            generation = planned.generation;
+        }
         if let Cell::Response(response) = cell
             && response.body.len() > INLINE_MAX
         {
