@@ -235,6 +235,52 @@ async fn large_hits_out_of_redis_pass_without_growing_the_proxy() {
     assert!(grown < 128 << 10, "resident memory grew by {grown} KiB");
 }
 
+/// Each is fetched, sent to its client and written to Redis at the same time.
+#[tokio::test]
+async fn large_fills_into_redis_pass_without_growing_the_proxy() {
+    const MIB: usize = 1 << 20;
+    const LENGTH: usize = 24 * MIB;
+    const CLIENTS: usize = 16;
+    let (origin, redis) = (Origin::start().await, RedisServer::start());
+    let mut body = (0..251).collect::<Vec<u8>>().repeat(LENGTH / 251 + 1);
+    body.truncate(LENGTH);
+    let body = Bytes::from(body);
+    for client in 0..CLIENTS {
+        let script = Script::ok(&body).header("cache-control", "max-age=600");
+        origin.says(&format!("/{client}"), script);
+    }
+    origin.says("/a", Script::ok("hello").header("cache-control", "max-age=600"));
+    let url = redis.url();
+    let flags = ["--redis", &url, "--max-body-size", "64MiB", "--store-timeout", "5s"];
+    let proxy = Proxy::with(&origin.url(), &flags).await;
+    get_hit(&proxy, "/a").await;
+    let before = proxy.memory();
+    let mut highest = before;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..CLIENTS {
+        let (mut wire, body) = (Wire::to(&proxy).await, body.clone());
+        clients.spawn(async move {
+            wire.says(format!("GET /{client} HTTP/1.1\r\nHost: site.test\r\n\r\n")).await;
+            assert!(wire.head().await.contains("; stored"));
+            for expected in body.chunks(MIB) {
+                assert!(wire.bytes(expected.len()).await == expected, "another body");
+            }
+        });
+    }
+    while !clients.is_empty() {
+        tokio::select! {
+            Some(client) = clients.join_next() => client.expect("every client has it whole"),
+            () = tokio::time::sleep(Duration::from_millis(5)) => highest = highest.max(proxy.memory()),
+        }
+    }
+    let grown = highest - before;
+    assert!(grown < 128 << 10, "resident memory grew by {grown} KiB");
+    // One that found no room in memory was not stored, and is fetched once more.
+    for client in 0..CLIENTS {
+        assert!(get_hit(&proxy, &format!("/{client}")).await.body == body, "another body");
+    }
+}
+
 #[tokio::test]
 async fn an_http2_client_that_leaves_does_not_disturb_the_others() {
     let origin = Origin::start().await;
