@@ -74,11 +74,12 @@ impl Flight {
     /// What has become of the write.
     pub(super) fn has_put(&self, outcome: PutOutcome) {
         match outcome {
-            PutOutcome::Stored | PutOutcome::Fenced => {
+            // It has been given back with the write.
+            PutOutcome::Stored => {
                 self.lease().map(Lease::end);
             }
             PutOutcome::TooManyVariants => self.release(Release::Unshared),
-            PutOutcome::OutOfDate => self.release(Release::Free),
+            PutOutcome::OutOfDate | PutOutcome::Fenced => self.release(Release::Free),
         }
     }
 

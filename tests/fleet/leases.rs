@@ -273,3 +273,31 @@ async fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
     all_is_well_in_the_end(&stage, &[&one, &other]).await;
     assert!(other.handle.drain(Duration::from_secs(1)).await);
 }
+
+#[tokio::test]
+async fn when_a_body_breaks_off_another_process_takes_over() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    let gate = Gate::closed();
+    one.origin_says(ok("").waits_for(&gate).then_breaks_off().cache_control("max-age=60"));
+    let first = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    other.origin_says(ok("page").cache_control("max-age=60"));
+    let second = client(&other, get("/a"));
+    waits(&stage, &other).await;
+    gate.open();
+    first.await.expect("an answer").breaks_off();
+    second.await.expect("an answer").is_stored().has_body("page");
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+#[tokio::test]
+async fn when_a_service_panics_another_process_takes_over() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    one.origin.answers(|_| panic!("the service panics, as it is meant to"));
+    other.origin_says(ok("page").cache_control("max-age=60"));
+    assert!(client(&one, get("/a")).await.is_err(), "the panic is the caller's");
+    other.client_asks(get("/a")).await.is_stored().has_body("page");
+    all_is_well_in_the_end(&stage, &[&other]).await;
+}

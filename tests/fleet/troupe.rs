@@ -9,13 +9,13 @@ use crate::support::gate::{PATIENCE, eventually};
 use crate::support::redis::RedisServer;
 use crate::support::story::{Answer, Ask, Stage, Story};
 
-/// A process that waits for others longer than any story takes.
+/// A process that waits for others longer than any story takes. Nor does its lease end by itself meanwhile.
 pub(crate) fn process(stage: &Stage) -> Story {
     process_with(stage, |config| config)
 }
 
 pub(crate) fn process_with(stage: &Stage, settings: impl FnOnce(CacheConfig) -> CacheConfig) -> Story {
-    stage.story_with(|config| settings(config.collapse_timeout(PATIENCE * 2)))
+    stage.story_with(|config| settings(config.collapse_timeout(PATIENCE * 2).lease_heartbeat(PATIENCE * 2)))
 }
 
 /// A client that asks while the story goes on.

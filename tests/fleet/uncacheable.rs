@@ -3,7 +3,7 @@
 use crate::support::gate::{Gate, eventually};
 use crate::support::scripted::{ok, status};
 use crate::support::story::{Stage, get, seconds};
-use crate::troupe::{all_is_well_in_the_end, client, is_asked, process, waits};
+use crate::troupe::{all_is_well_in_the_end, client, is_asked, leases, process, waits};
 
 #[tokio::test]
 async fn who_waited_for_what_is_private_asks_at_once() {
@@ -41,6 +41,8 @@ async fn what_one_process_found_to_be_private_no_other_waits_for() {
     let (one, other) = (process(&stage), process(&stage));
     one.origin_says(ok("mine").cache_control("private"));
     one.client_asks(get("/a")).await.is_not_stored();
+    // What the lease said of it is forgotten by now.
+    eventually("no lease is left", || leases(stage.server()).is_empty()).await;
     let gate = Gate::closed();
     other.origin_says(ok("mine").cache_control("private").head_after(&gate));
     let clients: Vec<_> = (0..5).map(|_| client(&other, get("/a"))).collect();
