@@ -35,8 +35,10 @@ impl Budget {
 
     /// Takes octets whether there is room for them or not.
     pub(crate) fn take(&self, octets: u64) -> Reservation {
+        let mut reservation = self.nothing_yet();
         self.ledger.used.fetch_add(octets, Ordering::Relaxed);
-        Reservation { ledger: Arc::clone(&self.ledger), octets }
+        reservation.octets = octets;
+        reservation
     }
 
     /// A reservation of nothing yet, if there is room for so many octets now.
@@ -48,7 +50,7 @@ impl Budget {
     /// The same for one who can do with so much as his fair share, and wait for it.
     pub(crate) fn open_share(&self, octets: u64) -> Option<Reservation> {
         let holders = self.ledger.holders.load(Ordering::Relaxed);
-        (self.ledger.max / (holders + 1) >= octets).then(|| self.nothing_yet())
+        (!self.ledger.is_scarce() || self.ledger.max / holders.saturating_add(1) >= octets).then(|| self.nothing_yet())
     }
 
     fn nothing_yet(&self) -> Reservation {
@@ -58,6 +60,12 @@ impl Budget {
 
     pub(crate) fn used(&self) -> u64 {
         self.ledger.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Ledger {
+    fn is_scarce(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.max / 2
     }
 }
 
@@ -71,9 +79,12 @@ impl Reservation {
         taken
     }
 
-    /// What each would have if all who hold something had the same.
+    /// What each would have if all who hold something had the same; as long as half is free nobody need mind.
     pub(crate) fn share(&self) -> u64 {
-        self.ledger.max / self.ledger.holders.load(Ordering::Relaxed).max(1)
+        match self.ledger.is_scarce() {
+            true => self.ledger.max / self.ledger.holders.load(Ordering::Relaxed).max(1),
+            false => self.ledger.max,
+        }
     }
 
     /// Takes what is missing to this many; `false`, and nothing taken, where there is no room.
@@ -122,7 +133,11 @@ mod tests {
         assert_eq!(one.share(), 12);
         let others: Vec<_> = (0..3).map(|_| budget.open(0).unwrap()).collect();
         assert_eq!(one.share(), 3);
-        drop(others);
-        assert_eq!(one.share(), 12);
+        assert!(budget.open_share(3).is_none() && budget.open_share(2).is_some());
+        drop(one);
+        assert_eq!(others[0].share(), 12, "nothing is used");
+        assert!(budget.open_share(12).is_some());
+        drop((others, budget.take(5)));
+        assert_eq!(budget.reserve(7).unwrap().share(), 12, "one holder");
     }
 }

@@ -20,9 +20,10 @@ use super::budget::Reservation;
 use super::chunks::{ChunkReader, OpenBody, Segment};
 use crate::clock::Stopwatch;
 use crate::error::{BodyError, BoxError};
+use crate::store::entry::Chunks;
 
 /// What is held for readers who are behind, of a body that nobody keeps.
-const WINDOW: u64 = 1024 * 1024;
+pub(crate) const WINDOW: u64 = 1024 * 1024;
 
 /// The body, as the producer and the readers have it in common.
 #[derive(Debug)]
@@ -54,8 +55,10 @@ struct State {
     reservation: Reservation,
     /// The store has, or does not want, what is before this octet.
     kept_from: u64,
-    /// What is before `kept_from` can be read in the store.
-    in_store: bool,
+    /// What is before this octet can be read in the store.
+    stored_to: u64,
+    /// A piece waits for room.
+    is_full: bool,
     /// Somebody is about to read, from the beginning.
     is_awaited: bool,
     end: Option<End>,
@@ -131,7 +134,7 @@ struct Told(Arc<str>);
 // ===== impl SharedBody =====
 
 impl SharedBody {
-    /// Keeps everything until it is [told](Self::kept_from) that the store has it.
+    /// Keeps everything until it is [told](Self::stored_to) that the store has it.
     pub(crate) fn new(
         exact: Option<u64>,
         most: u64,
@@ -145,7 +148,8 @@ impl SharedBody {
             most,
             reservation,
             kept_from: 0,
-            in_store: false,
+            stored_to: 0,
+            is_full: false,
             is_awaited: false,
             end: None,
             idle: Stopwatch::start(),
@@ -158,8 +162,8 @@ impl SharedBody {
     /// has come for so long.
     pub(crate) fn reader(self: &Arc<Self>, patience: Duration) -> Option<SharedReader> {
         let mut state = self.lock();
-        let hangs = state.end.is_none() && state.idle.elapsed() > patience;
-        let is_gone = state.start > 0 && !state.in_store;
+        let hangs = state.end.is_none() && !state.is_full && state.idle.elapsed() > patience;
+        let is_gone = state.start > state.stored_to;
         if hangs || is_gone || matches!(state.end, Some(End::Broken(..))) {
             return None;
         }
@@ -188,7 +192,9 @@ impl SharedBody {
     pub(crate) fn push(&self, piece: Bytes, is_awaited: bool) -> Result<(), (Bytes, Full)> {
         let mut state = self.lock();
         state.is_awaited = is_awaited;
-        if let Err(full) = state.make_room(piece.len() as u64) {
+        let room = state.make_room(piece.len() as u64);
+        state.is_full = room.is_err();
+        if let Err(full) = room {
             return Err((piece, full));
         }
         let at = state.length;
@@ -214,16 +220,33 @@ impl SharedBody {
     /// The store has taken what is before this octet, and readers may have it from there.
     pub(crate) fn stored_to(&self, offset: u64) {
         let mut state = self.lock();
-        (state.kept_from, state.in_store) = (offset, true);
+        (state.kept_from, state.stored_to) = (offset, offset);
         state.trim();
     }
 
     /// The store wants nothing of this body, or nothing more: from now on a piece waits until somebody has had the last.
     pub(crate) fn is_not_kept(&self) {
         let mut state = self.lock();
-        (state.kept_from, state.in_store) = (u64::MAX, false);
+        state.kept_from = u64::MAX;
         state.most = state.most.min(WINDOW);
         state.trim();
+    }
+
+    /// The store has the very pieces that are held here: they take no room of their own.
+    pub(crate) fn is_shared_with_store(&self) {
+        self.lock().reservation.shrink_to(0);
+    }
+
+    /// What the store has is held for nobody any more: whoever wants it has it from there.
+    pub(crate) fn lean_on_store(&self) {
+        let mut state = self.lock();
+        let stored_to = state.stored_to;
+        state.let_go_before(stored_to);
+    }
+
+    /// How far the slowest reader is.
+    pub(crate) fn slowest(&self) -> u64 {
+        self.lock().slowest()
     }
 
     /// Those who are behind the fastest are waited for no longer.
@@ -258,17 +281,18 @@ impl State {
         if self.fits(octets) {
             return Ok(());
         }
-        if self.in_store {
-            self.let_go_before(self.fastest());
+        if self.stored_to > self.start {
+            self.let_go_before(self.fastest().min(self.stored_to));
         }
-        if self.pieces.is_empty() || self.fits(octets) {
+        // One piece is always on its way, but for a store that would hold on to it.
+        if self.pieces.is_empty() && (!is_kept || self.most < u64::MAX) || self.fits(octets) {
             return Ok(());
         }
         if !is_kept {
             return Err(Full::Laggards);
         }
         // What a reader has had already is held for the store.
-        let for_store = self.pieces.front().is_some_and(|piece| piece.end() <= self.fastest());
+        let for_store = self.pieces.front().is_none_or(|piece| piece.end() <= self.fastest());
         Err(if for_store { Full::Store } else { Full::Readers })
     }
 
@@ -279,7 +303,7 @@ impl State {
     fn fits(&mut self, octets: u64) -> bool {
         let most = match self.most {
             u64::MAX => u64::MAX,
-            most => most.min(self.reservation.share()),
+            most => most.min(self.reservation.share().max(Chunks::SIZE)),
         };
         let held = self.held() + octets;
         held <= most && self.reservation.cover(held)
@@ -321,7 +345,7 @@ impl State {
         let Some(here) = self.readers.get_mut(place).and_then(Option::as_mut) else { return Next::End };
         here.offset = offset;
         if offset < self.start {
-            return Next::Behind((self.in_store && offset < self.kept_from).then_some(self.kept_from));
+            return Next::Behind((offset < self.stored_to).then_some(self.stored_to));
         }
         let index = self.pieces.partition_point(|piece| piece.end() <= offset);
         if let Some(piece) = self.pieces.get(index) {

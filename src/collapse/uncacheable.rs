@@ -4,22 +4,31 @@
 //! comes and can be stored; for one that is known not to be, that would only cost a transfer. The memory is short
 //! and bounded. It is this process's own; what it finds out under a lease it tells the others by a marker in the store.
 
+use http::header;
+
 use super::recent::RecentKeys;
 use crate::key::CacheKey;
+use crate::semantics::PresentedRequest;
 use crate::semantics::storing::Refusal;
 use crate::semantics::time::Timestamp;
 
 /// Keys that were uncacheable a short time ago.
 #[derive(Debug)]
-pub(crate) struct UncacheableKeys(RecentKeys);
+pub(crate) struct UncacheableKeys {
+    for_all: RecentKeys,
+    /// For requests with Authorization or a cookie alone: what they get says nothing of what others get.
+    for_somebody: RecentKeys,
+}
 
 impl UncacheableKeys {
     pub(crate) fn new() -> Self {
-        Self(RecentKeys::new())
+        Self { for_all: RecentKeys::new(), for_somebody: RecentKeys::new() }
     }
 
-    pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
-        self.0.has(key, now)
+    pub(crate) fn has(&self, key: &CacheKey, request: &PresentedRequest<'_>, now: Timestamp) -> bool {
+        let is_somebodys =
+            || [header::AUTHORIZATION, header::COOKIE].iter().any(|name| request.headers.contains_key(name));
+        self.for_all.has(key, now) || (is_somebodys() && self.for_somebody.has(key, now))
     }
 
     /// The key's response was refused; whether that says something of the key.
@@ -29,8 +38,12 @@ impl UncacheableKeys {
             Refusal::Method | Refusal::RequestNoStore => false,
             // A 304 is what a request with conditions got: were it to renew the memory, there would be no end to it.
             Refusal::Status => false,
+            Refusal::Authorization | Refusal::Cookie => {
+                self.for_somebody.note(key, now);
+                false
+            }
             _ => {
-                self.0.note(key, now);
+                self.for_all.note(key, now);
                 true
             }
         }
@@ -38,17 +51,20 @@ impl UncacheableKeys {
 
     /// Another process says so.
     pub(crate) fn heard(&self, key: &CacheKey, now: Timestamp) {
-        self.0.note(key, now);
+        self.for_all.note(key, now);
     }
 
     /// The key's response may be stored.
     pub(crate) fn forget(&self, key: &CacheKey) {
-        self.0.forget(key);
+        self.for_all.forget(key);
+        self.for_somebody.forget(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue, Method};
+
     use super::*;
 
     #[test]
@@ -57,8 +73,16 @@ mod tests {
         for refusal in [Refusal::Method, Refusal::RequestNoStore, Refusal::Status] {
             assert!(!keys.note(&key, refusal, now));
         }
-        assert!(!keys.has(&key, now));
+        let nobodys = HeaderMap::new();
+        let somebodys = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
+        let [nobody, somebody] =
+            [&nobodys, &somebodys].map(|headers| PresentedRequest { method: &Method::GET, headers });
+        assert!(!keys.has(&key, &somebody, now));
+        assert!(!keys.note(&key, Refusal::Authorization, now));
+        assert!(keys.has(&key, &somebody, now) && !keys.has(&key, &nobody, now));
         assert!(keys.note(&key, Refusal::Private, now));
-        assert!(keys.has(&key, now));
+        assert!(keys.has(&key, &nobody, now));
+        keys.forget(&key);
+        assert!(!keys.has(&key, &nobody, now) && !keys.has(&key, &somebody, now));
     }
 }

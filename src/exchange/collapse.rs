@@ -24,7 +24,6 @@ use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_query;
 use crate::semantics::collapse::{is_for_others, may_collapse};
 use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
-use crate::semantics::time::Timestamp;
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::Sight;
 use crate::store::entry::StoredResponse;
@@ -47,8 +46,8 @@ const MOST_TURNS: usize = 4;
 
 impl Landing {
     /// Tells those who wait, if they may have it.
-    pub(super) fn offer(self, flight: &Flight, now: Timestamp) {
-        match is_for_others(&self.response.freshness, now) {
+    pub(super) fn offer(self, shared: &Shared, flight: &Flight) {
+        match is_for_others(&self.response.freshness, shared.clock().now(), &shared.config.rules.grace) {
             true => flight.land(self),
             false => flight.decline_and_store(),
         }
@@ -100,7 +99,11 @@ where
 
 fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<VariantKey>) -> Turn<Landing> {
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
-    if !may_collapse(&request, miss.reason, &shared.config.rules) || shared.uncacheable.has(&miss.key, now) {
+    let can_be_stored = miss.reason != ForwardReason::Miss && shared.store.takes_writes();
+    if shared.config.collapse_timeout.is_zero()
+        || !may_collapse(&request, can_be_stored, &shared.config.rules)
+        || shared.uncacheable.has(&miss.key, &request, now)
+    {
         return Turn::Alone;
     }
     let key = FlightKey::new(&miss.key, variant);

@@ -124,7 +124,7 @@ impl Fill {
             nominated: nominated.clone(),
             variant: *variant,
         };
-        landing.offer(flight, self.shared.clock().now());
+        landing.offer(&self.shared, flight);
     }
 
     /// The body is stored already: the head is written anew, and returned.

@@ -169,13 +169,13 @@ pub(super) async fn clear<R>(
     let mut limit = miss.asked.time_left(shared);
     while let Some(look) = look(shared, &miss, parts, limit).await {
         limit = shared.store_deadline();
-        if shared.uncacheable.has(&miss.key, shared.clock().now()) {
+        if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {
             flight.decline();
             break;
         }
         if let Some(landing) = landing_of(shared, &miss, parts, &look).await {
             let answer = collapse::serve(shared, &miss, parts, &landing, false);
-            landing.offer(flight, shared.clock().now());
+            landing.offer(shared, flight);
             if let Followed::Answer(response) = answer {
                 return Clearance::Answer(response);
             }
@@ -257,7 +257,7 @@ async fn landing_of(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, l
     }
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
     let decision = decide(&request, look.found.clone(), now, &shared.config.rules);
-    if !is_for_others(freshness, now) && !matches!(decision, Decision::Hit(..)) {
+    if !is_for_others(freshness, now, &shared.config.rules.grace) && !matches!(decision, Decision::Hit(..)) {
         return None;
     }
     let nominated = NominatedFields::of_response(&held.response.headers).ok()?;

@@ -11,7 +11,7 @@ use super::record::{Desk, Keeper};
 use super::upload::Upload;
 use super::{Shared, unavailable_detail};
 use crate::body::recorder::{Limits, Recorder};
-use crate::body::shared::SharedBody;
+use crate::body::shared::{SharedBody, WINDOW};
 use crate::error::StoreErrorKind;
 use crate::observe::{ForwardReason, Outcome, Ttl};
 use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, Storable, storability};
@@ -86,7 +86,12 @@ fn record(
     outcome: Outcome,
 ) -> Prospect {
     let obstacle = obstacle(shared, sent);
-    if let (Some(detail), None) = (obstacle, &sent.flight) {
+    // Without the store a body is held for those who are slower than others, no more than fits the window: a longer one
+    // would go at the pace of the slowest.
+    let is_short = received.body_length.exactly.is_none_or(|length| length <= WINDOW);
+    if let Some(detail) = obstacle
+        && (sent.flight.is_none() || !is_short)
+    {
         return Prospect::Pass(dropped(shared, outcome, detail));
     }
     let busy = || Prospect::Pass(dropped(shared, outcome.clone(), unavailable_detail(Some(StoreErrorKind::Busy))));

@@ -26,8 +26,10 @@ use crate::clock::Stopwatch;
 use crate::error::{BoxError, StoreError};
 use crate::store::entry::StoredBody;
 
-/// How long a body that is not stored waits, in all, for readers who are far behind others.
-const LAG: Duration = Duration::from_secs(2);
+/// The store may slow a body down to so many octets a second, and no further: then it is not stored.
+const LEAST_PACE: u64 = 8 * 1024 * 1024;
+/// Readers who take nothing for so long are not waited for where others wait, or where they can go on from the store.
+const STALL: Duration = Duration::from_secs(5);
 /// How often room is asked for that others have to give back.
 const ROOM_POLL: Duration = Duration::from_millis(5);
 
@@ -50,8 +52,10 @@ pub(super) struct Desk {
     flight: Option<FlightGuard>,
     /// From the first nobody was to read it but the store.
     for_store_alone: bool,
-    /// The time for which readers far behind others may still be waited for.
-    lag_left: Duration,
+    /// What has come so far.
+    passed: u64,
+    /// How long it has waited for the store.
+    waited: Duration,
     /// Since when nobody has read it.
     unread: Option<Stopwatch>,
     /// Given back when all is done.
@@ -141,7 +145,8 @@ impl Desk {
             keeper,
             flight,
             for_store_alone: false,
-            lag_left: LAG,
+            passed: 0,
+            waited: Duration::ZERO,
             unread: None,
             place,
         }
@@ -189,38 +194,65 @@ impl Desk {
             Some(Err(reason)) => self.stop_keeping(reason),
             None => {}
         }
-        let mut patience = pin!(time::sleep(self.shared.store_deadline()));
-        let (mut lagging, waiting) = (pin!(time::sleep(self.lag_left)), Stopwatch::start());
-        let mut waited_for_laggards = false;
-        while let Err((back, full)) = self.body.push(piece.clone(), self.is_awaited()) {
-            piece = back;
-            if self.is_deserted() {
-                return false;
-            }
-            let (for_store, is_writing) = (full == Full::Store, self.is_writing());
-            waited_for_laggards |= full == Full::Laggards;
-            // Others may make room.
-            let is_full = for_store && !is_writing;
-            if is_full && !self.keeper.as_ref().is_some_and(|keeper| keeper.upload.is_piecemeal()) {
-                self.stop_keeping(Abandoned::NoRoom);
-                continue;
-            }
-            tokio::select! {
-                biased;
-                result = written(&mut self.keeper), if is_writing => self.note(result),
-                () = self.body.moved() => {}
-                () = &mut patience, if for_store => self.stop_keeping(Abandoned::SlowStore),
-                () = &mut lagging, if full == Full::Laggards => self.body.leave_laggards(),
-                () = time::sleep(ROOM_POLL), if is_full => {}
-            }
-        }
-        if waited_for_laggards {
-            self.lag_left = self.lag_left.saturating_sub(waiting.elapsed());
+        self.passed += piece.len() as u64;
+        if let Err((back, full)) = self.body.push(piece.clone(), self.is_awaited())
+            && !self.pass_when_there_is_room(back, full).await
+        {
+            return false;
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.add(&piece);
         }
         true
+    }
+
+    /// Waits until the piece may be added; `false` if there is nobody any more.
+    async fn pass_when_there_is_room(&mut self, mut piece: Bytes, mut full: Full) -> bool {
+        let mut patience = pin!(time::sleep(self.patience()));
+        let (mut stall, mut is_stalled) = (pin!(time::sleep(STALL)), false);
+        let (mut slowest, waiting) = (self.body.slowest(), Stopwatch::start());
+        loop {
+            if self.is_deserted() {
+                return false;
+            }
+            let (for_store, is_writing) = (full == Full::Store, self.is_writing());
+            let is_piecemeal = self.keeper.as_ref().is_some_and(|keeper| keeper.upload.is_piecemeal());
+            tokio::select! {
+                biased;
+                result = written(&mut self.keeper), if is_writing => self.note(result),
+                () = async {}, if for_store && !is_writing && !is_piecemeal => self.stop_keeping(Abandoned::NoRoom),
+                () = &mut patience, if for_store => self.stop_keeping(Abandoned::SlowStore),
+                // Others may make room.
+                () = time::sleep(ROOM_POLL), if for_store && !is_writing => {}
+                () = self.body.moved() => {}
+                () = &mut stall, if !for_store && !is_stalled => {
+                    is_stalled = true;
+                    match full {
+                        Full::Laggards => self.body.leave_laggards(),
+                        Full::Readers | Full::Store => self.body.lean_on_store(),
+                    }
+                }
+            }
+            if self.body.slowest() > slowest {
+                slowest = self.body.slowest();
+                stall.set(time::sleep(STALL));
+                is_stalled = false;
+            }
+            match self.body.push(piece, self.is_awaited()) {
+                Ok(()) => break,
+                Err(back) => (piece, full) = back,
+            }
+        }
+        if full == Full::Store {
+            self.waited += waiting.elapsed();
+        }
+        true
+    }
+
+    /// How much longer this body may wait for the store.
+    fn patience(&self) -> Duration {
+        let earned = Duration::from_millis(self.passed * 1000 / LEAST_PACE);
+        (self.shared.store_deadline() + earned).saturating_sub(self.waited)
     }
 
     fn is_writing(&self) -> bool {
@@ -310,12 +342,21 @@ impl Desk {
     async fn store(mut self, length: u64, trailers: Option<HeaderMap>) {
         let Some(Keeper { fill, mut upload, kept, .. }) = self.keeper.take() else { return };
         let limit = self.shared.config.store_write_timeout;
-        let stored = match upload.is_piecemeal() {
+        let is_piecemeal = upload.is_piecemeal();
+        let stored = match is_piecemeal {
             true => time::timeout(limit, upload.finish(length)).await.ok().and_then(Result::ok),
             false => Some(StoredBody::new(compacted(kept))),
         };
         match stored {
-            Some(body) => fill.write(body, trailers).await,
+            Some(body) => {
+                let is_in_chunks = body.chunks().is_some();
+                fill.write(body, trailers).await;
+                match is_piecemeal {
+                    true if is_in_chunks => self.body.stored_to(length),
+                    true => {}
+                    false => self.body.is_shared_with_store(),
+                }
+            }
             None => {
                 self.shared.counters.dropped_writes.increment();
                 if let Some(flight) = &self.flight {

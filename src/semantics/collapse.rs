@@ -5,15 +5,15 @@ use http::header;
 use super::admission::is_retrieval;
 use super::freshness::Freshness;
 use super::reuse::request_directives;
+use super::staleness::Grace;
 use super::time::Timestamp;
 use super::{PresentedRequest, Rules};
-use crate::observe::ForwardReason;
 
 /// Whether a request may be answered by what another has fetched, and fetch for others.
 ///
 /// One that asks for more than a fresh response gets what it asks for: its directives were meant for the origin. One for
-/// a part gets that part. Where the store is away a request keeps its conditions, and its answer is for nobody else.
-pub(crate) fn may_collapse(request: &PresentedRequest<'_>, reason: ForwardReason, rules: &Rules) -> bool {
+/// a part gets that part. Where nothing can be stored a request keeps its conditions, and its answer is for nobody else.
+pub(crate) fn may_collapse(request: &PresentedRequest<'_>, can_be_stored: bool, rules: &Rules) -> bool {
     let directives = request_directives(request, rules);
     let asks_for_more = directives.no_store
         || directives.no_cache
@@ -22,16 +22,15 @@ pub(crate) fn may_collapse(request: &PresentedRequest<'_>, reason: ForwardReason
     let has_any = |names: &[header::HeaderName]| names.iter().any(|name| request.headers.contains_key(name));
     let has_conditions =
         || has_any(&[header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE]);
-    let keeps_conditions = reason == ForwardReason::Miss && has_conditions();
+    let keeps_conditions = !can_be_stored && has_conditions();
     is_retrieval(request.method) && !asks_for_more && !has_any(&[header::RANGE]) && !keeps_conditions
 }
 
-/// Whether those who waited for a response may have it. How fresh it is need not trouble them: it is the answer to what
-/// they asked. But no-cache demands that each be validated (§5.2.2.4), and so does a response that must not be used
-/// stale and is (§5.2.2.2).
-pub(crate) fn is_for_others(freshness: &Freshness, now: Timestamp) -> bool {
+/// Whether those who waited for a response may have it: §4 lets a response answer several requests if it may be reused
+/// for each of them. One that is stale from the start, or demands it (§5.2.2.4), is validated by each for itself.
+pub(crate) fn is_for_others(freshness: &Freshness, now: Timestamp, grace: &Grace) -> bool {
     let is_fresh = freshness.remaining(now).is_some();
-    !freshness.always_validate && (is_fresh || !freshness.stale.forbidden)
+    !freshness.always_validate && (is_fresh || freshness.stale.while_revalidating(freshness.staleness(now), grace))
 }
 
 #[cfg(test)]
@@ -45,14 +44,14 @@ mod tests {
     use crate::semantics::staleness::StalePermission;
     use crate::semantics::tests::headers;
 
-    fn collapses(method: &Method, reason: ForwardReason, lines: &[(&'static str, &'static str)]) -> bool {
+    fn collapses(method: &Method, can_be_stored: bool, lines: &[(&'static str, &'static str)]) -> bool {
         let headers = headers(lines);
-        may_collapse(&PresentedRequest { method, headers: &headers }, reason, &CacheConfig::default().rules)
+        may_collapse(&PresentedRequest { method, headers: &headers }, can_be_stored, &CacheConfig::default().rules)
     }
 
     #[test]
     fn only_plain_retrievals_wait_for_each_other() {
-        let get = |lines: &[(&'static str, &'static str)]| collapses(&Method::GET, ForwardReason::UriMiss, lines);
+        let get = |lines: &[(&'static str, &'static str)]| collapses(&Method::GET, true, lines);
         assert!(get(&[]));
         assert!(get(&[("if-none-match", "\"a\""), ("authorization", "x"), ("cache-control", "max-stale")]));
         for directive in ["no-cache", "no-store", "max-age=0", "min-fresh=1"] {
@@ -60,9 +59,9 @@ mod tests {
         }
         assert!(!get(&[("pragma", "no-cache")]));
         assert!(!get(&[("range", "bytes=0-1")]));
-        assert!(!collapses(&Method::HEAD, ForwardReason::UriMiss, &[]));
-        assert!(collapses(&Method::GET, ForwardReason::Miss, &[]));
-        assert!(!collapses(&Method::GET, ForwardReason::Miss, &[("if-none-match", "\"a\"")]));
+        assert!(!collapses(&Method::HEAD, true, &[]));
+        assert!(collapses(&Method::GET, false, &[]));
+        assert!(!collapses(&Method::GET, false, &[("if-none-match", "\"a\"")]));
     }
 
     #[test]
@@ -75,10 +74,14 @@ mod tests {
             stale: StalePermission { forbidden, ..StalePermission::default() },
             always_validate,
         };
-        assert!(is_for_others(&freshness(1, false, false), now));
-        assert!(is_for_others(&freshness(1, true, false), now));
-        assert!(is_for_others(&freshness(0, false, false), now));
-        assert!(!is_for_others(&freshness(0, true, false), now));
-        assert!(!is_for_others(&freshness(1, false, true), now));
+        let none = Grace::default();
+        assert!(is_for_others(&freshness(1, false, false), now, &none));
+        assert!(is_for_others(&freshness(1, true, false), now, &none));
+        assert!(!is_for_others(&freshness(0, false, false), now, &none));
+        assert!(!is_for_others(&freshness(0, true, false), now, &none));
+        assert!(!is_for_others(&freshness(1, false, true), now, &none));
+        let grace = Grace { while_revalidate: Duration::from_secs(1), ..Grace::default() };
+        assert!(is_for_others(&freshness(0, false, false), now, &grace));
+        assert!(!is_for_others(&freshness(0, true, false), now, &grace));
     }
 }
