@@ -86,24 +86,20 @@ impl Order {
         self.turns[usize::from(key.digest()[0]) % TURNS].lock().await
     }
 
-    /// Whether an answer, with its body in these chunks, may still be stored; if so, it is taken for stored.
-    pub(crate) fn admit(
-        &self,
-        key: &CacheKey,
-        variant: VariantKey,
-        departure: Departure,
-        chunks: Option<Chunks>,
-    ) -> Admission {
+    /// Whether an answer may still be stored. For one whose [turn](Self::turn) it is.
+    pub(crate) fn admit(&self, key: &CacheKey, variant: VariantKey, departure: Departure) -> Admission {
         if self.is_outdated(key, departure) {
             return Admission::OutOfDate;
         }
-        let name = (*key.digest(), variant);
-        let before = self.stored.get(&name);
-        if before.is_some_and(|(at, _)| departure < at) {
-            return Admission::OutOfDate;
+        match self.stored.get(&(*key.digest(), variant)) {
+            Some((at, _)) if departure < at => Admission::OutOfDate,
+            before => Admission::Admitted { instead_of: before.and_then(|(_, chunks)| chunks) },
         }
-        self.stored.insert(name, (departure, chunks));
-        Admission::Admitted { instead_of: before.and_then(|(_, chunks)| chunks) }
+    }
+
+    /// It is stored, with its body in these chunks.
+    pub(crate) fn note_stored(&self, key: &CacheKey, variant: VariantKey, at: Departure, chunks: Option<Chunks>) {
+        self.stored.insert((*key.digest(), variant), (at, chunks));
     }
 }
 
@@ -122,7 +118,13 @@ mod tests {
         let (order, key) = (Order::new(), CacheKey::from("k"));
         let [a, b] = [1, 2].map(|n| VariantKey::from_bytes([n; VariantKey::LEN]));
         let (first, second) = (order.depart(), order.depart());
-        let is_admitted = |key, variant, at| order.admit(key, variant, at, None) != Admission::OutOfDate;
+        let is_admitted = |key, variant, at| {
+            let is_admitted = order.admit(key, variant, at) != Admission::OutOfDate;
+            if is_admitted {
+                order.note_stored(key, variant, at, None);
+            }
+            is_admitted
+        };
         assert!(is_admitted(&key, a, second) && !is_admitted(&key, a, first));
         assert!(is_admitted(&key, b, first));
         order.invalidate(&key);
@@ -136,11 +138,17 @@ mod tests {
     fn an_answer_learns_of_the_chunks_whose_place_it_takes() {
         let (order, key, variant) = (Order::new(), CacheKey::from("k"), VariantKey::from_bytes([1; VariantKey::LEN]));
         let chunks = |generation| Some(Chunks { generation, length: 9 });
-        let admit = |chunks| order.admit(&key, variant, order.depart(), chunks);
-        assert_eq!(admit(chunks(1)), Admission::Admitted { instead_of: None });
-        assert_eq!(admit(chunks(2)), Admission::Admitted { instead_of: chunks(1) });
-        assert_eq!(admit(None), Admission::Admitted { instead_of: chunks(2) });
-        assert_eq!(admit(chunks(3)), Admission::Admitted { instead_of: None });
+        let stores = |chunks| {
+            let admission = order.admit(&key, variant, order.depart());
+            order.note_stored(&key, variant, order.depart(), chunks);
+            admission
+        };
+        assert_eq!(stores(chunks(1)), Admission::Admitted { instead_of: None });
+        let given_up = order.admit(&key, variant, order.depart());
+        assert_eq!(given_up, Admission::Admitted { instead_of: chunks(1) });
+        assert_eq!(stores(chunks(2)), Admission::Admitted { instead_of: chunks(1) }, "nothing was stored in between");
+        assert_eq!(stores(None), Admission::Admitted { instead_of: chunks(2) });
+        assert_eq!(stores(chunks(3)), Admission::Admitted { instead_of: None });
     }
 
     #[test]

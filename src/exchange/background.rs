@@ -27,11 +27,22 @@ pub(crate) struct Place {
 
 /// Tasks at one time. The octets they hold are bounded besides.
 const MAX_TASKS: u64 = 8 * 1024;
+/// Removals and the like, beyond those.
+const MAX_SHORT_TASKS: u64 = 4 * 1024;
 
 impl Background {
     /// A place for one more task, unless there are too many.
     pub(crate) fn enter(&self) -> Option<Place> {
-        let one_more = |running: u64| (running < MAX_TASKS).then_some(running + 1);
+        self.enter_up_to(MAX_TASKS)
+    }
+
+    /// The same for a short task that has to be done however many fetches are under way.
+    pub(crate) fn enter_first(&self) -> Option<Place> {
+        self.enter_up_to(MAX_TASKS + MAX_SHORT_TASKS)
+    }
+
+    fn enter_up_to(&self, most: u64) -> Option<Place> {
+        let one_more = |running: u64| (running < most).then_some(running + 1);
         self.office.running.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
         Some(Place { office: Arc::clone(&self.office) })
     }
@@ -72,6 +83,9 @@ mod tests {
         let background = Background::default();
         let places: Vec<_> = (0..MAX_TASKS).map(|_| background.enter().unwrap()).collect();
         assert!(background.enter().is_none());
+        let first: Vec<_> = (0..MAX_SHORT_TASKS).map(|_| background.enter_first().unwrap()).collect();
+        assert!(background.enter_first().is_none());
+        drop(first);
         assert!(!background.drain(Duration::from_millis(1)).await);
         drop(places);
         assert!(background.drain(Duration::ZERO).await);

@@ -1,6 +1,7 @@
 //! Requests for the same thing at the same time: one of them is forwarded, and its response answers all (RFC 9111 §4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response, request};
 use http_body::Body;
@@ -89,7 +90,7 @@ where
                 Followed::Answer(response) => return Ok(*response),
                 Followed::Again => {}
                 Followed::Vary(own) => variant = Some(own),
-                Followed::Alone => break,
+                Followed::Over | Followed::Alone => break,
             },
         }
     }
@@ -197,11 +198,13 @@ where
     }
 }
 
-/// Resolves when the client has left and for so long nobody has come to wait in its place.
+/// Resolves when the client has left and for so long nobody has come to wait in its place: nothing says yet that the
+/// answer will be of use to anybody.
 async fn forsaken<T>(shared: &Shared, reply: &mut oneshot::Sender<T>, flight: &FlightGuard) {
+    const LONGEST: Duration = Duration::from_secs(5);
     reply.closed().await;
     loop {
-        time::sleep(shared.config.unread_timeout).await;
+        time::sleep(shared.config.unread_timeout.min(LONGEST)).await;
         flight.close();
         if flight.followers() == 0 {
             return;
@@ -216,6 +219,8 @@ pub(super) enum Followed<R> {
     Again,
     /// The response is for other values of the fields that it nominates: this is the request's own variant.
     Vary(VariantKey),
+    /// What has landed is of no use to anybody who comes now.
+    Over,
     Alone,
 }
 
@@ -235,7 +240,14 @@ async fn follow<R>(
         return Followed::Alone;
     };
     match news {
-        News::Landed(landing) => serve(shared, miss, parts, &landing, came_late),
+        News::Landed(landing) => match serve(shared, miss, parts, &landing, came_late) {
+            Followed::Over => {
+                // It may be a long body, or one that hangs: the next leads anew.
+                shared.flights.retire(FlightKey::new(&miss.key, variant), follower.departure);
+                Followed::Again
+            }
+            followed => followed,
+        },
         News::Failed(Some(trouble)) => match revalidate::stale_for(shared, miss, parts, trouble, None) {
             Some(response) => Followed::Answer(Box::new(response)),
             None => Followed::Again,
@@ -264,7 +276,7 @@ pub(super) fn serve<R>(
         false => reuse_stale(&stored.freshness, now),
         true => match decide(&request, Found::Response(stored.as_ref()), now, &shared.config.rules) {
             Decision::Hit(reuse, _) => reuse,
-            Decision::Forward(..) | Decision::Unsatisfiable(_) => return Followed::Alone,
+            Decision::Forward(..) | Decision::Unsatisfiable(_) => return Followed::Over,
         },
     };
     let outcome = Outcome::forwarded(miss.reason).with_status(stored.status).with_ttl(reuse.ttl).having_collapsed();
@@ -276,7 +288,7 @@ pub(super) fn serve<R>(
         None => hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome),
         Some(body) => match body.reader(shared.config.collapse_timeout) {
             Some(reader) => hit::serve_live(&request, stored, reader, &reuse, outcome),
-            None => return Followed::Alone,
+            None => return Followed::Over,
         },
     };
     shared.counters.collapsed.increment();

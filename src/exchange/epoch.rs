@@ -61,8 +61,8 @@ impl Epoch {
     /// is never begun again, nor is another taken in its place: it may be younger than the change that the response
     /// does not know of.
     pub(super) async fn outlive(&self, store: &AnyStore, ttl: Duration) -> Result<bool, StoreError> {
-        /// Other responses of the target may live longer than this one.
-        const LEAST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+        /// Other responses of the target may live longer than this one, and none longer than this but by configuration.
+        const LEAST_TTL: Duration = Duration::from_secs(31 * 24 * 60 * 60);
         let cell = cell_of(&self.target);
         let (cell, ttl) = (CellKey::base(&cell), ttl.max(LEAST_TTL));
         if !self.is_new {

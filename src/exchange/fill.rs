@@ -30,6 +30,8 @@ use crate::store::{CellKey, Put, Store};
 pub(crate) struct Fill {
     shared: Arc<Shared>,
     key: CacheKey,
+    /// The key that was looked up.
+    asked_for: CacheKey,
     /// The request's own key, where the response is stored under another.
     superseded: Option<CacheKey>,
     departure: Departure,
@@ -45,7 +47,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Lets chunks end soon whose head will not be written.
 pub(super) fn discard(shared: &Arc<Shared>, key: CacheKey, chunks: Chunks) {
-    let Some(place) = shared.background.enter() else { return };
+    let Some(place) = shared.background.enter_first() else { return };
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let discarding = shared.store.discard(CellKey::base(&key), chunks);
@@ -107,7 +109,8 @@ impl Fill {
             put.replaces.extend(sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks()));
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
-        Self { shared, key, superseded, search, epoch, departure: sent.departure, put, flight }
+        let asked_for = sent.miss.key.clone();
+        Self { shared, key, asked_for, superseded, search, epoch, departure: sent.departure, put, flight }
     }
 
     pub(super) fn key(&self) -> &CacheKey {
@@ -134,7 +137,7 @@ impl Fill {
         let response = Arc::new(response);
         self.put.response = Arc::clone(&response);
         self.share(None);
-        match self.shared.background.enter() {
+        match self.shared.background.enter_first() {
             Some(place) => {
                 tokio::spawn(async move {
                     let flight = self.flight.clone();
@@ -187,7 +190,7 @@ impl Fill {
         };
         if outcome == PutOutcome::Stored {
             // While the flight is still to be joined: nobody finds neither the one nor the other.
-            keys.iter().for_each(|key| shared.order.note_written(key));
+            keys.iter().chain([&self.asked_for]).for_each(|key| shared.order.note_written(key));
         }
         if let Some(flight) = &self.flight {
             flight.has_put(outcome);
@@ -213,6 +216,10 @@ impl Fill {
         }
         let lease = self.flight.as_ref().and_then(|flight| flight.lease_key());
         let outcome = select::put(&shared.store, key, put, lease, shared.clock().now()).await?;
+        if outcome == PutOutcome::Stored {
+            let chunks = put.response.body.chunks_to_be();
+            keys.iter().for_each(|key| shared.order.note_stored(key, put.variant, *departure, chunks));
+        }
         if outcome == PutOutcome::Stored
             && let Some(own_key) = self.superseded.as_ref().filter(|own_key| *own_key != key)
         {
@@ -226,7 +233,7 @@ impl Fill {
 /// Whether the response may still be stored under this key. What this process has stored there since it was looked up
 /// is replaced as well.
 fn is_admitted(shared: &Shared, key: &CacheKey, departure: Departure, put: &mut Put) -> bool {
-    match shared.order.admit(key, put.variant, departure, put.response.body.chunks_to_be()) {
+    match shared.order.admit(key, put.variant, departure) {
         Admission::Admitted { instead_of } => {
             put.replaces.extend(instead_of.filter(|chunks| !put.replaces.contains(chunks)));
             true

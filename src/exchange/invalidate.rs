@@ -90,7 +90,7 @@ impl Drop for Unanswered<'_> {
             return;
         }
         self.shared.order.invalidate(self.key);
-        let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter()) else { return };
+        let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter_first()) else { return };
         let (shared, key) = (Arc::clone(self.shared), self.key.clone());
         runtime.spawn(async move {
             // What cannot be removed in time ends by itself.
@@ -140,7 +140,7 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
     if !shared.store.is_available() {
         return false;
     }
-    let Some(place) = shared.background.enter() else { return false };
+    let Some(place) = shared.background.enter_first() else { return false };
     let owned = Arc::clone(shared);
     let removing = tokio::spawn(async move {
         let all = async {

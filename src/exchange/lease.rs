@@ -113,7 +113,7 @@ impl Lease {
         if !self.shared.store.is_available() {
             return;
         }
-        let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter()) else { return };
+        let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter_first()) else { return };
         let sending = message(Arc::clone(&self.shared), self.key.clone(), self.variant, self.token.clone());
         let limit = self.shared.config.store_write_timeout;
         let mut sending = Box::pin(async move {

@@ -30,7 +30,8 @@ use crate::store::entry::StoredBody;
 const LEAST_PACE: u64 = 8 * 1024 * 1024;
 /// Readers who take nothing for so long are not waited for where others wait, or where they can go on from the store.
 const STALL: Duration = Duration::from_secs(5);
-/// How often room is asked for that others have to give back.
+/// How long, and how often, room is asked for that others have to give back.
+const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 const ROOM_POLL: Duration = Duration::from_millis(5);
 
 /// A body, and those who want it.
@@ -208,7 +209,7 @@ impl Desk {
 
     /// Waits until the piece may be added; `false` if there is nobody any more.
     async fn pass_when_there_is_room(&mut self, mut piece: Bytes, mut full: Full) -> bool {
-        let mut patience = pin!(time::sleep(self.patience()));
+        let (mut patience, mut others) = (pin!(time::sleep(self.patience())), pin!(time::sleep(ROOM_PATIENCE)));
         let (mut stall, mut is_stalled) = (pin!(time::sleep(STALL)), false);
         let (mut slowest, waiting) = (self.body.slowest(), Stopwatch::start());
         loop {
@@ -221,6 +222,7 @@ impl Desk {
                 biased;
                 result = written(&mut self.keeper), if is_writing => self.note(result),
                 () = async {}, if for_store && !is_writing && !is_piecemeal => self.stop_keeping(Abandoned::NoRoom),
+                () = &mut others, if for_store && !is_writing => self.stop_keeping(Abandoned::NoRoom),
                 () = &mut patience, if for_store => self.stop_keeping(Abandoned::SlowStore),
                 // Others may make room.
                 () = time::sleep(ROOM_POLL), if for_store && !is_writing => {}

@@ -26,9 +26,16 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let Turn::Lead(flight) = shared.flights.join(FlightKey::new(&miss.key, miss.variant), shared.order.depart()) else {
-        return;
+    let key = FlightKey::new(&miss.key, miss.variant);
+    let turn = match shared.flights.join(key, shared.order.depart()) {
+        // That response is the one that is stale by now, and its body is still on its way to somebody.
+        Turn::Follow(follower) if follower.landed().is_some() => {
+            shared.flights.retire(key, follower.departure);
+            shared.flights.join(key, shared.order.depart())
+        }
+        turn => turn,
     };
+    let Turn::Lead(flight) = turn else { return };
     // Another may have refreshed it since it was looked up.
     if shared.order.is_written_since(&miss.key, miss.asked.at) {
         return;

@@ -215,7 +215,7 @@ fn rewrite(
 
 /// Removes what is stored for the key, off the client's path.
 fn forget(shared: &Arc<Shared>, sent: &Sent) {
-    let Some(place) = shared.background.enter() else { return };
+    let Some(place) = shared.background.enter_first() else { return };
     let key = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key).clone();
     let shared = Arc::clone(shared);
     shared.order.invalidate(&key);

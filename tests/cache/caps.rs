@@ -79,9 +79,9 @@ on_both_stores! {
         }
         story.fills_are_done().await;
         assert_eq!(story.handle.stats().bytes_in_flight, 0);
-        // In memory a body has room or it has not; on the way to Redis it may wait for what others give back.
+        // On the way to Redis a body may wait a moment for what others give back.
         let stats = story.handle.stats();
-        assert!(stats.stored + stats.abandoned == 6 && (stats.stored <= 2 || stats.abandoned == 0), "{stats:?}");
+        assert!(stats.stored >= 2 && stats.stored + stats.abandoned == 6, "{stats:?}");
         story.client_asks(get("/later")).await;
         story.client_asks(get("/later")).await.is_hit();
     }

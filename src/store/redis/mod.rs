@@ -59,8 +59,8 @@ const READER_MARGIN: Duration = Duration::from_secs(30);
 const CHUNKS_AT_ONCE: usize = 8;
 /// How long chunks live whose head is yet to be written: no fill takes longer.
 const FILL_TTL: Duration = Duration::from_secs(15 * 60);
-/// Chunks of a body that has been replaced stay for as much longer, each, for clients that are still receiving it.
-const MARGIN_PER_CHUNK: Duration = Duration::from_secs(1);
+/// The chunks of a body outlive it for as much longer, each, for clients that are still receiving it: 1 Mbit/s.
+const MARGIN_PER_CHUNK: Duration = Duration::from_secs(2);
 
 impl RedisStore {
     pub(crate) fn new(config: &CacheConfig, counters: Arc<Counters>) -> Self {
@@ -163,14 +163,14 @@ impl RedisStore {
             && response.body.len() > INLINE_MAX
         {
             let expiry = match response.body.chunks() {
-                Some(chunks) => self.expire_chunks(key, chunks, ttl + READER_MARGIN).await?,
+                Some(chunks) => self.expire_chunks(key, chunks, ttl + lingering(chunks.length)).await?,
                 None => Expiry::Gone,
             };
             match (expiry, response.body.chunks()) {
                 // The body is there: it came before its head, or the head changes alone.
                 (Expiry::Set, Some(chunks)) => generation = chunks.generation,
                 _ if response.body.is_loaded() => {
-                    self.write_body(key, &response.body, generation, ttl + READER_MARGIN).await?;
+                    self.write_body(key, &response.body, generation, ttl + lingering(response.body.len())).await?;
                     written = Some(Chunks { generation, length: response.body.len() });
                 }
                 // Its chunks cannot be given more time than they were written with.
@@ -278,7 +278,9 @@ impl Store for RedisStore {
     }
 
     async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
-        let Some(head) = self.write_up_to_head(Write { key, cell, ttl }).await? else { return Ok(()) };
+        let Some(head) = self.write_up_to_head(Write { key, cell, ttl }).await? else {
+            return Err(StoreError::with_detail(StoreErrorKind::Protocol, "the body is gone"));
+        };
         let command = set_px(&self.layout.cell(key), &head.value, head.ttl);
         let written = self.connection.call(LaneName::Heads, Access::Write, &command).await;
         written.map(|_| ()).map_err(|failure| failure.error)
@@ -306,9 +308,7 @@ impl Store for RedisStore {
 
     /// Not at once: somebody may have read the head a moment ago, or be receiving the body.
     async fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> Result<(), StoreError> {
-        let count = u32::try_from(chunks.count()).unwrap_or(u32::MAX);
-        let margin = READER_MARGIN.saturating_add(MARGIN_PER_CHUNK.saturating_mul(count));
-        self.expire_chunks(key, chunks, margin).await.map(|_| ())
+        self.expire_chunks(key, chunks, lingering(chunks.length)).await.map(|_| ())
     }
 
     async fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
@@ -330,6 +330,12 @@ impl Store for RedisStore {
     async fn commit(&self, lease: LeaseKey<'_>, writes: &[Write<'_>], last_is_there: bool) -> Result<bool, StoreError> {
         self.write_under_lease(lease, writes, last_is_there).await
     }
+}
+
+/// How much longer than its head a body is there.
+fn lingering(length: u64) -> Duration {
+    let chunks = u32::try_from(length.div_ceil(Chunks::SIZE)).unwrap_or(u32::MAX);
+    READER_MARGIN.saturating_add(MARGIN_PER_CHUNK.saturating_mul(chunks))
 }
 
 // ===== Commands =====
