@@ -216,7 +216,10 @@ where
                 None => answer(shared, sent, head, body),
             }
         }
-        Some((_, Validated::Replace)) | None => {
+        replaced @ (Some((_, Validated::Replace)) | None) => {
+            if replaced.is_some() {
+                revalidate::replace(shared, sent, &head, length_of(&body));
+            }
             if sent.parts.method == Method::HEAD {
                 revalidate::learn_from_head(shared, sent, &head);
             }
@@ -230,8 +233,7 @@ pub(super) fn answer<R>(shared: &Arc<Shared>, sent: &Sent, mut head: response::P
 where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let hint = body.size_hint();
-    let length = BodyLength { at_least: hint.lower(), exactly: hint.exact() };
+    let length = length_of(&body);
     let verdict = judge_conditions(sent, &head);
     match prospect(shared, sent, &head, length) {
         Prospect::Pass(outcome) => {
@@ -253,6 +255,11 @@ where
             Answered { response: concluded(outcome, head, client), recording }
         }
     }
+}
+
+fn length_of<R: Body>(body: &R) -> BodyLength {
+    let hint = body.size_hint();
+    BodyLength { at_least: hint.lower(), exactly: hint.exact() }
 }
 
 pub(super) fn concluded<R>(outcome: Outcome, head: response::Parts, body: CacheBody<R>) -> Response<CacheBody<R>> {

@@ -11,13 +11,13 @@ use super::lookup::{self, Asked, Held};
 use super::open::open;
 use super::{Miss, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
-use crate::observe::Outcome;
+use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{request_directives, reuse_stale};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::storing::{BodyLength, ReceivedHead, Storability, storability};
 use crate::semantics::validation::{
-    Validated, ValidationRequest, contradicted_by_head, freshened, identified_by_head, validated,
+    Validated, ValidationRequest, contradicted_by_head, freshened, identified_by_head, supersedes, validated,
 };
 use crate::store::entry::StoredResponse;
 use crate::store::select;
@@ -203,14 +203,39 @@ fn rewrite(
             (Arc::new(StoredResponse { headers, ..written.as_ref().clone() }), true)
         }
         Storability::Refuse(_) => {
-            // A refusal for this client's sake, for its credentials or its no-store, is none of the others' business.
-            let anonymous = PresentedRequest { method: &Method::GET, headers: &HeaderMap::new() };
-            if matches!(storability(&anonymous, &received, &sent.route, &shared.config.rules), Storability::Refuse(_)) {
+            if is_refused_to_all(shared, sent, &received) {
                 forget(shared, sent);
             }
             (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
         }
     }
+}
+
+/// A full response has come in place of the stored one. Where it may not be stored itself, nothing takes the old one's
+/// place, and the old one would be sent for as long as it may be sent stale: it ends here. So it does not where the
+/// client only wanted something fresher, and nobody asked whether what is stored is still right.
+pub(super) fn replace(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts, body_length: BodyLength) {
+    let is_asked = sent.validates || sent.miss.reason == ForwardReason::Stale;
+    if sent.parts.method == Method::HEAD || !is_asked || !supersedes(&sent.request(), head.status) {
+        return;
+    }
+    let received = ReceivedHead {
+        status: head.status,
+        headers: &head.headers,
+        body_length,
+        represents_target: false,
+        request_time: sent.request_time,
+        response_time: shared.clock().now(),
+    };
+    if is_refused_to_all(shared, sent, &received) {
+        forget(shared, sent);
+    }
+}
+
+/// A refusal for one client's sake, for its credentials or its no-store, is none of the others' business.
+fn is_refused_to_all(shared: &Shared, sent: &Sent, received: &ReceivedHead<'_>) -> bool {
+    let anonymous = PresentedRequest { method: &Method::GET, headers: &HeaderMap::new() };
+    matches!(storability(&anonymous, received, &sent.route, &shared.config.rules), Storability::Refuse(_))
 }
 
 /// Removes what is stored for the key, off the client's path.

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
+use super::PresentedRequest;
 use super::fields::stored_fields;
 
 /// The conditions that ask whether stored responses are still right (§4.3.1).
@@ -73,6 +74,19 @@ pub(crate) fn validated(stored: &HeaderMap, status: StatusCode, reply: &HeaderMa
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Validated::Error,
         _ => Validated::Replace,
+    }
+}
+
+/// §4.3.3: whether a full reply says that the stored response is no longer right, be it stored itself or not. One that
+/// speaks of this request alone, of its form, its credentials or how often it came, says nothing of what others get; nor
+/// does an error of the service.
+pub(crate) fn supersedes(request: &PresentedRequest<'_>, status: StatusCode) -> bool {
+    let is_somebody = || [header::AUTHORIZATION, header::COOKIE].iter().any(|name| request.headers.contains_key(name));
+    match status.as_u16() {
+        206 | 304 => false,
+        200..=399 | 404 | 405 | 410 | 451 => true,
+        401..=403 => !is_somebody(),
+        _ => false,
     }
 }
 
@@ -162,6 +176,25 @@ mod tests {
         }
         for status in [200, 204, 404, 501, 599] {
             assert_eq!(validated(&none, StatusCode::from_u16(status).unwrap(), &none), Validated::Replace);
+        }
+    }
+
+    #[test]
+    fn what_speaks_of_the_resource_supersedes_and_what_speaks_of_one_request_does_not() {
+        let check = |status: u16, lines: &[(&'static str, &'static str)]| {
+            let headers = headers(lines);
+            let request = PresentedRequest { method: &http::Method::GET, headers: &headers };
+            supersedes(&request, StatusCode::from_u16(status).unwrap())
+        };
+        for status in [200, 204, 302, 401, 403, 404, 410, 451] {
+            assert!(check(status, &[]), "{status}");
+        }
+        for status in [206, 304, 400, 408, 412, 413, 416, 429, 431, 500, 501, 503, 599] {
+            assert!(!check(status, &[]), "{status}");
+        }
+        for credentials in ["authorization", "cookie"] {
+            assert!(!check(401, &[(credentials, "x")]) && !check(403, &[(credentials, "x")]));
+            assert!(check(404, &[(credentials, "x")]));
         }
     }
 

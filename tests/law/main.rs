@@ -14,6 +14,7 @@ mod others_in_redis;
 mod others_on_the_way;
 mod queries;
 mod ranges;
+mod refused;
 mod requests;
 mod staleness;
 mod status;
