@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use crate::body::Budget;
+use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::order::Order;
 use crate::collapse::recent::RecentKeys;
@@ -74,6 +75,7 @@ impl RedisCacheLayer {
         let least = store.chunk_size().map_or(u64::MAX, |_| LEAST_RECORDED).min(config.rules.max_body_size);
         let recording = Budget::new(config.max_inflight_bytes.max(least));
         let reading = Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE));
+        let failing = FailingKeys::new(config.origin.failure_backoff);
         let shared = Shared {
             store,
             config,
@@ -84,6 +86,7 @@ impl RedisCacheLayer {
             flights: Flights::default(),
             slow_bodies: RecentKeys::new(),
             no_search: RecentKeys::new(),
+            failing,
             order: Order::new(),
             background: Background::default(),
         };

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, ValueEnum};
 use hyper::StatusCode;
 
+use crate::care::CareArgs;
 use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
 use crate::redact::redact;
@@ -33,6 +34,8 @@ pub(crate) struct Cli {
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) care: CareArgs,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
 

@@ -22,6 +22,7 @@ mod answer;
 mod authority;
 mod banner;
 mod cache;
+mod care;
 mod cli;
 mod connection;
 mod descriptors;
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
 /// Serves until a signal says otherwise; an error is a sentence that says what to change.
 async fn run(cli: Cli) -> Result<(), String> {
     access_log::start(&cli.log)?;
-    let cache = Cache::new(&cli.cache, &cli.key)?;
+    let cache = Cache::new(&cli.cache, &cli.key, &cli.care)?;
     let handle = cache.layer.handle();
     let limits = listener_limits(&cli);
     descriptors::make_room_for(limits.max_connections);

@@ -17,7 +17,10 @@ use crate::semantics::targeted::TargetList;
 use crate::semantics::{CachePolicy, Rules};
 use crate::store::RedisAddress;
 
+mod origin;
 mod route;
+
+pub(crate) use origin::OriginCare;
 
 pub use route::{CacheOverride, Disconnected, EmptyBody};
 
@@ -54,6 +57,7 @@ pub struct CacheConfig {
     pub(crate) unread_timeout: Duration,
     pub(crate) collapse_timeout: Duration,
     pub(crate) pace: Pace,
+    pub(crate) origin: OriginCare,
     pub(crate) store_timeout: Duration,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
@@ -346,6 +350,7 @@ impl Default for CacheConfig {
             unread_timeout: Duration::from_secs(30),
             collapse_timeout: Duration::from_secs(5),
             pace: Pace { heartbeat: Duration::from_secs(1) },
+            origin: OriginCare::default(),
             store_timeout: Duration::from_millis(100),
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
@@ -369,6 +374,7 @@ impl fmt::Debug for CacheConfig {
             .field("unread_timeout", &self.unread_timeout)
             .field("collapse_timeout", &self.collapse_timeout)
             .field("lease_heartbeat", &self.pace.heartbeat)
+            .field("origin", &self.origin)
             .field("max_inflight_bytes", &self.max_inflight_bytes)
             .field("store_timeout", &self.store_timeout)
             .field("store_write_timeout", &self.store_write_timeout)

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use super::background::Place;
 use super::fleet::{self, Clearance, Flight};
 use super::forward::{self, Answered};
+use super::patience::{self, Standby};
 use super::{Miss, Shared, epoch, hit, lookup, revalidate, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::shared::SharedBody;
@@ -42,6 +43,8 @@ pub(crate) struct Landing {
     pub(super) variant: VariantKey,
 }
 
+/// How long a fetch goes on that nobody waits for.
+const FORSAKEN: Duration = Duration::from_secs(5);
 /// Variants that a request may turn out to want, one after another, before it goes alone.
 const MOST_TURNS: usize = 4;
 
@@ -93,6 +96,11 @@ where
                 Followed::Over | Followed::Alone => break,
             },
         }
+    }
+    if let Some(standby) = Standby::of(&shared, &miss, &parts)
+        && let Some(place) = shared.background.enter()
+    {
+        return patience::go_alone(service, miss, parts, body, (standby, place, since)).await;
     }
     let answered = forward::forward(Arc::clone(&shared), service, miss, parts, body, None).await?;
     Ok(answered.recorded_by_a_task())
@@ -158,6 +166,12 @@ where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let (mut reply, answer) = oneshot::channel();
+    let standby = Standby::of(&shared, &miss, &parts);
+    // Who has gone with a stale response left the fetch to those who come next.
+    let span = match &standby {
+        Some(_) => forward::UNAWAITED_LIMIT,
+        None => shared.config.unread_timeout.min(FORSAKEN),
+    };
     let fetching = async move {
         let fetched = async {
             match Box::pin(fleet::clear(&shared, miss, &parts, &flight, since)).await {
@@ -171,7 +185,7 @@ where
         let fetched = tokio::select! {
             biased;
             fetched = fetched => fetched,
-            () = forsaken(&shared, &mut reply, &flight) => return,
+            () = forsaken(&mut reply, &flight, span) => return,
         };
         let (response, recording) = match fetched {
             Ok(Answered { response, recording }) => (Ok(response), recording),
@@ -187,24 +201,15 @@ where
         drop(place);
     };
     let task = tokio::spawn(fetching.in_current_span());
-    match answer.await {
-        Ok(response) => response,
-        Err(_) => match task.await {
-            // The service's panic is the caller's, as it is without a cache.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime is shutting down, and nobody will be asked for more.
-            _ => std::future::pending().await,
-        },
-    }
+    patience::answer(standby, since, answer, task).await
 }
 
 /// Resolves when the client has left and for so long nobody has come to wait in its place: nothing says yet that the
 /// answer will be of use to anybody.
-async fn forsaken<T>(shared: &Shared, reply: &mut oneshot::Sender<T>, flight: &FlightGuard) {
-    const LONGEST: Duration = Duration::from_secs(5);
+async fn forsaken<T>(reply: &mut oneshot::Sender<T>, flight: &FlightGuard, span: Duration) {
     reply.closed().await;
     loop {
-        time::sleep(shared.config.unread_timeout.min(LONGEST)).await;
+        time::sleep(span).await;
         flight.close();
         if flight.followers() == 0 {
             return;
@@ -232,6 +237,9 @@ async fn follow<R>(
     since: Stopwatch,
 ) -> Followed<R> {
     let came_late = follower.landed().is_some();
+    if let Some(response) = patience::instead_of_news(shared, miss, parts, &mut follower, since).await {
+        return Followed::Answer(Box::new(response));
+    }
     let left = shared.config.collapse_timeout.saturating_sub(since.elapsed());
     let Ok(news) = time::timeout(left, follower.news()).await else {
         shared.counters.collapse_timeouts.increment();

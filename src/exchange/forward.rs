@@ -203,7 +203,11 @@ where
         return complete::join(shared, sent, stored, response);
     }
     let (head, body) = response.into_parts();
-    match revalidate::judge(sent, &head) {
+    let verdict = revalidate::judge(sent, &head);
+    if !matches!(verdict, Some((_, Validated::Error))) {
+        shared.failing.forget(&sent.miss.key);
+    }
+    match verdict {
         Some((stored, Validated::Freshen)) => Answered::alone(revalidate::freshen(shared, sent, &stored, &head)),
         Some((stored, Validated::UseUnchanged)) => Answered::alone(revalidate::use_unchanged(shared, sent, stored)),
         Some((_, Validated::Error)) => {

@@ -12,6 +12,7 @@ mod invalidate;
 mod lease;
 mod lookup;
 mod open;
+mod patience;
 mod prospect;
 mod record;
 mod refresh;
@@ -28,6 +29,7 @@ use tower_service::Service;
 
 use crate::body::{Budget, CacheBody};
 use crate::clock::Clock;
+use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::order::Order;
 use crate::collapse::recent::RecentKeys;
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) slow_bodies: RecentKeys,
     /// Paths for which no response has stated a No-Vary-Search.
     pub(crate) no_search: RecentKeys,
+    pub(crate) failing: FailingKeys,
     pub(crate) order: Order,
     pub(crate) background: background::Background,
 }
@@ -176,6 +179,9 @@ where
             (reason, revalidate::candidate(&shared, &parts, held, &mut asked).await)
         }
     };
+    if let Some(response) = patience::after_failure(&shared, &key, stored.as_ref(), &parts) {
+        return Ok(response);
+    }
     shared.counters.misses.increment();
     // Should the service answer with a validator of none of them, it has to be asked again.
     let variants = match parts.extensions.get::<EmptyBody<Q>>() {

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use super::fleet::{self, Flight};
 use super::forward::{self, Answered};
 use super::{Miss, Shared};
+use crate::collapse::failing::Attempt;
 use crate::collapse::flight::{FlightKey, Turn};
 use crate::error::BoxError;
 use crate::semantics::precondition;
@@ -26,6 +27,9 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
+    if shared.failing.attempt(&miss.key, shared.clock().now()) != Attempt::Due {
+        return;
+    }
     let key = FlightKey::new(&miss.key, miss.variant);
     let turn = match shared.flights.join(key, shared.order.depart()) {
         // That response is the one that is stale by now, and its body is still on its way to somebody.

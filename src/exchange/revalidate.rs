@@ -13,7 +13,7 @@ use super::{Miss, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
-use crate::semantics::reuse::{request_directives, reuse_stale};
+use crate::semantics::reuse::{Cause, Reuse, reuse_in_trouble, reuse_stale};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::storing::{BodyLength, ReceivedHead, Storability, storability};
 use crate::semantics::validation::{
@@ -78,6 +78,7 @@ pub(super) fn stale_instead<R>(
     trouble: Trouble,
     status: Option<StatusCode>,
 ) -> Option<Response<CacheBody<R>>> {
+    shared.failing.note(&sent.miss.key, trouble, shared.clock().now());
     let response = stale_for(shared, &sent.miss, &sent.parts, trouble, status);
     if let Some(flight) = &sent.flight
         && (response.is_some() || status.is_none())
@@ -95,25 +96,23 @@ pub(super) fn stale_for<R>(
     trouble: Trouble,
     status: Option<StatusCode>,
 ) -> Option<Response<CacheBody<R>>> {
-    let stored = miss.stored.as_ref()?;
-    let now = shared.clock().now();
-    let rules = &shared.config.rules;
-    let request = PresentedRequest::of(parts);
-    let directives = request_directives(&request, rules);
-    let freshness = &stored.freshness;
-    let whole = stored.status != StatusCode::PARTIAL_CONTENT;
-    let sendable = whole && (stored.body.is_at_hand() || parts.method == Method::HEAD);
-    if !sendable
-        || freshness.always_validate
-        || !freshness.stale.on(trouble, freshness.staleness(now), &directives, &rules.grace)
-    {
-        return None;
-    }
+    let (stored, request) = (miss.stored.as_ref()?, PresentedRequest::of(parts));
+    let reuse = stand_in(shared, stored, &request, Cause::Own(trouble))?;
     shared.counters.stale_on_error.increment();
-    let reuse = reuse_stale(freshness, now);
     let mut outcome = Outcome::forwarded(miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
     outcome.forward_status = status;
     Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
+}
+
+/// How a stored response is to be sent in place of a better one, if it is there and may be.
+pub(super) fn stand_in(
+    shared: &Shared,
+    stored: &StoredResponse,
+    request: &PresentedRequest<'_>,
+    cause: Cause,
+) -> Option<Reuse> {
+    let is_there = stored.body.is_at_hand() || *request.method == Method::HEAD;
+    reuse_in_trouble(request, &stored, cause, shared.clock().now(), &shared.config.rules).filter(|_| is_there)
 }
 
 /// 304: the stored response with the newer fields, written back and sent.

@@ -49,6 +49,10 @@ counters! {
     refreshes,
     /// Stale responses sent because the service failed or could not be reached.
     stale_on_error,
+    /// Stale responses sent because the service had not answered within the soft time-out.
+    stale_while_slow,
+    /// Stale responses sent at once because the service had failed for the same key a moment before.
+    backed_off,
     /// Requests that the cache let pass: other methods, bypasses, requests without a key.
     bypasses,
     /// Responses written to the store.

@@ -5,7 +5,7 @@ use http::header;
 use super::admission::is_retrieval;
 use super::freshness::Freshness;
 use super::reuse::request_directives;
-use super::staleness::Grace;
+use super::staleness::{Grace, asks_for_fresher};
 use super::time::Timestamp;
 use super::{PresentedRequest, Rules};
 
@@ -15,10 +15,7 @@ use super::{PresentedRequest, Rules};
 /// a part gets that part. Where nothing can be stored a request keeps its conditions, and its answer is for nobody else.
 pub(crate) fn may_collapse(request: &PresentedRequest<'_>, can_be_stored: bool, rules: &Rules) -> bool {
     let directives = request_directives(request, rules);
-    let asks_for_more = directives.no_store
-        || directives.no_cache
-        || directives.max_age.is_present()
-        || directives.min_fresh.is_present();
+    let asks_for_more = directives.no_store || asks_for_fresher(&directives);
     let has_any = |names: &[header::HeaderName]| names.iter().any(|name| request.headers.contains_key(name));
     let has_conditions =
         || has_any(&[header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE]);

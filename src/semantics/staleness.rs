@@ -29,6 +29,8 @@ pub(crate) enum Trouble {
     ErrorStatus,
     /// Nobody answered: the cache is disconnected (§4.2.4).
     Disconnected,
+    /// No answer has come yet.
+    Slow,
 }
 
 impl StalePermission {
@@ -67,15 +69,33 @@ impl StalePermission {
         if self.forbidden || request.no_cache {
             return false;
         }
+        let if_error = self.if_error.or(request.stale_if_error.valid()).unwrap_or_default().max(grace.if_error);
         match trouble {
             // §4.2.4: a cache that is disconnected may, unless it is forbidden.
             Trouble::Disconnected => true,
-            Trouble::ErrorStatus => {
-                let allowed = self.if_error.or(request.stale_if_error.valid()).unwrap_or_default();
-                staleness < allowed.max(grace.if_error)
+            Trouble::ErrorStatus => staleness < if_error,
+            // It is being validated, and will perhaps end in an error.
+            Trouble::Slow => {
+                !asks_for_fresher(request) && (self.while_revalidating(staleness, grace) || staleness < if_error)
             }
         }
     }
+
+    /// It may be sent in the trouble that another request had a moment ago, though this one's might end well.
+    pub(crate) fn again_on(
+        &self,
+        trouble: Trouble,
+        staleness: Duration,
+        request: &RequestDirectives,
+        grace: &Grace,
+    ) -> bool {
+        !asks_for_fresher(request) && self.on(trouble, staleness, request, grace)
+    }
+}
+
+/// Whether a request wants something fresher than may be stored (§5.2.1): then the service is asked, and waited for.
+pub(crate) fn asks_for_fresher(request: &RequestDirectives) -> bool {
+    request.no_cache || request.max_age.is_present() || request.min_fresh.is_present()
 }
 
 #[cfg(test)]
@@ -106,6 +126,7 @@ mod tests {
             assert!(!permission.while_revalidating(seconds(1), &grace), "{demand}");
             assert!(!permission.on(Trouble::Disconnected, seconds(1), &request, &grace), "{demand}");
             assert!(!permission.on(Trouble::ErrorStatus, seconds(1), &request, &grace), "{demand}");
+            assert!(!permission.on(Trouble::Slow, seconds(1), &request, &grace), "{demand}");
             assert_eq!(permission.longest(&grace), Duration::ZERO, "{demand}");
         }
         assert!(permission("no-cache=\"x\"").accepted_by(MaxStale::Any, seconds(1)));
@@ -120,6 +141,27 @@ mod tests {
         assert!(permission.on(Trouble::ErrorStatus, seconds(19), &request, &NONE));
         assert!(!permission.on(Trouble::ErrorStatus, seconds(20), &request, &NONE));
         assert_eq!(permission.longest(&NONE), seconds(20));
+        assert!(permission.on(Trouble::Slow, seconds(19), &request, &NONE));
+        assert!(!permission.on(Trouble::Slow, seconds(20), &request, &NONE));
+    }
+
+    #[test]
+    fn who_asks_for_something_fresher_waits_for_it() {
+        let permission = permission("max-age=1, stale-while-revalidate=10, stale-if-error=20");
+        let parse = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("cache-control", HeaderValue::from_static(line));
+            RequestDirectives::parse(&headers)
+        };
+        for line in ["no-cache", "max-age=0", "max-age=60", "min-fresh=0", "max-age=x"] {
+            for trouble in [Trouble::Slow, Trouble::Disconnected, Trouble::ErrorStatus] {
+                assert!(!permission.again_on(trouble, seconds(1), &parse(line), &NONE), "{line}");
+            }
+            assert!(!permission.on(Trouble::Slow, seconds(1), &parse(line), &NONE), "{line}");
+        }
+        // It was asked, and there is nothing fresher.
+        assert!(permission.on(Trouble::ErrorStatus, seconds(1), &parse("max-age=0"), &NONE));
+        assert!(permission.again_on(Trouble::Slow, seconds(1), &parse("max-stale, no-store"), &NONE));
     }
 
     #[test]

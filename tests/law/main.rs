@@ -12,6 +12,7 @@ mod leaks;
 mod others;
 mod others_in_redis;
 mod others_on_the_way;
+mod patience;
 mod queries;
 mod ranges;
 mod refused;

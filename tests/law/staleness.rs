@@ -1,5 +1,7 @@
 //! When a stale response is better than none, and when it is not (RFC 9111 §4.2.4, RFC 5861).
 
+use std::time::Duration;
+
 use http::StatusCode;
 use tower_redis_cache::Disconnected;
 
@@ -81,7 +83,7 @@ on_both_stores! {
     }
 
     async fn a_refresh_that_fails_is_tried_again_and_harms_nobody(stage) {
-        let story = stage.story();
+        let story = stage.story_with(|config| config.failure_backoff(Duration::ZERO));
         has_stored(&story, "/a", "max-age=60, stale-while-revalidate=30").await;
         story.time_passes(seconds(61));
         for (round, trouble) in [
@@ -138,7 +140,7 @@ on_both_stores! {
     }
 
     async fn an_error_is_answered_with_the_stale_response_where_that_allows_it(stage) {
-        let story = stage.story();
+        let story = stage.story_with(|config| config.failure_backoff(Duration::ZERO));
         has_stored(&story, "/a", "max-age=60, stale-if-error=30").await;
         story.time_passes(seconds(65));
         for code in ERRORS {
@@ -246,7 +248,7 @@ on_both_stores! {
 
     /// §4.2.4: a cache that is disconnected may, where nothing forbids it.
     async fn an_origin_that_cannot_be_reached_needs_no_permission(stage) {
-        let story = stage.story();
+        let story = stage.story_with(|config| config.failure_backoff(Duration::ZERO));
         has_stored(&story, "/a", "max-age=60").await;
         story.time_passes(seconds(100));
         story.origin_says(failure("connection refused"));

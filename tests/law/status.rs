@@ -1,5 +1,7 @@
 //! What `Cache-Status` says, and that it is true (RFC 9211).
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use crate::on_both_stores;
@@ -22,7 +24,7 @@ async fn says(story: &Story, ask: Ask, expected: &str) {
 
 on_both_stores! {
     async fn each_way_of_a_request_has_its_word(stage) {
-        let story = stage.story();
+        let story = stage.story_with(|config| config.failure_backoff(Duration::ZERO));
         story.origin_says(
             ok("x").cache_control("max-age=60, stale-if-error=90").header("vary", "accept").header("etag", "\"v1\""),
         );

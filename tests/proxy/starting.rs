@@ -34,6 +34,8 @@ async fn help_names_every_setting_under_headings() {
         "--ttl-jitter",
         "--max-body-size",
         "--store-timeout",
+        "--soft-timeout",
+        "--failure-backoff",
         "--connect-timeout",
         "--first-byte-timeout",
         "--idle-timeout",
@@ -56,6 +58,7 @@ async fn help_names_every_setting_under_headings() {
         "Origin:",
         "Cache:",
         "Clients:",
+        "Slow and failing origins:",
         "Examples:",
     ];
     for name in names {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cache_control::{RequestDirectives, Seconds};
 use super::freshness::Freshness;
+use super::staleness::{Trouble, asks_for_fresher};
 use super::time::Timestamp;
 use super::{PresentedRequest, Rules};
 use crate::observe::{ForwardReason, Ttl};
@@ -92,6 +93,35 @@ pub(crate) fn decide<T: Stored>(
 pub(crate) fn reuse_stale(freshness: &Freshness, now: Timestamp) -> Reuse {
     let age = freshness.current_age(now);
     Reuse { age, ttl: Ttl::between(freshness.lifetime, age), refresh: Refresh::NotNeeded }
+}
+
+/// What has kept a request from a better answer than the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its own attempt.
+    Own(Trouble),
+    /// That of another, a moment ago.
+    Others(Trouble),
+}
+
+/// A stored response that may be sent in trouble (§4.2.4). One that is still fresh needs no permission.
+pub(crate) fn reuse_in_trouble(
+    request: &PresentedRequest<'_>,
+    stored: &impl Stored,
+    cause: Cause,
+    now: Timestamp,
+    rules: &Rules,
+) -> Option<Reuse> {
+    let (freshness, directives) = (stored.freshness(), request_directives(request, rules));
+    let is_fresh = freshness.remaining(now).is_some() && freshness.response_time.since(now) <= CLOCK_TOLERANCE;
+    let staleness = freshness.staleness(now);
+    let is_allowed = match cause {
+        _ if is_fresh && !asks_for_fresher(&directives) => true,
+        Cause::Own(trouble) => freshness.stale.on(trouble, staleness, &directives, &rules.grace),
+        Cause::Others(trouble) => freshness.stale.again_on(trouble, staleness, &directives, &rules.grace),
+    };
+    let may_be_sent = stored.is_whole() && !freshness.always_validate && is_allowed;
+    may_be_sent.then(|| reuse_stale(freshness, now))
 }
 
 fn reuse(

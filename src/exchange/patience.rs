@@ -1,0 +1,169 @@
+//! What a client gets that need not wait for a service that is slow, or fails: a stale response, if it may be sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, request};
+use http_body::Body;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time;
+use tower_service::Service;
+use tracing::Instrument;
+
+use super::background::Place;
+use super::collapse::Landing;
+use super::forward::{self, Answered, UNAWAITED_LIMIT};
+use super::{Miss, Shared, hit, revalidate};
+use crate::body::CacheBody;
+use crate::clock::Stopwatch;
+use crate::collapse::failing::Attempt;
+use crate::collapse::flight::Follower;
+use crate::error::BoxError;
+use crate::key::CacheKey;
+use crate::observe::{ForwardReason, Outcome};
+use crate::semantics::PresentedRequest;
+use crate::semantics::reuse::Cause;
+use crate::semantics::staleness::Trouble;
+use crate::store::entry::StoredResponse;
+
+/// A stored response that may turn out to be better than waiting, and the request that it would answer.
+#[derive(Debug)]
+pub(super) struct Standby {
+    limit: Duration,
+    shared: Arc<Shared>,
+    stored: Arc<StoredResponse>,
+    reason: ForwardReason,
+    method: Method,
+    headers: HeaderMap,
+}
+
+/// A stale response where the service failed for the same key a moment ago, and it is not yet time to try it again.
+pub(super) fn after_failure<R>(
+    shared: &Shared,
+    key: &CacheKey,
+    stored: Option<&Arc<StoredResponse>>,
+    parts: &request::Parts,
+) -> Option<Response<CacheBody<R>>> {
+    let (stored, request) = (stored?, PresentedRequest::of(parts));
+    match shared.failing.attempt(key, shared.clock().now()) {
+        Attempt::Due => None,
+        Attempt::Later(trouble) => {
+            let reuse = revalidate::stand_in(shared, stored, &request, Cause::Others(trouble))?;
+            shared.counters.backed_off.increment();
+            let outcome = Outcome::hit(reuse.ttl).with_detail("stale-if-error");
+            Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
+        }
+    }
+}
+
+// ===== impl Standby =====
+
+impl Standby {
+    /// `None` where there is no soft time-out, or nothing to send at its end.
+    pub(super) fn of(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts) -> Option<Self> {
+        Some(Self {
+            limit: shared.config.origin.soft_timeout?,
+            shared: Arc::clone(shared),
+            stored: miss.stored.clone()?,
+            reason: miss.reason,
+            method: parts.method.clone(),
+            headers: parts.headers.clone(),
+        })
+    }
+
+    fn answer<R>(&self) -> Option<Response<CacheBody<R>>> {
+        let request = PresentedRequest { method: &self.method, headers: &self.headers };
+        while_slow(&self.shared, &self.stored, &request, self.reason)
+    }
+}
+
+/// The answer of the task that fetches, or at the end of the soft time-out something to send instead.
+pub(super) async fn answer<R, E>(
+    standby: Option<Standby>,
+    since: Stopwatch,
+    mut answer: oneshot::Receiver<Result<Response<CacheBody<R>>, E>>,
+    task: JoinHandle<()>,
+) -> Result<Response<CacheBody<R>>, E> {
+    let answered = match standby {
+        None => answer.await,
+        Some(standby) => match time::timeout(standby.limit.saturating_sub(since.elapsed()), &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => match standby.answer() {
+                Some(response) => return Ok(response),
+                None => answer.await,
+            },
+        },
+    };
+    match answered {
+        Ok(response) => response,
+        Err(_) => match task.await {
+            // The service's panic is the caller's, as it is without a cache.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is shutting down, and nobody will be asked for more.
+            _ => std::future::pending().await,
+        },
+    }
+}
+
+/// A fetch for one client alone, which goes on when the client has gone with a stale response.
+pub(super) async fn go_alone<S, Q, R>(
+    service: S,
+    miss: Miss,
+    parts: request::Parts,
+    body: Q,
+    (standby, place, since): (Standby, Place, Stopwatch),
+) -> Result<Response<CacheBody<R>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: Body + Send + 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
+{
+    let (mut reply, answering) = oneshot::channel();
+    let shared = Arc::clone(&standby.shared);
+    let fetching = async move {
+        let deserted = async {
+            reply.closed().await;
+            time::sleep(UNAWAITED_LIMIT).await;
+        };
+        let fetched = tokio::select! {
+            biased;
+            fetched = forward::forward(shared, service, miss, parts, body, None) => fetched,
+            () = deserted => return,
+        };
+        // Whoever asked may have left.
+        let _ = reply.send(fetched.map(Answered::recorded_by_a_task));
+        drop(place);
+    };
+    let task = tokio::spawn(fetching.in_current_span());
+    answer(Some(standby), since, answering, task).await
+}
+
+/// The same for a request that waits for another's fetch; `None` when there is news of that.
+pub(super) async fn instead_of_news<R>(
+    shared: &Shared,
+    miss: &Miss,
+    parts: &request::Parts,
+    follower: &mut Follower<Landing>,
+    since: Stopwatch,
+) -> Option<Response<CacheBody<R>>> {
+    let (limit, stored) = (shared.config.origin.soft_timeout?, miss.stored.as_ref()?);
+    match time::timeout(limit.saturating_sub(since.elapsed()), follower.news()).await {
+        Ok(_) => None,
+        Err(_) => while_slow(shared, stored, &PresentedRequest::of(parts), miss.reason),
+    }
+}
+
+fn while_slow<R>(
+    shared: &Shared,
+    stored: &Arc<StoredResponse>,
+    request: &PresentedRequest<'_>,
+    reason: ForwardReason,
+) -> Option<Response<CacheBody<R>>> {
+    let reuse = revalidate::stand_in(shared, stored, request, Cause::Own(Trouble::Slow))?;
+    shared.counters.stale_while_slow.increment();
+    let outcome = Outcome::forwarded(reason).with_ttl(reuse.ttl).with_detail("stale-while-slow");
+    Some(hit::serve(shared, request, Arc::clone(stored), &reuse, outcome))
+}
