@@ -27,7 +27,7 @@ impl Cache {
             Some(url) => CacheConfig::new(url).map_err(|error| format!("--redis or REDIS_URL: {error}"))?,
             None => CacheConfig::default(),
         };
-        let config = configure(care.apply(base), args, key)?;
+        let config = configure(care.apply(base)?, args, key)?;
         Ok(match &args.redis {
             Some(url) => Self { layer: RedisCacheLayer::new(config), kept_in: format!("Redis at {}", redact(url)) },
             None => Self {

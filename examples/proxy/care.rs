@@ -14,6 +14,11 @@ pub(crate) struct CareArgs {
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     pub(crate) soft_timeout: Option<Duration>,
 
+    /// Refresh what is asked for before it becomes stale: as long before as the origin takes, at random, times this factor;
+    /// 0: never [default: 1]
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) early_refresh: Option<f64>,
+
     /// After the origin failed send a stale response, where it may be sent, for so long before it is tried again; 0: try
     /// it each time [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -23,13 +28,19 @@ pub(crate) struct CareArgs {
 // ===== impl CareArgs =====
 
 impl CareArgs {
-    pub(crate) fn apply(&self, mut config: CacheConfig) -> CacheConfig {
+    /// # Errors
+    ///
+    /// A sentence that names the argument to change.
+    pub(crate) fn apply(&self, mut config: CacheConfig) -> Result<CacheConfig, String> {
+        if let Some(factor) = self.early_refresh {
+            config = config.early_refresh(factor).map_err(|error| format!("--early-refresh: {error}"))?;
+        }
         if let Some(limit) = self.soft_timeout {
             config = config.soft_timeout(limit);
         }
         if let Some(span) = self.failure_backoff {
             config = config.failure_backoff(span);
         }
-        config
+        Ok(config)
     }
 }

@@ -331,6 +331,7 @@ impl Default for CacheConfig {
                 targets: TargetList::default(),
                 grace: Grace::default(),
                 keep_stale: Duration::from_secs(60 * 60),
+                early_refresh: 1.0,
                 obeys_request_directives: true,
                 negative_ttls: Vec::new(),
                 default_ttl: None,

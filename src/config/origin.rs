@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{CacheConfig, GREATEST_TTL};
+use crate::error::ConfigError;
 
 /// How the service behind the cache is waited for, and spared.
 #[derive(Clone, Debug)]
@@ -20,6 +21,22 @@ impl CacheConfig {
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.origin.soft_timeout = Some(limit);
         self
+    }
+
+    /// How eagerly a response that is asked for is refreshed in the background before it becomes stale: at random, as a
+    /// rule as long before its end as the service takes for it, times this factor, and never before the last tenth of its
+    /// lifetime (XFetch). What many ask for is thus fetched once, and nobody waits for it; where the service answers in
+    /// milliseconds it hardly ever happens. Zero refreshes nothing early. Defaults to 1.
+    ///
+    /// # Errors
+    ///
+    /// The factor is negative, or no finite number.
+    pub fn early_refresh(mut self, factor: f64) -> Result<Self, ConfigError> {
+        if !factor.is_finite() || factor.is_sign_negative() {
+            return Err(ConfigError::new("early_refresh", "must be a number from 0"));
+        }
+        self.rules.early_refresh = factor;
+        Ok(self)
     }
 
     /// How long the service is left alone after it has failed for a key (no answer, or a 500, 502, 503 or 504) where a

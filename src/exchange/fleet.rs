@@ -220,8 +220,9 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
         return true;
     };
     let decision = decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules);
-    if let Decision::Hit(reuse, _) = decision
+    if let Decision::Hit(reuse, held) = decision
         && reuse.refresh == Refresh::NotNeeded
+        && miss.found_at != Some(held.response.freshness.response_time)
     {
         return false;
     }

@@ -159,13 +159,14 @@ where
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
         Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
             Some((stored, held_key)) => {
-                let behind = (reuse.refresh == Refresh::InBackground).then(|| Arc::clone(&stored));
+                let refresh = refresh::of_hit(&shared, &parts, &reuse, &stored, now);
+                let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
                     let (reason, found_under, variants) = (ForwardReason::Stale, Some(held_key), Vec::new());
                     let miss = Miss { key, found_under, variant, reason, asked, stored: behind, found_at, variants };
-                    refresh::begin(shared, service, miss, parts, body);
+                    refresh::begin(shared, service, miss, parts, body, refresh);
                 }
                 return Ok(response);
             }

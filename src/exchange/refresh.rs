@@ -16,11 +16,37 @@ use super::{Miss, Shared};
 use crate::collapse::failing::Attempt;
 use crate::collapse::flight::{FlightKey, Turn};
 use crate::error::BoxError;
-use crate::semantics::precondition;
+use crate::semantics::early::Odds;
+use crate::semantics::reuse::{Refresh, Reuse, refresh_of};
+use crate::semantics::time::Timestamp;
+use crate::semantics::{PresentedRequest, precondition};
+use crate::store::entry::StoredResponse;
+
+/// Whether and why a hit is to be refreshed behind the answer.
+pub(super) fn of_hit(
+    shared: &Shared,
+    parts: &request::Parts,
+    reuse: &Reuse,
+    stored: &StoredResponse,
+    now: Timestamp,
+) -> Refresh {
+    let odds = Odds { latency: stored.origin_latency, draw: fastrand::f64(), beta: shared.config.rules.early_refresh };
+    match refresh_of(&PresentedRequest::of(parts), reuse, &stored.freshness, now, odds) {
+        // What cannot be stored would be fetched for nothing.
+        Refresh::Early if !shared.store.takes_writes() => Refresh::NotNeeded,
+        refresh => refresh,
+    }
+}
 
 /// Starts a refresh, unless one is under way. The request's own body, which is empty, goes with it.
-pub(super) fn begin<S, Q, R>(shared: Arc<Shared>, service: S, miss: Miss, mut parts: request::Parts, body: Q)
-where
+pub(super) fn begin<S, Q, R>(
+    shared: Arc<Shared>,
+    service: S,
+    miss: Miss,
+    mut parts: request::Parts,
+    body: Q,
+    refresh: Refresh,
+) where
     S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
@@ -51,7 +77,10 @@ where
         if !fleet::clear_refresh(&shared, &miss, &parts, &flight).await {
             return;
         }
-        shared.counters.refreshes.increment();
+        match refresh {
+            Refresh::Early => shared.counters.early_refreshes.increment(),
+            Refresh::InBackground | Refresh::NotNeeded => shared.counters.refreshes.increment(),
+        }
         let forwarded = forward::forward(shared, service, miss, parts, body, Some(Arc::clone(&flight)));
         let answered = flight.while_held(forwarded);
         // A service that has not answered by then is not waited for.

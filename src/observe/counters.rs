@@ -47,6 +47,8 @@ counters! {
     collapse_timeouts,
     /// Refreshes in the background, behind a stale response that was sent.
     refreshes,
+    /// Refreshes in the background, behind a response that was still fresh.
+    early_refreshes,
     /// Stale responses sent because the service failed or could not be reached.
     stale_on_error,
     /// Stale responses sent because the service had not answered within the soft time-out.

@@ -13,6 +13,7 @@
 //! | §4.2.3 | [`age`] | how old it is |
 //! | §4 | [`reuse`] | may it answer this request now |
 //! | §4.2.4, RFC 5861 | [`staleness`] | may it though it is stale |
+//! | XFetch | [`early`] | is it refreshed before it is stale |
 //! | §4 | [`collapse`] | may one response answer several requests |
 //! | §4.3 | [`validation`] | is it still right |
 //! | §4.3.2 | [`precondition`] | or is 304 the answer |
@@ -25,6 +26,7 @@ pub(crate) mod admission;
 pub(crate) mod age;
 pub(crate) mod cache_control;
 pub(crate) mod collapse;
+pub(crate) mod early;
 pub(crate) mod fields;
 pub(crate) mod freshness;
 pub(crate) mod invalidation;
@@ -93,6 +95,8 @@ pub(crate) struct Rules {
     pub(crate) grace: Grace,
     /// How long a response that can be validated is kept after it has become stale.
     pub(crate) keep_stale: Duration,
+    /// β of XFetch: zero refreshes nothing early.
+    pub(crate) early_refresh: f64,
     pub(crate) obeys_request_directives: bool,
     pub(crate) negative_ttls: Vec<(StatusCode, Duration)>,
     pub(crate) default_ttl: Option<Duration>,

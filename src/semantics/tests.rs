@@ -19,6 +19,7 @@ pub(super) fn rules() -> Rules {
         targets: TargetList::default(),
         grace: Grace::default(),
         keep_stale: Duration::ZERO,
+        early_refresh: 0.0,
         obeys_request_directives: true,
         negative_ttls: Vec::new(),
         default_ttl: None,

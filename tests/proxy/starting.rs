@@ -36,6 +36,7 @@ async fn help_names_every_setting_under_headings() {
         "--store-timeout",
         "--soft-timeout",
         "--failure-backoff",
+        "--early-refresh",
         "--connect-timeout",
         "--first-byte-timeout",
         "--idle-timeout",

@@ -226,6 +226,7 @@ fn rules() -> impl Strategy<Value = Rules> {
                 targets: TargetList::default(),
                 grace: Grace { while_revalidate, if_error },
                 keep_stale,
+                early_refresh: 0.0,
                 obeys_request_directives: obeys,
                 negative_ttls: negative.map(|ttl| (StatusCode::NOT_FOUND, ttl)).into_iter().collect(),
                 default_ttl,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use super::cache_control::{RequestDirectives, Seconds};
+use super::early::{self, Odds};
 use super::freshness::Freshness;
 use super::staleness::{Trouble, asks_for_fresher};
 use super::time::Timestamp;
@@ -52,6 +55,8 @@ pub(crate) enum Refresh {
     NotNeeded,
     /// RFC 5861 §3: it is stale.
     InBackground,
+    /// It will be soon.
+    Early,
 }
 
 /// An entry from further in the future than this was written by a clock that cannot be trusted.
@@ -93,6 +98,20 @@ pub(crate) fn decide<T: Stored>(
 pub(crate) fn reuse_stale(freshness: &Freshness, now: Timestamp) -> Reuse {
     let age = freshness.current_age(now);
     Reuse { age, ttl: Ttl::between(freshness.lifetime, age), refresh: Refresh::NotNeeded }
+}
+
+/// A hit that may have to be refreshed early: only one for a GET brings what a refresh replaces.
+pub(crate) fn refresh_of(
+    request: &PresentedRequest<'_>,
+    reuse: &Reuse,
+    freshness: &Freshness,
+    now: Timestamp,
+    odds: Odds,
+) -> Refresh {
+    match reuse.refresh {
+        Refresh::NotNeeded if *request.method == Method::GET && early::is_due(freshness, now, odds) => Refresh::Early,
+        refresh => refresh,
+    }
 }
 
 /// What has kept a request from a better answer than the stored one.
