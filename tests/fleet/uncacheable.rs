@@ -67,7 +67,7 @@ async fn a_key_that_has_become_cacheable_is_stored_for_all() {
 }
 
 #[tokio::test]
-async fn a_marker_takes_the_place_of_nothing_that_is_stored() {
+async fn what_a_private_response_replaces_is_over_for_all() {
     let stage = Stage::redis();
     let (one, other) = (process(&stage), process(&stage));
     one.origin_says(ok("old").cache_control("max-age=60, stale-if-error=600").header("etag", "\"v1\""));
@@ -78,7 +78,11 @@ async fn a_marker_takes_the_place_of_nothing_that_is_stored() {
     one.origin_says(ok("mine").cache_control("private"));
     one.client_asks(get("/a")).await.is_not_stored().has_body("mine");
     other.origin_says(status(500));
-    other.client_asks(get("/a")).await.has_detail("stale-if-error").has_body("old");
+    other.client_asks(get("/a")).await.is_forwarded_for("uri-miss").has_status(500);
+    // A marker gives way to what may be stored.
+    other.origin_says(ok("new").cache_control("max-age=60"));
+    other.client_asks(get("/a")).await.is_stored();
+    one.client_asks(get("/a")).await.is_hit().has_body("new");
 }
 
 #[tokio::test]
