@@ -63,6 +63,12 @@ on_both_stores! {
         is_fetched_by_each(stage, ok("mine").cache_control("no-cache").header("etag", "\"1\""), false).await;
     }
 
+    /// Each has a cookie of its own, which the service may look at when it validates.
+    async fn a_response_that_is_stale_from_the_start_is_for_the_one_who_asked(stage) {
+        let reply = ok("mine").cache_control("max-age=0").header("etag", "\"1\"");
+        is_fetched_by_each(stage, reply, false).await;
+    }
+
     async fn a_crowd_of_other_keys_waits_for_nobody(stage) {
         let story = stage.story();
         let gate = Gate::closed();

@@ -176,6 +176,27 @@ on_both_stores! {
         nothing_is_left(&story).await;
     }
 
+    /// The body may take long, and whoever comes later is not to wait for a response that is stale by then.
+    async fn a_flight_whose_response_is_stale_by_now_leaves_the_lead_to_the_next(stage) {
+        let story = stage.story();
+        let (old, new) = (Gate::closed(), Gate::closed());
+        story.origin_says(page("").chunks(["one "]).waits_for(&old).chunks(["two"]));
+        let mut first = story.client_begins(get("/a")).await;
+        first.receives("one ").await;
+        story.time_passes(Duration::from_secs(61));
+        story.origin_says(page_behind(&new, "new"));
+        let later = all_ask(&story, 3, || get("/a")).await;
+        eventually("one of those who come later is forwarded", || story.origin.calls() == 2).await;
+        new.open();
+        answers(later).await.iter().for_each(|answer| { answer.has_body("new"); });
+        story.origin_was_asked(2);
+        old.open();
+        first.reads_to_the_end().await.has_body("one two");
+        nothing_is_left(&story).await;
+        story.client_asks(get("/a")).await.is_hit().has_body("new");
+        story.origin_was_asked(2);
+    }
+
     async fn nobody_waits_where_waiting_is_turned_off(stage) {
         let story = stage.story_with(|config| config.collapse_timeout(Duration::ZERO));
         let gate = Gate::closed();
