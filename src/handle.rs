@@ -43,8 +43,8 @@ impl CacheHandle {
         matches!(time::timeout(limit, self.shared.store.ready()).await, Ok(Ok(())))
     }
 
-    /// Waits until all responses that have been recorded are written; `false` if some are not when `limit` is over. For
-    /// the end of a graceful shutdown, when no request is running any more.
+    /// Waits until all fetches, fills and refreshes have come to their end and what was recorded is written; `false` if
+    /// some have not when `limit` is over. For the end of a graceful shutdown, when no request is running any more.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.shared.background.drain(limit).await
     }

@@ -36,10 +36,12 @@
 //!    Requests for the same at the same time wait for the first of them, in this process and, by a lease in Redis, in
 //!    all others; a request for which that takes too long
 //!    ([`collapse_timeout`](CacheConfig::collapse_timeout)) goes on by itself. An answer that is for one client alone is
-//!    waited for by nobody else.
-//! 5. **Storing.** The client gets the service's response frame by frame as it comes. If it may be stored, a copy is
-//!    recorded up to a cap on the way past, and written to Redis once the body has ended as it should; a body that ends
-//!    early, or does not have the length that it states, or whose client leaves, is not stored.
+//!    waited for by nobody else. The service is called in a task of its own, which task-local values do not reach.
+//! 5. **Storing.** Clients get the service's response frame by frame as it comes. If it may be stored, it is recorded up
+//!    to a cap, a long one in chunks that go to Redis while it comes; its head, without which the chunks are nothing, is
+//!    written when the body has ended as it should. A body that ends early, or does not have the length that it states,
+//!    is not stored. One that all clients have left is read to its end, for the store, if little enough is left of it
+//!    ([`max_unread_body`](CacheConfig::max_unread_body)).
 //!
 //! # What is never shared
 //!
@@ -64,8 +66,8 @@
 //! # What it does not do
 //!
 //! It does not keep a memory tier in front of Redis, or purge by tag. It speaks to one Redis server, without TLS, Cluster
-//! or Sentinel. Interim responses (1xx) do not reach it: tower's services have
-//! no place for them. It is no private (browser's) cache.
+//! or Sentinel. Interim responses (1xx) pass it by in the request's extensions, where hyper's client hands them to whoever
+//! listens; tower's services have no other place for them. It is no private (browser's) cache.
 //!
 //! # When Redis is not well
 //!
