@@ -28,6 +28,8 @@ impl CacheHandle {
         Stats {
             fills_in_flight: self.shared.background.running(),
             flights: self.shared.flights.count() as u64,
+            fetches: self.shared.permits.in_use() as u64,
+            queued_fetches: self.shared.permits.queued() as u64,
             bytes_in_flight: self.shared.recording.used(),
             bytes_read_ahead: self.shared.reading.used(),
             store_unavailable: u64::from(!self.shared.store.is_available()),

@@ -8,6 +8,7 @@ use crate::body::Budget;
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::order::Order;
+use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
@@ -76,6 +77,7 @@ impl RedisCacheLayer {
         let recording = Budget::new(config.max_inflight_bytes.max(least));
         let reading = Budget::new(config.max_inflight_bytes.saturating_mul(READING_SHARE));
         let failing = FailingKeys::new(config.origin.failure_backoff);
+        let permits = Permits::new(config.origin.max_fetches, config.origin.max_queued_fetches);
         let shared = Shared {
             store,
             config,
@@ -87,6 +89,7 @@ impl RedisCacheLayer {
             slow_bodies: RecentKeys::new(),
             no_search: RecentKeys::new(),
             failing,
+            permits,
             order: Order::new(),
             background: Background::default(),
         };

@@ -23,6 +23,18 @@ pub(crate) struct CareArgs {
     /// it each time [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) failure_backoff: Option<Duration>,
+
+    /// The most requests, of those that may be cached, that the origin is at work on at one time; 0: any number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) max_fetches: usize,
+
+    /// The most requests that wait for one of those to end; more get a stale response or 503 [default: 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_queued_fetches: Option<usize>,
+
+    /// How long a request waits so [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) fetch_queue_timeout: Option<Duration>,
 }
 
 // ===== impl CareArgs =====
@@ -41,6 +53,12 @@ impl CareArgs {
         if let Some(span) = self.failure_backoff {
             config = config.failure_backoff(span);
         }
-        Ok(config)
+        if let Some(count) = self.max_queued_fetches {
+            config = config.max_queued_fetches(count);
+        }
+        if let Some(limit) = self.fetch_queue_timeout {
+            config = config.fetch_queue_timeout(limit);
+        }
+        Ok(config.max_fetches(self.max_fetches))
     }
 }

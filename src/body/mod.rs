@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 pub(crate) use self::budget::{Budget, Reservation};
 use self::chunks::{ChunkReader, Segment};
 use self::shared::SharedReader;
+use crate::collapse::permits::Permit;
 use crate::error::{BodyError, BoxError};
 use crate::store::entry::StoredBody;
 
@@ -26,6 +27,7 @@ pin_project! {
     pub struct CacheBody<B> {
         #[pin]
         kind: Kind<B>,
+        permit: Permit,
     }
 }
 
@@ -52,12 +54,22 @@ struct Stored {
 
 impl<B> CacheBody<B> {
     pub(crate) fn passing(body: B) -> Self {
-        Self { kind: Kind::Passing { body } }
+        Self::of(Kind::Passing { body })
+    }
+
+    fn of(kind: Kind<B>) -> Self {
+        Self { kind, permit: Permit::default() }
+    }
+
+    /// Holds a permit for as long as the service is at work on the body.
+    pub(crate) fn under(mut self, permit: Permit) -> Self {
+        self.permit = permit;
+        self
     }
 
     /// The start of a body, and the rest of it.
     pub(crate) fn joined(front: StoredBody, body: B) -> Self {
-        Self { kind: Kind::Joined { front: Stored::new(front, None), body } }
+        Self::of(Kind::Joined { front: Stored::new(front, None), body })
     }
 
     /// A stored body: as it lies in memory, or read from the store while it is sent.
@@ -65,22 +77,22 @@ impl<B> CacheBody<B> {
         match body.open() {
             Some(open) => {
                 let whole = vec![Segment::Part(0..body.len())];
-                Self { kind: Kind::Chunked { reader: Box::new(ChunkReader::new(open, whole, trailers)) } }
+                Self::of(Kind::Chunked { reader: Box::new(ChunkReader::new(open, whole, trailers)) })
             }
-            None => Self { kind: Kind::Stored { stored: Stored::new(body, trailers) } },
+            None => Self::of(Kind::Stored { stored: Stored::new(body, trailers) }),
         }
     }
 
     /// Parts of a stored body, and what stands between them.
     pub(crate) fn parts(body: &StoredBody, segments: Vec<Segment>) -> Self {
         match body.open() {
-            Some(open) => Self { kind: Kind::Chunked { reader: Box::new(ChunkReader::new(open, segments, None)) } },
+            Some(open) => Self::of(Kind::Chunked { reader: Box::new(ChunkReader::new(open, segments, None)) }),
             None => Self::stored(body.with_segments(segments), None),
         }
     }
 
     pub(crate) fn shared(reader: SharedReader) -> Self {
-        Self { kind: Kind::Shared { reader } }
+        Self::of(Kind::Shared { reader })
     }
 
     pub(crate) fn empty() -> Self {
@@ -93,7 +105,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.project().kind.project() {
+        let this = self.project();
+        let polled = match this.kind.project() {
             KindProj::Passing { body } => poll_passing(body, cx),
             KindProj::Joined { front, body } => match front.next_frame() {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
@@ -102,7 +115,11 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
             KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
             KindProj::Chunked { reader } => reader.poll_frame(cx),
+        };
+        if let Poll::Ready(None | Some(Err(_))) = polled {
+            this.permit.release();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,5 +4,6 @@ pub(crate) mod failing;
 pub(crate) mod flight;
 pub(crate) mod lease;
 pub(crate) mod order;
+pub(crate) mod permits;
 pub(crate) mod recent;
 pub(crate) mod uncacheable;

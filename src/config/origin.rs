@@ -10,6 +10,9 @@ use crate::error::ConfigError;
 pub(crate) struct OriginCare {
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) failure_backoff: Duration,
+    pub(crate) max_fetches: usize,
+    pub(crate) max_queued_fetches: usize,
+    pub(crate) fetch_queue_timeout: Duration,
 }
 
 impl CacheConfig {
@@ -47,10 +50,40 @@ impl CacheConfig {
         self.origin.failure_backoff = span.min(GREATEST_TTL);
         self
     }
+
+    /// The most requests of those that may be cached, all keys of the layer together, that the service is at work on at
+    /// one time, from the call to the end of the response's body: what protects it when the cache is cold, or Redis away.
+    /// One more waits ([`fetch_queue_timeout`](Self::fetch_queue_timeout)), then gets a stale response, within the windows
+    /// that [`soft_timeout`](Self::soft_timeout) has as well, or a 503 with Retry-After. A refresh in the background does
+    /// not wait: it is left for later. Other methods, and what passes the cache, are not counted. Where clients read
+    /// slowly, responses that are not stored hold their places. Zero, the default, sets no cap.
+    pub fn max_fetches(mut self, count: usize) -> Self {
+        self.origin.max_fetches = count;
+        self
+    }
+
+    /// The most requests that wait where [`max_fetches`](Self::max_fetches) is reached; further ones do not. Defaults to
+    /// 256.
+    pub fn max_queued_fetches(mut self, count: usize) -> Self {
+        self.origin.max_queued_fetches = count;
+        self
+    }
+
+    /// How long a request waits where [`max_fetches`](Self::max_fetches) is reached. Defaults to 1 s.
+    pub fn fetch_queue_timeout(mut self, limit: Duration) -> Self {
+        self.origin.fetch_queue_timeout = limit;
+        self
+    }
 }
 
 impl Default for OriginCare {
     fn default() -> Self {
-        Self { soft_timeout: None, failure_backoff: Duration::from_secs(1) }
+        Self {
+            soft_timeout: None,
+            failure_backoff: Duration::from_secs(1),
+            max_fetches: 0,
+            max_queued_fetches: 256,
+            fetch_queue_timeout: Duration::from_secs(1),
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::background::Place;
 use super::fleet::{self, Clearance, Flight};
 use super::forward::{self, Answered};
 use super::patience::{self, Standby};
-use super::{Miss, Shared, epoch, hit, lookup, revalidate, unavailable_detail};
+use super::{Miss, Shared, busy, epoch, hit, lookup, revalidate, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::shared::SharedBody;
 use crate::clock::Stopwatch;
@@ -26,6 +26,7 @@ use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_query;
 use crate::semantics::collapse::{is_for_others, may_collapse};
 use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
+use crate::semantics::staleness::Trouble;
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::Sight;
 use crate::store::entry::StoredResponse;
@@ -102,7 +103,7 @@ where
     {
         return patience::go_alone(service, miss, parts, body, (standby, place, since)).await;
     }
-    let answered = forward::forward(Arc::clone(&shared), service, miss, parts, body, None).await?;
+    let answered = busy::forward(Arc::clone(&shared), service, miss, parts, body, None, None).await?;
     Ok(answered.recorded_by_a_task())
 }
 
@@ -165,7 +166,7 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let (mut reply, answer) = oneshot::channel();
+    let ((mut reply, answer), (_client, client_left)) = (oneshot::channel(), oneshot::channel());
     let standby = Standby::of(&shared, &miss, &parts);
     // Who has gone with a stale response left the fetch to those who come next.
     let span = match &standby {
@@ -178,7 +179,8 @@ where
                 Clearance::Answer(response) => Ok(Answered::alone(*response)),
                 Clearance::Fetch(miss) => {
                     let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
-                    flight.while_held(forward::forward(shared, service, *miss, parts, body, held)).await
+                    let forwarding = busy::forward(shared, service, *miss, parts, body, held, Some(client_left));
+                    flight.while_held(forwarding).await
                 }
             }
         };
@@ -256,6 +258,7 @@ async fn follow<R>(
             }
             followed => followed,
         },
+        News::Failed(Some(Trouble::Busy)) => Followed::Answer(Box::new(busy::refused(shared, miss, parts))),
         News::Failed(Some(trouble)) => match revalidate::stale_for(shared, miss, parts, trouble, None) {
             Some(response) => Followed::Answer(Box::new(response)),
             None => Followed::Again,

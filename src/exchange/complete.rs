@@ -51,7 +51,8 @@ where
         Prospect::Pass(outcome) => {
             sent.decline();
             let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);
-            Answered::alone(concluded(outcome, head, CacheBody::joined(stored.body.clone(), body)))
+            let body = CacheBody::joined(stored.body.clone(), body).under(sent.permit.clone());
+            Answered::alone(concluded(outcome, head, body))
         }
         Prospect::Record(outcome, desk) => {
             let outcome = outcome.with_status(StatusCode::PARTIAL_CONTENT);

@@ -16,6 +16,7 @@ use super::{Miss, Shared, complete, conclude, revalidate, route_rules};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
+use crate::collapse::permits::Permit;
 use crate::config::{Disconnected, EmptyBody};
 use crate::error::BoxError;
 use crate::observe::{ForwardReason, Outcome};
@@ -47,6 +48,8 @@ pub(super) struct Sent {
     pub(super) completes: bool,
     /// Others wait for what comes.
     pub(super) flight: Option<FlightGuard>,
+    /// Held until the body of the response has ended.
+    pub(super) permit: Permit,
 }
 
 impl Sent {
@@ -63,6 +66,7 @@ impl Sent {
             represents_target: false,
             completes: false,
             flight: None,
+            permit: Permit::default(),
         }
     }
 
@@ -105,13 +109,14 @@ pub(super) async fn forward<S, Q, R>(
     mut parts: request::Parts,
     body: Q,
     flight: Option<FlightGuard>,
+    permit: Permit,
 ) -> Result<Answered<R>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
     Q: 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let mut sent = Sent { flight, ..Sent::new(&shared, miss, &parts) };
+    let mut sent = Sent { flight, permit, ..Sent::new(&shared, miss, &parts) };
     // What is asked for with content cannot be asked for without it.
     let again = parts.extensions.get::<EmptyBody<Q>>().copied();
     let again = again.filter(|_| is_retrieval_without_content(&parts.method));
@@ -243,7 +248,7 @@ where
         Prospect::Pass(outcome) => {
             sent.decline();
             let body = match verdict {
-                Precondition::Proceed => CacheBody::passing(body),
+                Precondition::Proceed => CacheBody::passing(body).under(sent.permit.clone()),
                 // The client has it; nobody else wants the rest.
                 Precondition::NotModified => become_not_modified(&mut head),
             };

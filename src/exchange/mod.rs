@@ -1,6 +1,7 @@
 //! The story of one request, in order: all the waiting, none of the decisions.
 
 pub(crate) mod background;
+mod busy;
 mod collapse;
 mod complete;
 mod epoch;
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::order::Order;
+use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride, EmptyBody};
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     /// Paths for which no response has stated a No-Vary-Search.
     pub(crate) no_search: RecentKeys,
     pub(crate) failing: FailingKeys,
+    pub(crate) permits: Permits,
     pub(crate) order: Order,
     pub(crate) background: background::Background,
 }

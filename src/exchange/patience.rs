@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::background::Place;
 use super::collapse::Landing;
-use super::forward::{self, Answered, UNAWAITED_LIMIT};
-use super::{Miss, Shared, hit, revalidate};
+use super::forward::{Answered, UNAWAITED_LIMIT};
+use super::{Miss, Shared, busy, hit, revalidate};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
 use crate::collapse::failing::Attempt;
@@ -121,7 +121,7 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let (mut reply, answering) = oneshot::channel();
+    let ((mut reply, answering), (_client, client_left)) = (oneshot::channel(), oneshot::channel());
     let shared = Arc::clone(&standby.shared);
     let fetching = async move {
         let deserted = async {
@@ -130,7 +130,7 @@ where
         };
         let fetched = tokio::select! {
             biased;
-            fetched = forward::forward(shared, service, miss, parts, body, None) => fetched,
+            fetched = busy::forward(shared, service, miss, parts, body, None, Some(client_left)) => fetched,
             () = deserted => return,
         };
         // Whoever asked may have left.

@@ -132,7 +132,7 @@ fn record(
         }
         None => (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload))),
     };
-    let desk = Desk::new(shared, body, keeper, sent.flight.clone(), place);
+    let desk = Desk::new(shared, body, keeper, sent, place);
     Prospect::Record(outcome, Box::new(desk))
 }
 

@@ -17,12 +17,14 @@ use tokio::time;
 use super::background::Place;
 use super::collapse::FlightGuard;
 use super::fill::Fill;
+use super::forward::Sent;
 use super::upload::Upload;
 use super::{Shared, fill};
 use crate::body::recorder::{Abandoned, Recorder, compacted};
 use crate::body::shared::{Full, SharedBody};
 use crate::body::{CacheBody, with_bytes};
 use crate::clock::Stopwatch;
+use crate::collapse::permits::Permit;
 use crate::error::{BoxError, StoreError};
 use crate::store::entry::StoredBody;
 
@@ -59,6 +61,8 @@ pub(super) struct Desk {
     waited: Duration,
     /// Since when nobody has read it.
     unread: Option<Stopwatch>,
+    /// Given back when the body has ended.
+    permit: Permit,
     /// Given back when all is done.
     #[expect(dead_code, reason = "it is held")]
     place: Option<Place>,
@@ -134,7 +138,7 @@ impl Desk {
         shared: &Arc<Shared>,
         body: Arc<SharedBody>,
         keeper: Option<Keeper>,
-        flight: Option<FlightGuard>,
+        sent: &Sent,
         place: Option<Place>,
     ) -> Self {
         if keeper.is_none() {
@@ -144,7 +148,8 @@ impl Desk {
             shared: Arc::clone(shared),
             body,
             keeper,
-            flight,
+            flight: sent.flight.clone(),
+            permit: sent.permit.clone(),
             for_store_alone: false,
             passed: 0,
             waited: Duration::ZERO,
@@ -325,6 +330,7 @@ impl Desk {
 
     /// The body has ended.
     async fn finish(mut self, trailers: Option<HeaderMap>) {
+        self.permit.release();
         let Some(keeper) = &self.keeper else { return self.body.end(trailers) };
         let kept_trailers = trailers.as_ref().map(|trailers| keeper.recorder.trailers(trailers)).transpose();
         match (keeper.recorder.finish(), kept_trailers) {

@@ -15,6 +15,7 @@ use super::forward::{self, Answered};
 use super::{Miss, Shared};
 use crate::collapse::failing::Attempt;
 use crate::collapse::flight::{FlightKey, Turn};
+use crate::collapse::permits::Admission;
 use crate::error::BoxError;
 use crate::semantics::early::Odds;
 use crate::semantics::reuse::{Refresh, Reuse, refresh_of};
@@ -71,6 +72,8 @@ pub(super) fn begin<S, Q, R>(
         return;
     }
     let Some(place) = shared.background.enter() else { return };
+    // It is not as urgent as what clients wait for.
+    let Admission::Granted(permit) = shared.permits.try_enter() else { return };
     for_everybody(&mut parts);
     let refreshing = async move {
         let flight = Arc::new(Flight::new(flight));
@@ -81,7 +84,7 @@ pub(super) fn begin<S, Q, R>(
             Refresh::Early => shared.counters.early_refreshes.increment(),
             Refresh::InBackground | Refresh::NotNeeded => shared.counters.refreshes.increment(),
         }
-        let forwarded = forward::forward(shared, service, miss, parts, body, Some(Arc::clone(&flight)));
+        let forwarded = forward::forward(shared, service, miss, parts, body, Some(Arc::clone(&flight)), permit);
         let answered = flight.while_held(forwarded);
         // A service that has not answered by then is not waited for.
         if let Ok(Ok(Answered { response, recording })) = time::timeout(forward::UNAWAITED_LIMIT, answered).await {

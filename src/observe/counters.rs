@@ -13,6 +13,11 @@ macro_rules! counters {
             pub fills_in_flight: u64,
             /// Gauge: fetches under way that others like them may wait for.
             pub flights: u64,
+            /// Gauge: fetches that the service is at work on, where [`max_fetches`](crate::CacheConfig::max_fetches)
+            /// bounds them; else 0.
+            pub fetches: u64,
+            /// Gauge: requests that wait to be fetched.
+            pub queued_fetches: u64,
             /// Gauge: octets of bodies that are being recorded or written.
             pub bytes_in_flight: u64,
             /// Gauge: octets of large bodies that have been read from the store ahead of their clients.
@@ -53,6 +58,9 @@ counters! {
     stale_on_error,
     /// Stale responses sent because the service had not answered within the soft time-out.
     stale_while_slow,
+    /// Requests that the service was not asked for because it was at work on as much as it may: a stale response was sent,
+    /// or 503.
+    origin_busy,
     /// Stale responses sent at once because the service had failed for the same key a moment before.
     backed_off,
     /// Requests that the cache let pass: other methods, bypasses, requests without a key.

@@ -31,6 +31,8 @@ pub(crate) enum Trouble {
     Disconnected,
     /// No answer has come yet.
     Slow,
+    /// The service is at work on as much as it may.
+    Busy,
 }
 
 impl StalePermission {
@@ -74,8 +76,8 @@ impl StalePermission {
             // §4.2.4: a cache that is disconnected may, unless it is forbidden.
             Trouble::Disconnected => true,
             Trouble::ErrorStatus => staleness < if_error,
-            // It is being validated, and will perhaps end in an error.
-            Trouble::Slow => {
+            // Nobody knows what would come: an answer later, or an error.
+            Trouble::Slow | Trouble::Busy => {
                 !asks_for_fresher(request) && (self.while_revalidating(staleness, grace) || staleness < if_error)
             }
         }

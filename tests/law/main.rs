@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod busy;
 mod early;
 mod engines;
 mod freshening;
