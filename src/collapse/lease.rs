@@ -22,7 +22,8 @@ pub(crate) enum Leased {
     Taken,
     /// What somebody else fetched under it a moment ago is for nobody else: each has to ask.
     Unshared,
-    /// This store has none, or this user may not use them.
+    /// This store has none, or this user may not use them; or this very process has it, for a fetch that nobody is to
+    /// wait for any more.
     Without,
 }
 

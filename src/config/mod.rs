@@ -274,14 +274,17 @@ impl CacheConfig {
 
     /// How often a process that fetches for the whole fleet gives a sign of life. Another takes its place two of these
     /// after its last; those who wait for it meanwhile wait no longer than [`collapse_timeout`](Self::collapse_timeout).
-    /// It has to be the same in all processes. Defaults to 1 s, and is 20 ms at the least.
+    /// It has to be the same in all processes. Defaults to 1 s, and is 20 ms at the least and an hour at the
+    /// most.
     pub fn lease_heartbeat(mut self, interval: Duration) -> Self {
-        self.pace = Pace { heartbeat: interval.max(Duration::from_millis(20)) };
+        const MOST: Duration = Duration::from_secs(60 * 60);
+        self.pace = Pace { heartbeat: interval.clamp(Duration::from_millis(20), MOST) };
         self
     }
 
-    /// All the time that one request may ever wait for the store until it has the head of a response and the start of
-    /// its body; afterwards it goes on to the service. Defaults to
+    /// All the time that one request may wait for the store until it has the head of a response and the start of its
+    /// body; afterwards it goes on to the service. A request that has waited for the answer to another one like it, in
+    /// this process or in another, may look once more for as long. Defaults to
     /// 100 ms, and is 1 ms at the least.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.store_timeout = limit.max(Duration::from_millis(1));

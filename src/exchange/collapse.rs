@@ -27,6 +27,7 @@ use crate::semantics::admission::is_query;
 use crate::semantics::collapse::{is_for_others, may_collapse};
 use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
 use crate::semantics::staleness::Trouble;
+use crate::semantics::time::Timestamp;
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::Sight;
 use crate::store::entry::StoredResponse;
@@ -50,6 +51,10 @@ const FORSAKEN: Duration = Duration::from_secs(5);
 const MOST_TURNS: usize = 4;
 
 impl Landing {
+    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+        self.response.freshness.remaining(now).is_none()
+    }
+
     /// Tells those who wait, if they may have it.
     pub(super) fn offer(self, shared: &Shared, flight: &Flight) {
         match is_for_others(&self.response.freshness, shared.clock().now(), &shared.config.rules.grace) {

@@ -166,7 +166,9 @@ pub(super) async fn clear<R>(
 ) -> Clearance<R> {
     let mut pauses = shared.config.pace.pauses();
     let (mut turns, mut waited, mut hearing) = (0, false, None);
-    let mut limit = miss.asked.time_left(shared);
+    let left = miss.asked.time_left(shared);
+    // Whoever has waited for another lead looks anew.
+    let mut limit = if since.elapsed() >= left { shared.store_deadline() } else { left };
     while let Some(look) = look(shared, &miss, parts, limit).await {
         limit = shared.store_deadline();
         if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {

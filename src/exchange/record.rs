@@ -185,6 +185,8 @@ impl Desk {
                 frame = next_frame(source.as_mut()) => return Event::Frame(frame),
                 () = self.body.moved() => {}
                 () = time::sleep(left.unwrap_or_default()), if left.is_some() => {}
+                // Those who are about to read may leave without a word.
+                () = time::sleep(STALL), if left.is_none() && !self.body.is_read() => {}
             }
         }
     }

@@ -54,13 +54,11 @@ pub(super) fn begin<S, Q, R>(
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    if shared.failing.attempt(&miss.key, shared.clock().now()) != Attempt::Due {
-        return;
-    }
+    let now = shared.clock().now();
     let key = FlightKey::new(&miss.key, miss.variant);
     let turn = match shared.flights.join(key, shared.order.depart()) {
-        // That response is the one that is stale by now, and its body is still on its way to somebody.
-        Turn::Follow(follower) if follower.landed().is_some() => {
+        // That response is stale by now, and its body is still on its way to somebody.
+        Turn::Follow(follower) if follower.landed().is_some_and(|landing| landing.is_stale(now)) => {
             shared.flights.retire(key, follower.departure);
             shared.flights.join(key, shared.order.depart())
         }
@@ -69,6 +67,9 @@ pub(super) fn begin<S, Q, R>(
     let Turn::Lead(flight) = turn else { return };
     // Another may have refreshed it since it was looked up.
     if shared.order.is_written_since(&miss.key, miss.asked.at) {
+        return;
+    }
+    if shared.failing.attempt(&miss.key, now) != Attempt::Due {
         return;
     }
     let Some(place) = shared.background.enter() else { return };

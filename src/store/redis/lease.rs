@@ -27,6 +27,7 @@ use crate::store::{CellKey, LeaseKey, Write};
 const DONE: i64 = 1;
 const UNSHARED_BY_OTHERS: i64 = 2;
 const UNTOLD: i64 = 2;
+const OWN: i64 = 3;
 
 /// Who takes leases here, and what of it is granted.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl RedisStore {
         match self.run(call, Access::Script { writes: true }).await? {
             Some(DONE) => Ok(Leased::Granted),
             Some(UNSHARED_BY_OTHERS) => Ok(Leased::Unshared),
+            Some(OWN) => Ok(Leased::Without),
             Some(_) => Ok(Leased::Taken),
             None => Ok(Leased::Without),
         }
