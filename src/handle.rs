@@ -45,8 +45,13 @@ impl CacheHandle {
         matches!(time::timeout(limit, self.shared.store.ready()).await, Ok(Ok(())))
     }
 
-    /// Waits until all fetches, fills and refreshes have come to their end and what was recorded is written; `false` if
-    /// some have not when `limit` is over. For the end of a graceful shutdown, when no request is running any more.
+    /// Waits until all fetches, fills and refreshes have come to their end, what was recorded is written, and what unsafe
+    /// requests ended is removed. Meanwhile no refresh begins. What still runs when `limit` is over is stopped, and this
+    /// is `false`: those responses are not stored, the service is let go, and a client that still waits for one gets 503,
+    /// or a body that breaks off.
+    ///
+    /// For the end of a graceful shutdown, when no request is running any more. A cache that is used afterwards goes on
+    /// as before.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.shared.background.drain(limit).await
     }

@@ -13,6 +13,10 @@ use std::path::Path;
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 60;
 
+/// Where tasks begin.
+const SPAWNING: [&str; 4] =
+    ["src/exchange/background.rs", "src/exchange/open.rs", "src/store/redis/repair.rs", "src/store/redis/wake.rs"];
+
 // ===== the laws =====
 
 #[test]
@@ -28,6 +32,13 @@ fn only_the_redis_store_names_the_redis_client() {
 #[test]
 fn only_clock_rs_reads_a_clock() {
     obey(shipped().within("src/").without("src/clock.rs"), a_clock_reading);
+}
+
+/// Tasks that are counted, named and stopped begin in one place; the others end with what they serve.
+#[test]
+fn only_named_places_begin_a_task() {
+    let free = SPAWNING.iter().fold(shipped().within("src/"), |sources, path| sources.without(path));
+    obey(free, a_task);
 }
 
 #[test]
@@ -85,6 +96,7 @@ fn test_modules_stand_behind_cfg_test() {
 fn each_privilege_is_in_use_where_it_is_granted() {
     let used = |path: &str, law: Detector| shipped().within(path).sources.iter().any(|source| !law(source).is_empty());
     assert!(used("src/clock.rs", a_clock_reading));
+    assert!(SPAWNING.iter().all(|path| used(path, a_task)));
     assert!(used("src/store/redis/", the_redis_client));
     assert!(used("src/store/redis/layout.rs", a_redis_key));
     assert!(used("src/observe/cache_status.rs", the_cache_status_field));
@@ -143,6 +155,12 @@ fn a_clock_reading(source: &Source) -> Vec<Breach> {
             source.each("elapsed", |_, after| is(after, 0, "(").then(|| "reads a clock with `elapsed()`".to_owned())),
         );
     }
+    breaches
+}
+
+fn a_task(source: &Source) -> Vec<Breach> {
+    let mut breaches = source.each("spawn", |_, after| is(after, 0, "(").then(|| "begins a task".to_owned()));
+    breaches.extend(source.each("spawn_blocking", |_, _| Some("begins a task".to_owned())));
     breaches
 }
 
@@ -283,6 +301,7 @@ fn the_laws_see_a_breach_and_where_it_is() {
     finds(the_outside, "use tokio::time;\nfn f(c: &Clock) {}", &[1, 2]);
     finds(the_redis_client, "use redis::Value;\nfn f(v: redis::Value) {}\nuse ::redis::cmd;", &[1, 2, 3]);
     finds(the_redis_client, "use redis as r;\nuse {redis::Cmd};\nextern crate redis;", &[1, 2, 3]);
+    finds(a_task, "tokio::spawn(async {});\nruntime.spawn(f());\nf(spawn, 1);\nspawn_blocking(g);", &[1, 2, 4]);
     finds(a_clock_reading, "use std::time::SystemTime;\nfn f(t: SystemTime) {\n    t.elapsed();\n}", &[3]);
     finds(a_clock_reading, "use tokio::time::Instant as Tick;\nfn f() -> Tick { g() }", &[1]);
     finds(a_clock_reading, "let t = SystemTime::now();\nlet t = Tick::now();", &[1, 2]);

@@ -92,6 +92,14 @@ fn unavailable<R>(shared: &Shared) -> Response<CacheBody<R>> {
     response
 }
 
+/// For a client that still waited when the time for draining was over.
+pub(super) fn stopped<R>() -> Response<CacheBody<R>> {
+    let mut response = Response::new(CacheBody::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    conclude(Outcome::unanswered("drained"), &mut response);
+    response
+}
+
 /// Those who follow a flight wait in the place of a client that has left it.
 async fn left(client: Option<ClientLeft>, flight: Option<&FlightGuard>) {
     let Some(client) = client else { return std::future::pending().await };

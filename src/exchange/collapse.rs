@@ -8,7 +8,6 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time;
 use tower_service::Service;
-use tracing::Instrument;
 
 use super::background::Place;
 use super::fleet::{self, Clearance, Flight};
@@ -205,9 +204,8 @@ where
         if let (Some(recording), Some(flight)) = (recording, flight) {
             flight.while_held(recording.run()).await;
         }
-        drop(place);
     };
-    let task = tokio::spawn(fetching.in_current_span());
+    let task = place.begin("fetch", fetching);
     patience::answer(standby, since, answer, task).await
 }
 
@@ -318,7 +316,7 @@ where
     /// The response; what is to be recorded of it is, beside it.
     pub(super) fn recorded_by_a_task(self) -> Response<CacheBody<R>> {
         if let Some(recording) = self.recording {
-            tokio::spawn(recording.run().in_current_span());
+            recording.begin();
         }
         self.response
     }

@@ -49,11 +49,10 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub(super) fn discard(shared: &Arc<Shared>, key: CacheKey, chunks: Chunks) {
     let Some(place) = shared.background.enter_first() else { return };
     let shared = Arc::clone(shared);
-    tokio::spawn(async move {
+    place.begin("discard", async move {
         let discarding = shared.store.discard(CellKey::base(&key), chunks);
         // What cannot be reached in time ends by itself.
         let _ = time::timeout(shared.config.store_write_timeout, discarding).await;
-        drop(place);
     });
 }
 
@@ -139,14 +138,13 @@ impl Fill {
         self.share(None);
         match self.shared.background.enter_first() {
             Some(place) => {
-                tokio::spawn(async move {
+                place.begin("rewrite", async move {
                     let flight = self.flight.clone();
                     let writing = self.put_away();
                     match &flight {
                         Some(flight) => flight.while_held(writing).await,
                         None => writing.await,
-                    };
-                    drop(place);
+                    }
                 });
             }
             None => self.shared.counters.dropped_writes.increment(),

@@ -92,10 +92,9 @@ impl Drop for Unanswered<'_> {
         self.shared.order.invalidate(self.key);
         let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter_first()) else { return };
         let (shared, key) = (Arc::clone(self.shared), self.key.clone());
-        runtime.spawn(async move {
+        place.begin_in(&runtime, "invalidate", async move {
             // What cannot be removed in time ends by itself.
             let _ = time::timeout(shared.config.store_write_timeout, epoch::invalidate(&shared.store, &key)).await;
-            drop(place);
         });
     }
 }
@@ -142,7 +141,7 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
     }
     let Some(place) = shared.background.enter_first() else { return false };
     let owned = Arc::clone(shared);
-    let removing = tokio::spawn(async move {
+    let removing = place.begin("invalidate", async move {
         let all = async {
             for key in &keys {
                 epoch::invalidate(&owned.store, key).await?;
@@ -155,9 +154,7 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
             }
             Ok::<_, StoreError>(())
         };
-        let removed = matches!(time::timeout(owned.config.store_write_timeout, all).await, Ok(Ok(())));
-        drop(place);
-        removed
+        matches!(time::timeout(owned.config.store_write_timeout, all).await, Ok(Ok(())))
     });
-    matches!(time::timeout(shared.store_deadline(), removing).await, Ok(Ok(true)))
+    matches!(time::timeout(shared.store_deadline(), removing).await, Ok(Ok(Some(true))))
 }

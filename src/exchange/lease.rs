@@ -118,10 +118,9 @@ impl Lease {
         let limit = self.shared.config.store_write_timeout;
         let mut sending = Box::pin(async move {
             let _ = time::timeout(limit, sending).await;
-            drop(place);
         });
         if sending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            runtime.spawn(sending);
+            place.begin_in(&runtime, "lease", sending);
         }
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time;
+use tracing::Instrument;
 
 use super::Shared;
 use super::lookup::{Asked, Held, read_body};
@@ -104,7 +105,7 @@ impl Backing for WrittenChunks {
 impl ChunkSource for StoredChunks {
     fn begin(self: Arc<Self>, index: u32) -> JoinHandle<Result<Bytes, BodyError>> {
         let runtime = self.runtime.clone();
-        runtime.spawn(async move { self.read(index).await })
+        runtime.spawn(async move { self.read(index).await }.instrument(tracing::debug_span!("read-ahead", index)))
     }
 
     fn broke_off(&self) {

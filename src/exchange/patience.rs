@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time;
 use tower_service::Service;
-use tracing::Instrument;
 
 use super::background::Place;
 use super::collapse::Landing;
@@ -83,7 +82,7 @@ pub(super) async fn answer<R, E>(
     standby: Option<Standby>,
     since: Stopwatch,
     mut answer: oneshot::Receiver<Result<Response<CacheBody<R>>, E>>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<()>>,
 ) -> Result<Response<CacheBody<R>>, E> {
     let answered = match standby {
         None => answer.await,
@@ -101,7 +100,8 @@ pub(super) async fn answer<R, E>(
             // The service's panic is the caller's, as it is without a cache.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime is shutting down, and nobody will be asked for more.
-            _ => std::future::pending().await,
+            Err(_) => std::future::pending().await,
+            Ok(_) => Ok(busy::stopped()),
         },
     }
 }
@@ -135,9 +135,8 @@ where
         };
         // Whoever asked may have left.
         let _ = reply.send(fetched.map(Answered::recorded_by_a_task));
-        drop(place);
     };
-    let task = tokio::spawn(fetching.in_current_span());
+    let task = place.begin("fetch", fetching);
     answer(Some(standby), since, answering, task).await
 }
 

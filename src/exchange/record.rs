@@ -63,8 +63,7 @@ pub(super) struct Desk {
     unread: Option<Stopwatch>,
     /// Given back when the body has ended.
     permit: Permit,
-    /// Given back when all is done.
-    #[expect(dead_code, reason = "it is held")]
+    /// That of the task, where no flight has one.
     place: Option<Place>,
 }
 
@@ -102,6 +101,15 @@ impl<B> Recording<B>
 where
     B: Body<Error: Into<BoxError>>,
 {
+    /// Does so in a task of its own.
+    pub(super) fn begin(mut self)
+    where
+        B: Send + 'static,
+    {
+        let place = self.desk.place.take().expect("what is recorded without a flight has a place");
+        place.begin("record", self.run());
+    }
+
     /// Reads the body to its end, or for as long as somebody wants it, and stores it.
     pub(super) async fn run(self) {
         let Self { source, front, mut desk } = self;

@@ -8,7 +8,6 @@ use http::{Method, Request, Response, request};
 use http_body::Body;
 use tokio::time;
 use tower_service::Service;
-use tracing::Instrument;
 
 use super::fleet::{self, Flight};
 use super::forward::{self, Answered};
@@ -72,7 +71,7 @@ pub(super) fn begin<S, Q, R>(
     if shared.failing.attempt(&miss.key, now) != Attempt::Due {
         return;
     }
-    let Some(place) = shared.background.enter() else { return };
+    let Some(place) = shared.background.enter_last() else { return };
     // It is not as urgent as what clients wait for.
     let Admission::Granted(permit) = shared.permits.try_enter() else { return };
     for_everybody(&mut parts);
@@ -94,9 +93,9 @@ pub(super) fn begin<S, Q, R>(
                 flight.while_held(recording.run()).await;
             }
         }
-        drop((flight, place));
+        drop(flight);
     };
-    tokio::spawn(refreshing.in_current_span());
+    place.begin("refresh", refreshing);
 }
 
 /// A GET, or a QUERY, without what one client alone wanted.

@@ -243,9 +243,8 @@ fn forget(shared: &Arc<Shared>, sent: &Sent) {
     let key = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key).clone();
     let shared = Arc::clone(shared);
     shared.order.invalidate(&key);
-    tokio::spawn(async move {
+    place.begin("forget", async move {
         // What cannot be removed in time ends by itself.
         let _ = tokio::time::timeout(shared.config.store_write_timeout, select::invalidate(&shared.store, &key)).await;
-        drop(place);
     });
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod busy;
+mod draining;
 mod early;
 mod engines;
 mod freshening;

@@ -11,6 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Value};
 use tokio::runtime::Handle;
 use tokio::time;
+use tracing::Instrument;
 
 use super::breaker::Backoff;
 use super::connection::{Link, LinkState};
@@ -103,7 +104,8 @@ impl Link {
     pub(super) fn start_repair(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Some((task, pause)) = self.repair.lock().ok().and_then(|mut repair| repair.begin()) else { return };
-        runtime.spawn(repair(Repairing { link: Arc::downgrade(self), task, succeeded: false }, pause));
+        let repairing = repair(Repairing { link: Arc::downgrade(self), task, succeeded: false }, pause);
+        runtime.spawn(repairing.instrument(tracing::debug_span!(parent: None, "repair")));
     }
 
     /// Whether the log has not heard of a change just now.

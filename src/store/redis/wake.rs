@@ -12,6 +12,7 @@ use redis::{AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time;
+use tracing::Instrument;
 
 use super::address::RedisAddress;
 use super::pause::Pause;
@@ -82,7 +83,8 @@ impl Wake {
         let is_paused = self.office.pause.lock().is_ok_and(|pause| pause.is_on());
         let Ok(runtime) = Handle::try_current() else { return };
         if !is_paused && !self.office.is_listening.swap(true, Ordering::AcqRel) {
-            runtime.spawn(listen(Listening(Arc::downgrade(&self.office)), self.alive.subscribe()));
+            let listening = listen(Listening(Arc::downgrade(&self.office)), self.alive.subscribe());
+            runtime.spawn(listening.instrument(tracing::debug_span!(parent: None, "listen")));
         }
     }
 }
