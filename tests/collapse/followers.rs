@@ -197,6 +197,24 @@ on_both_stores! {
         story.origin_was_asked(2);
     }
 
+    /// Its head has come and its body has not: a stale hit meanwhile begins no other.
+    async fn a_refresh_that_has_landed_is_left_alone_by_the_next_stale_hit(stage) {
+        let story = stage.story_with(|config| config.stale_while_revalidate(Duration::from_secs(600)));
+        story.origin_says(page("old"));
+        story.client_asks(get("/a")).await.is_stored();
+        story.time_passes(Duration::from_secs(61));
+        let gate = Gate::closed();
+        story.origin_says(page("").chunks(["new "]).waits_for(&gate).chunks(["page"]));
+        for _ in 0..5 {
+            story.client_asks_and_goes_on(get("/a")).await.is_hit().has_body("old");
+            eventually("the refresh has its first frame", || story.handle.stats().bytes_in_flight == 4).await;
+        }
+        gate.open();
+        nothing_is_left(&story).await;
+        story.origin_was_asked(2);
+        story.client_asks(get("/a")).await.is_hit().has_body("new page");
+    }
+
     async fn nobody_waits_where_waiting_is_turned_off(stage) {
         let story = stage.story_with(|config| config.collapse_timeout(Duration::ZERO));
         let gate = Gate::closed();
