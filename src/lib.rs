@@ -34,7 +34,7 @@
 //!    (a 304 freshens it), otherwise without the client's own conditions, so that the whole response can be stored. If
 //!    the service fails, a stale response may be sent instead.
 //!    Requests for the same at the same time wait for the first of them, in this process and, by a lease in Redis, in
-//!    all others; a request for which that takes too long
+//!    all others, which read a long body of a stated length while it comes; a request for which that takes too long
 //!    ([`collapse_timeout`](CacheConfig::collapse_timeout)) goes on by itself. An answer that is for one client alone is
 //!    waited for by nobody else. The service is called in a task of its own, which task-local values do not reach.
 //! 5. **Storing.** Clients get the service's response frame by frame as it comes. If it may be stored, it is recorded up

@@ -30,6 +30,11 @@ pub(crate) trait ChunkSource: fmt::Debug + Send + Sync {
 
     /// A client got less than the whole.
     fn broke_off(&self);
+
+    /// Whether it is known that not all of it is to be had.
+    fn is_broken(&self) -> bool {
+        false
+    }
 }
 
 /// A body in chunks that can be read, and the chunk of it that is wanted first.
@@ -114,6 +119,15 @@ impl Segment {
 impl OpenBody {
     pub(crate) fn new(source: Arc<dyn ChunkSource>, chunks: Chunks, budget: Budget, at_hand: Option<Chunk>) -> Self {
         Self { source, chunks, budget, at_hand }
+    }
+
+    /// Whether somebody has begun with it: each reader has a share of the source, and each chunk on its way.
+    pub(crate) fn is_read(&self) -> bool {
+        Arc::strong_count(&self.source) > 1
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.source.is_broken()
     }
 }
 

@@ -15,11 +15,11 @@ pub(crate) struct Instance(u64);
 pub(crate) struct Token(Box<str>);
 
 /// What became of an attempt to take a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
     Granted,
-    /// Somebody else has it.
-    Taken,
+    /// Somebody else has it, under this token.
+    Taken(Token),
     /// What somebody else fetched under it a moment ago is for nobody else: each has to ask.
     Unshared,
     /// This store has none, or this user may not use them; or this very process has it, for a fetch that nobody is to
@@ -51,6 +51,10 @@ pub(crate) struct Pauses {
     longest: Duration,
 }
 
+/// Hexadecimal digits of the two parts of a token.
+const INSTANCE_LEN: usize = 16;
+const ATTEMPT_LEN: usize = 32;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -66,11 +70,20 @@ impl Instance {
 
     /// A token that no other attempt has.
     pub(crate) fn token(self) -> Token {
-        Token(format!("{:016x}.{:032x}", self.0, fastrand::u128(..)).into_boxed_str())
+        Token(format!("{:0INSTANCE_LEN$x}.{:0ATTEMPT_LEN$x}", self.0, fastrand::u128(..)).into_boxed_str())
     }
 }
 
 impl Token {
+    /// One that was read; `None` where it is none.
+    pub(crate) fn read(octets: &[u8]) -> Option<Self> {
+        let is_hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
+        let (instance, attempt) = octets.split_at_checked(INSTANCE_LEN)?;
+        let attempt = attempt.strip_prefix(b".")?;
+        let is_one = is_hex(instance) && attempt.len() == ATTEMPT_LEN && is_hex(attempt);
+        is_one.then(|| Self(String::from_utf8_lossy(octets).into()))
+    }
+
     /// What all tokens of one instance begin with.
     pub(crate) fn instance(&self) -> &[u8] {
         let end = self.0.find('.').map_or(self.0.len(), |point| point + 1);
@@ -116,6 +129,17 @@ mod tests {
         let tokens = [one.token(), one.token(), other.token(), other.token()];
         for (n, token) in tokens.iter().enumerate() {
             assert!(tokens[n + 1..].iter().all(|later| later != token), "{tokens:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let token = Instance::new().token();
+        assert_eq!(Token::read(token.as_bytes()), Some(token.clone()));
+        let octets = token.as_bytes();
+        let yielded = [b"-", octets].concat();
+        for other in [&b""[..], b"-", &yielded, &octets[1..], &octets[..octets.len() - 1], &[b'}'; 49], &[0xff; 49]] {
+            assert_eq!(Token::read(other), None, "{other:?}");
         }
     }
 

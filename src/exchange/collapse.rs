@@ -15,6 +15,7 @@ use super::forward::{self, Answered};
 use super::patience::{self, Standby};
 use super::{Miss, Shared, busy, epoch, hit, lookup, revalidate, unavailable_detail};
 use crate::body::CacheBody;
+use crate::body::chunks::OpenBody;
 use crate::body::shared::SharedBody;
 use crate::clock::Stopwatch;
 use crate::collapse::flight::{FlightKey, Follower, News, Turn};
@@ -285,6 +286,9 @@ pub(super) fn serve<R>(
     }
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
     let stored = &landing.response;
+    if stored.body.open().is_some_and(OpenBody::is_broken) {
+        return Followed::Over;
+    }
     // Whoever has waited for this very response need not ask how fresh it is.
     let reuse = match came_late {
         false => reuse_stale(&stored.freshness, now),

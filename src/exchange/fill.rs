@@ -18,10 +18,11 @@ use crate::collapse::order::{Admission, Departure};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::admission::is_query;
+use crate::semantics::collapse::is_for_others;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
 use crate::semantics::vary::VariantKey;
-use crate::store::entry::{Chunks, StoredBody, StoredResponse};
+use crate::store::entry::{Chunks, Live, StoredBody, StoredResponse};
 use crate::store::select::{self, PutOutcome};
 use crate::store::{CellKey, Put, Store};
 
@@ -127,6 +128,17 @@ impl Fill {
             variant: *variant,
         };
         landing.offer(&self.shared, flight);
+    }
+
+    /// What is told of it elsewhere, where the others wait for this very key and may have it.
+    pub(super) fn live(&self, chunks: Chunks) -> Option<Live> {
+        let Put { response, variant, .. } = &self.put;
+        let (now, grace) = (self.shared.clock().now(), &self.shared.config.rules.grace);
+        if self.key != self.asked_for || !is_for_others(&response.freshness, now, grace) {
+            return None;
+        }
+        let response = StoredResponse { body: StoredBody::in_chunks(chunks), ..response.as_ref().clone() };
+        Some(Live { response: Arc::new(response), variant: *variant, written: 0 })
     }
 
     /// The body is stored already: the head is written anew, and returned.

@@ -11,21 +11,23 @@ use std::time::Duration;
 use http::{Response, StatusCode, request};
 use tokio::time;
 
-use super::collapse::{self, Followed, Landing};
+use super::collapse::{self, FlightGuard, Followed, Landing};
 use super::lease::Lease;
 use super::lookup::{self, Asked, Held};
+use super::relay::{self, Boarding};
 use super::{Miss, Shared, hit, revalidate};
 use crate::body::CacheBody;
 use crate::body::recorder::Abandoned;
 use crate::clock::Stopwatch;
 use crate::collapse::flight::LeadGuard;
-use crate::collapse::lease::{Leased, Pauses, Release};
+use crate::collapse::lease::{Leased, Pauses, Release, Token};
+use crate::key::CacheKey;
 use crate::observe::ForwardReason;
 use crate::semantics::PresentedRequest;
 use crate::semantics::collapse::is_for_others;
 use crate::semantics::reuse::{Decision, Found, Refresh, decide};
 use crate::semantics::staleness::Trouble;
-use crate::semantics::vary::NominatedFields;
+use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::select::PutOutcome;
 use crate::store::{Hearing, LeaseKey, Sight};
 
@@ -42,6 +44,21 @@ pub(super) enum Clearance<R> {
     Fetch(Box<Miss>),
     /// Another process has fetched it.
     Answer(Box<Response<CacheBody<R>>>),
+}
+
+/// What has come of a fetch elsewhere.
+enum Joined<R> {
+    Answer(Box<Response<CacheBody<R>>>),
+    /// It is for other values of the nominated fields: this is the request's own variant.
+    Vary(VariantKey),
+    Nothing,
+}
+
+/// Somebody who waits for another process, since the request began.
+struct Wait {
+    pauses: Pauses,
+    hearing: Option<Hearing>,
+    since: Stopwatch,
 }
 
 /// What one look at the lease and at the store has shown.
@@ -137,7 +154,8 @@ impl Flight {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = lease.beat() => {}
+                // It may have been taken away for a change: what comes now is for those who have come by now.
+                is_held = lease.beat() => if !is_held { self.close() },
             }
         }
     }
@@ -161,11 +179,10 @@ pub(super) async fn clear<R>(
     shared: &Arc<Shared>,
     mut miss: Miss,
     parts: &request::Parts,
-    flight: &Flight,
+    flight: &FlightGuard,
     since: Stopwatch,
 ) -> Clearance<R> {
-    let mut pauses = shared.config.pace.pauses();
-    let (mut turns, mut waited, mut hearing) = (0, false, None);
+    let (mut turns, mut wait) = (0, None::<Wait>);
     let left = miss.asked.time_left(shared);
     // Whoever has waited for another lead looks anew.
     let mut limit = if since.elapsed() >= left { shared.store_deadline() } else { left };
@@ -176,17 +193,15 @@ pub(super) async fn clear<R>(
             break;
         }
         if let Some(landing) = landing_of(shared, &miss, parts, &look).await {
-            let answer = collapse::serve(shared, &miss, parts, &landing, false);
-            landing.offer(shared, flight);
-            if let Followed::Answer(response) = answer {
-                return Clearance::Answer(response);
+            match answer_with(shared, &miss, parts, flight, landing) {
+                Some(response) => return Clearance::Answer(response),
+                None => break,
             }
-            break;
         }
         let wanted = lookup::variant_wanted(&look.found, &look.asked, parts).or(miss.variant);
         let is_other = wanted != miss.variant;
         let Look { lease, leased, found, asked } = look;
-        if is_other || waited && leased == Leased::Granted {
+        if is_other || wait.is_some() && leased == Leased::Granted {
             miss = renewed(shared, miss, parts, found, asked).await;
             miss.variant = wanted;
         }
@@ -203,16 +218,55 @@ pub(super) async fn clear<R>(
                 break;
             }
             Leased::Without => break,
-            Leased::Taken => {
-                waited = true;
-                let hearing = hearing.get_or_insert_with(|| shared.store.hear(&miss.key));
-                if !pause(shared, &mut pauses, hearing.as_mut(), since).await {
-                    return out_of_time(shared, miss, parts, flight);
+            Leased::Taken(holder) => {
+                let wait = wait.get_or_insert_with(|| Wait::new(shared, &miss.key, since));
+                match join_elsewhere(shared, &miss, parts, flight, holder).await {
+                    Joined::Answer(response) => return Clearance::Answer(response),
+                    Joined::Vary(own) if turns < MOST_TURNS => (turns, miss.variant) = (turns + 1, Some(own)),
+                    Joined::Vary(_) | Joined::Nothing if wait.pause(shared).await => {}
+                    Joined::Vary(_) | Joined::Nothing => return out_of_time(shared, miss, parts, flight),
                 }
             }
         }
     }
     Clearance::Fetch(Box::new(miss))
+}
+
+/// What another process has fetched, or is fetching, as the answer, and for those who wait here.
+fn answer_with<R>(
+    shared: &Shared,
+    miss: &Miss,
+    parts: &request::Parts,
+    flight: &Flight,
+    landing: Landing,
+) -> Option<Box<Response<CacheBody<R>>>> {
+    let answer = collapse::serve(shared, miss, parts, &landing, false);
+    landing.offer(shared, flight);
+    match answer {
+        Followed::Answer(response) => Some(response),
+        _ => None,
+    }
+}
+
+/// What the holder of the lease fetches, if there is anything of it to be read yet.
+async fn join_elsewhere<R>(
+    shared: &Arc<Shared>,
+    miss: &Miss,
+    parts: &request::Parts,
+    flight: &FlightGuard,
+    holder: Token,
+) -> Joined<R> {
+    match relay::board(shared, miss, parts, flight, holder).await {
+        Boarding::Landed(landing, lookout) => match answer_with(shared, miss, parts, flight, landing) {
+            Some(response) => {
+                lookout.begin();
+                Joined::Answer(response)
+            }
+            None => Joined::Nothing,
+        },
+        Boarding::Vary(own) => Joined::Vary(own),
+        Boarding::Nothing => Joined::Nothing,
+    }
 }
 
 /// For a refresh that nobody waits for: whether to go on with it. Where somebody else is at it, or has done it, it is of
@@ -234,7 +288,7 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
             true
         }
         Leased::Without | Leased::Unshared => true,
-        Leased::Taken => false,
+        Leased::Taken(_) => false,
     }
 }
 
@@ -288,25 +342,34 @@ async fn renewed(
     }
 }
 
-/// Waits until somebody says that it is time to look again, or it is; `false` if there is none left.
-async fn pause(shared: &Shared, pauses: &mut Pauses, hearing: Option<&mut Hearing>, since: Stopwatch) -> bool {
-    let left = shared.config.collapse_timeout.saturating_sub(since.elapsed());
-    if left.is_zero() {
-        return false;
+// ===== impl Wait =====
+
+impl Wait {
+    fn new(shared: &Shared, key: &CacheKey, since: Stopwatch) -> Self {
+        Self { pauses: shared.config.pace.pauses(), hearing: shared.store.hear(key), since }
     }
-    let pause = time::sleep(pauses.next().min(left));
-    match hearing {
-        None => pause.await,
-        Some(hearing) => {
-            tokio::select! {
-                () = hearing.heard() => {}
-                () = pause => {}
-            }
-            // What is told from here on may come after the look that follows.
-            hearing.listens();
+
+    /// Waits until somebody says that it is time to look again, or it is; `false` if there is none left.
+    async fn pause(&mut self, shared: &Shared) -> bool {
+        let left = shared.config.collapse_timeout.saturating_sub(self.since.elapsed());
+        if left.is_zero() {
+            return false;
         }
+        pause(self.pauses.next().min(left), self.hearing.as_mut()).await;
+        true
     }
-    true
+}
+
+/// Until it is told that there is something new, or it may be without being told.
+pub(super) async fn pause(pause: Duration, hearing: Option<&mut Hearing>) {
+    let pause = time::sleep(pause);
+    let Some(hearing) = hearing else { return pause.await };
+    tokio::select! {
+        () = hearing.heard() => {}
+        () = pause => {}
+    }
+    // What is told from here on may come after the look that follows.
+    hearing.listens();
 }
 
 /// A stale response, if it may be sent where the service is too slow (RFC 5861 §4); otherwise the service is asked.

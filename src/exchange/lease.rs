@@ -26,6 +26,8 @@ pub(super) struct Lease {
     is_over: AtomicBool,
     /// What came under it, and what comes next, is for nobody else.
     is_uncacheable: AtomicBool,
+    /// Others may be reading what is fetched under it, and are to learn it if that is not to be had to its end.
+    is_told: AtomicBool,
 }
 
 impl Lease {
@@ -33,8 +35,8 @@ impl Lease {
     pub(super) fn wanted(shared: &Arc<Shared>, miss: &Miss) -> Option<Self> {
         let token = shared.store.instance()?.token();
         let (key, variant) = (miss.key.clone(), miss.variant);
-        let (is_over, is_uncacheable) = (AtomicBool::new(false), AtomicBool::new(false));
-        Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable })
+        let [is_over, is_uncacheable, is_told] = [(); 3].map(|()| AtomicBool::new(false));
+        Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable, is_told })
     }
 
     pub(super) async fn take(&self) -> Result<Leased, StoreError> {
@@ -51,18 +53,29 @@ impl Lease {
     }
 
     /// Waits for the next heartbeat, and gives it. One that the store does not take is followed by the next: only who is
-    /// told so has lost the lease.
-    pub(super) async fn beat(&self) {
+    /// told so has lost the lease: then it is `false`. Those who read what is fetched under it have it to the end.
+    pub(super) async fn beat(&self) -> bool {
         let pace = self.shared.config.pace;
         time::sleep(pace.heartbeat).await;
-        if self.is_over.load(Ordering::Acquire) {
+        if self.is_over.load(Ordering::Acquire) && !self.is_told.load(Ordering::Acquire) {
             return std::future::pending().await;
         }
         let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
-        if let Ok(Ok(false)) = time::timeout(pace.heartbeat, renewing).await {
+        let is_lost = matches!(time::timeout(pace.heartbeat, renewing).await, Ok(Ok(false)));
+        if is_lost && self.end() {
             tracing::debug!(key = ?self.key, "a lease is lost");
-            self.end();
         }
+        !is_lost
+    }
+
+    /// Others are told of the fetch from now on.
+    pub(super) fn begins_to_tell(&self) {
+        self.is_told.store(true, Ordering::Release);
+    }
+
+    /// All of it is there for those who read it, whatever becomes of the lease. Whether they had been told of it.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.is_told.swap(false, Ordering::AcqRel)
     }
 
     /// What comes next for the key will be for nobody else either.
@@ -90,7 +103,8 @@ impl Lease {
 
     /// Gives it back, unless that has been done.
     pub(super) fn release(&self, release: Release) {
-        if !self.end() {
+        let is_told = self.has_told_all();
+        if !self.end() && !is_told {
             return;
         }
         let release = match self.is_uncacheable.load(Ordering::Acquire) {
@@ -100,7 +114,7 @@ impl Lease {
         self.send(move |shared, key, variant, token| async move {
             let lease = LeaseKey { cell: CellKey { primary: &key, variant }, token: &token };
             // What is not given back in time ends by itself.
-            let _ = shared.store.release(lease, release).await;
+            let _ = shared.store.release(lease, release, is_told).await;
         });
     }
 

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::Shared;
 use super::lookup::{Asked, Held, read_body};
+use super::relay::Progress;
 use crate::body::chunks::{Chunk, ChunkSource, OpenBody};
 use crate::body::shared::Backing;
 use crate::error::BodyError;
@@ -26,12 +27,14 @@ use crate::store::{CellKey, Store};
 
 /// The chunks of one body in the store.
 #[derive(Debug)]
-struct StoredChunks {
-    shared: Arc<Shared>,
-    key: CacheKey,
-    variant: Option<VariantKey>,
-    chunks: Chunks,
-    runtime: Handle,
+pub(super) struct StoredChunks {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: CacheKey,
+    pub(super) variant: Option<VariantKey>,
+    pub(super) chunks: Chunks,
+    pub(super) runtime: Handle,
+    /// Where they are still being written.
+    pub(super) progress: Option<Progress>,
 }
 
 /// A store that could not be asked is asked again after so long.
@@ -74,7 +77,8 @@ async fn open_chunks(
         at_hand => {
             let (shared, runtime) = (Arc::clone(shared), Handle::current());
             let budget = shared.reading.clone();
-            let source = StoredChunks { shared, key: held.key.clone(), variant: held.variant, chunks, runtime };
+            let (key, variant) = (held.key.clone(), held.variant);
+            let source = StoredChunks { shared, key, variant, chunks, runtime, progress: None };
             held.response.body.opened(OpenBody::new(Arc::new(source), chunks, budget, at_hand))
         }
     };
@@ -95,7 +99,7 @@ impl Backing for WrittenChunks {
         let chunks = Chunks { generation: self.generation, length: octets };
         let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
         let budget = shared.reading.clone();
-        let source = StoredChunks { shared, key: self.key.clone(), variant: None, chunks, runtime };
+        let source = StoredChunks { shared, key: self.key.clone(), variant: None, chunks, runtime, progress: None };
         OpenBody::new(Arc::new(source), chunks, budget, None)
     }
 }
@@ -112,11 +116,19 @@ impl ChunkSource for StoredChunks {
         self.shared.counters.broken_off.increment();
         tracing::debug!(key = ?self.key, "a stored body broke off");
     }
+
+    fn is_broken(&self) -> bool {
+        self.progress.as_ref().is_some_and(Progress::is_broken)
+    }
 }
 
 impl StoredChunks {
     async fn read(&self, index: u32) -> Result<Bytes, BodyError> {
         let shared = &self.shared;
+        if let Some(progress) = &self.progress {
+            let end = u64::from(index) * Chunks::SIZE + self.chunks.length_of(index);
+            progress.reaches(end).await?;
+        }
         let mut failed = false;
         match time::timeout(shared.config.store_write_timeout, self.ask(index, &mut failed)).await {
             Ok(Some(octets)) => Ok(octets),

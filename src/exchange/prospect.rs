@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::response;
+use http::{header, response};
 
 use super::fill::Fill;
 use super::forward::Sent;
 use super::record::{Desk, Keeper};
 use super::upload::Upload;
 use super::{Shared, unavailable_detail};
+use crate::body::Reservation;
 use crate::body::recorder::{Limits, Recorder};
 use crate::body::shared::{SharedBody, WINDOW};
 use crate::error::StoreErrorKind;
@@ -98,13 +99,8 @@ fn record(
     storable.freshness.lifetime = jittered(storable.freshness.lifetime, shared.config.ttl_jitter);
     let age = storable.freshness.current_age(received.response_time);
     let ttl = Ttl::between(storable.freshness.lifetime, age);
-    // Room is taken as the body comes; a body that cannot have it is not begun.
-    let (most, at_first) = (shared.most_held(), storable.stated_length.unwrap_or(1));
-    let reservation = match shared.store.chunk_size() {
-        Some(chunk) => shared.recording.open_share(at_first.min(chunk as u64)),
-        None => shared.recording.open(at_first),
-    };
-    let Some(reservation) = reservation else { return busy() };
+    let stated_length = storable.stated_length;
+    let Some(reservation) = room(shared, stated_length) else { return busy() };
     // The task that leads a flight has its place.
     let place = match &sent.flight {
         Some(_) => None,
@@ -116,12 +112,12 @@ fn record(
     let rules = &shared.config.rules;
     let limits =
         Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
-    let recorder = Recorder::new(storable.stated_length, limits);
+    let recorder = Recorder::new(stated_length, limits);
     let variant = storable.nominated.select(&sent.parts.headers);
     let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
-    let upload = Upload::new(shared, fill.key());
+    let mut upload = Upload::new(shared, fill.key());
     let backing = upload.backing().filter(|_| obstacle.is_none());
-    let body = SharedBody::new(received.body_length.exactly, most, reservation, backing);
+    let body = SharedBody::new(received.body_length.exactly, shared.most_held(), reservation, backing);
     fill.share(Some(&body));
     let (outcome, keeper) = match obstacle {
         Some(detail) => {
@@ -130,10 +126,25 @@ fn record(
             }
             (dropped(shared, outcome, detail), None)
         }
-        None => (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload))),
+        None => {
+            // Trailers come when all that is told has been told.
+            if !received.headers.contains_key(header::TRAILER) {
+                upload.publish(sent.flight.as_ref(), &fill, stated_length);
+            }
+            (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload)))
+        }
     };
     let desk = Desk::new(shared, body, keeper, sent, place);
     Prospect::Record(outcome, Box::new(desk))
+}
+
+/// Room is taken as the body comes; a body that cannot have it is not begun.
+fn room(shared: &Shared, stated_length: Option<u64>) -> Option<Reservation> {
+    let at_first = stated_length.unwrap_or(1);
+    match shared.store.chunk_size() {
+        Some(chunk) => shared.recording.open_share(at_first.min(chunk as u64)),
+        None => shared.recording.open(at_first),
+    }
 }
 
 /// Shortened by a random part of up to so many per cent.

@@ -18,6 +18,7 @@ use super::background::Place;
 use super::collapse::FlightGuard;
 use super::fill::Fill;
 use super::forward::Sent;
+use super::publish::Publication;
 use super::upload::Upload;
 use super::{Shared, fill};
 use crate::body::recorder::{Abandoned, Recorder, compacted};
@@ -182,8 +183,10 @@ impl Desk {
     }
 
     async fn next<B: Body<Error: Into<BoxError>>>(&mut self, mut source: Pin<&mut B>) -> Event {
+        let mut patience = pin!(time::sleep(self.shared.config.collapse_timeout));
+        let mut is_told = self.publication().is_some();
         loop {
-            if self.is_deserted() {
+            if self.is_left().await {
                 return Event::Deserted;
             }
             let (is_writing, left) = (self.is_writing(), self.time_left());
@@ -193,6 +196,12 @@ impl Desk {
                 frame = next_frame(source.as_mut()) => return Event::Frame(frame),
                 () = self.body.moved() => {}
                 () = time::sleep(left.unwrap_or_default()), if left.is_some() => {}
+                () = &mut patience, if is_told => {
+                    is_told = false;
+                    if let Some(publication) = self.publication() {
+                        publication.give_way();
+                    }
+                }
                 // Those who are about to read may leave without a word.
                 () = time::sleep(STALL), if left.is_none() && !self.body.is_read() => {}
             }
@@ -228,7 +237,7 @@ impl Desk {
         let (mut stall, mut is_stalled) = (pin!(time::sleep(STALL)), false);
         let (mut slowest, waiting) = (self.body.slowest(), Stopwatch::start());
         loop {
-            if self.is_deserted() {
+            if self.is_left().await {
                 return false;
             }
             let (for_store, is_writing) = (full == Full::Store, self.is_writing());
@@ -269,7 +278,9 @@ impl Desk {
     /// How much longer this body may wait for the store.
     fn patience(&self) -> Duration {
         let earned = Duration::from_millis(self.passed * 1000 / LEAST_PACE);
-        (self.shared.store_deadline() + earned).saturating_sub(self.waited)
+        // What is not stored breaks off under those who read it elsewhere.
+        let for_others = if self.is_read_elsewhere() { STALL } else { Duration::ZERO };
+        (self.shared.store_deadline() + earned + for_others).saturating_sub(self.waited)
     }
 
     fn is_writing(&self) -> bool {
@@ -285,6 +296,17 @@ impl Desk {
                 self.shared.counters.dropped_writes.increment();
                 self.stop_keeping(Abandoned::SlowStore);
             }
+        }
+    }
+
+    /// The same, and nobody reads it elsewhere, nor will.
+    async fn is_left(&mut self) -> bool {
+        if !self.is_deserted() {
+            return false;
+        }
+        match self.publication() {
+            Some(publication) => Arc::clone(publication).withdraw().await,
+            None => true,
         }
     }
 
@@ -307,15 +329,26 @@ impl Desk {
 
     /// Those who are about to read take a seat before they cease to wait: in this order none is overlooked.
     fn is_wanted(&self) -> bool {
-        self.is_awaited() || self.body.is_read()
+        self.is_awaited() || self.body.is_read() || self.is_read_elsewhere()
+    }
+
+    fn is_read_elsewhere(&self) -> bool {
+        self.publication().is_some_and(|publication| publication.is_read())
+    }
+
+    fn publication(&self) -> Option<&Arc<Publication>> {
+        self.keeper.as_ref()?.upload.publication()
     }
 
     fn is_awaited(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.followers() > 0)
     }
 
-    /// What is left of the time for a body that nobody reads.
+    /// What is left of the time for a body that nobody reads; who reads it elsewhere may leave without a word.
     fn time_left(&self) -> Option<Duration> {
+        if self.is_read_elsewhere() {
+            return Some(self.shared.config.pace.heartbeat);
+        }
         self.unread.map(|since| self.shared.config.unread_timeout.saturating_sub(since.elapsed()))
     }
 

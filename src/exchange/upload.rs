@@ -9,7 +9,10 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::Shared;
+use super::collapse::FlightGuard;
+use super::fill::Fill;
 use super::open::WrittenChunks;
+use super::publish::Publication;
 use crate::body::shared::Backing;
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -29,6 +32,8 @@ pub(super) struct Upload {
     given: u32,
     confirmed: u32,
     underway: Option<Writing>,
+    /// By which the other processes are told of it.
+    publication: Option<Arc<Publication>>,
 }
 
 type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -48,7 +53,27 @@ impl Upload {
             given: 0,
             confirmed: 0,
             underway: None,
+            publication: None,
         }
+    }
+
+    /// Where the body is longer than a chunk, and its length is stated, the other processes read it as it is written: one
+    /// that grew past the cap would break off under them.
+    pub(super) fn publish(&mut self, flight: Option<&FlightGuard>, fill: &Fill, length: Option<u64>) {
+        let Some(length) = length.filter(|length| self.size.is_some_and(|size| *length > size as u64)) else { return };
+        let live = fill.live(Chunks { generation: self.generation, length });
+        let publication = live.and_then(|live| Publication::of(&self.shared, flight, live)).map(Arc::new);
+        self.publication = publication.clone();
+        self.underway = publication.map(|publication| -> Writing {
+            Box::pin(async move {
+                publication.tell(0).await;
+                Ok(())
+            })
+        });
+    }
+
+    pub(super) fn publication(&self) -> Option<&Arc<Publication>> {
+        self.publication.as_ref()
     }
 
     /// What has been written, to be read.
@@ -98,6 +123,9 @@ impl Upload {
             let cell = CellKey::base(&self.key);
             self.shared.store.write_chunks(cell, self.generation, self.given, &[rest]).await?;
         }
+        if let Some(publication) = &self.publication {
+            publication.tell_all(length).await;
+        }
         Ok(StoredBody::in_chunks(Chunks { generation: self.generation, length }))
     }
 
@@ -118,10 +146,14 @@ impl Upload {
         let first = self.given;
         self.given += u32::try_from(chunks.len()).expect("a few chunks");
         let (shared, key, generation) = (Arc::clone(&self.shared), self.key.clone(), self.generation);
-        self.underway =
-            Some(Box::pin(
-                async move { shared.store.write_chunks(CellKey::base(&key), generation, first, &chunks).await },
-            ));
+        let (publication, written) = (self.publication.clone(), self.octets(self.given));
+        self.underway = Some(Box::pin(async move {
+            shared.store.write_chunks(CellKey::base(&key), generation, first, &chunks).await?;
+            if let Some(publication) = publication {
+                publication.tell(written).await;
+            }
+            Ok(())
+        }));
     }
 
     /// The next chunk, without copying.

@@ -40,6 +40,25 @@ pub(crate) struct StoredResponse {
     pub(crate) trailers: Option<HeaderMap>,
 }
 
+/// A response that is being written, as it is told to other processes: they may read of it what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// With the body that it will have.
+    pub(crate) response: Arc<StoredResponse>,
+    /// What the request wanted that it answers.
+    pub(crate) variant: VariantKey,
+    /// The octets of the body that have been written.
+    pub(crate) written: u64,
+}
+
+/// What is told of a fetch elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) live: Live,
+    /// Those who come now may have it as well: whoever fetches it still has the lease.
+    pub(crate) is_for_newcomers: bool,
+}
+
 /// A body in the pieces in which it is kept, or the knowledge of where it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredBody {

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
-use super::entry::{Cell, Chunks};
+use super::entry::{Cell, Chunks, Live, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
 use crate::collapse::lease::{Leased, Release};
@@ -180,8 +180,21 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn release(&self, _: LeaseKey<'_>, _: Release) -> Result<(), StoreError> {
+    async fn release(&self, _: LeaseKey<'_>, _: Release, _: bool) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// There are no other processes.
+    async fn announce(&self, _: LeaseKey<'_>, _: &Live, _: Duration) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn attend(&self, _: LeaseKey<'_>, _: Duration) -> Result<Option<Told>, StoreError> {
+        Ok(None)
+    }
+
+    async fn withdraw(&self, _: LeaseKey<'_>) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     /// Nobody holds a lease: nothing is written under one.

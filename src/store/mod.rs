@@ -19,7 +19,7 @@ pub(crate) use self::redis::address::RedisAddress;
 pub(crate) use self::redis::{Hearing, RedisStore};
 pub(crate) use self::select::{Kept, Lookup, Put};
 
-use self::entry::{Cell, Chunks};
+use self::entry::{Cell, Chunks, Live, Told};
 use crate::collapse::lease::{Instance, Leased, Release, Token};
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -122,7 +122,8 @@ pub(crate) trait Store: Send + Sync {
     fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration)
     -> impl Future<Output = Result<Leased, StoreError>> + Send;
 
-    /// Gives a lease that is still held `lifetime` from now on; `false` if it is lost.
+    /// Gives a lease that is still held `lifetime` from now on, and what is [told](Self::announce) of the fetch, whether
+    /// it is or not; `false` if the lease is lost.
     fn renew_lease(
         &self,
         lease: LeaseKey<'_>,
@@ -136,8 +137,32 @@ pub(crate) trait Store: Send + Sync {
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Gives a lease back, if it is still held.
-    fn release(&self, lease: LeaseKey<'_>, release: Release) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Gives a lease back, if it is still held. Where something was told of the fetch that is not to be had, it is told
+    /// no longer.
+    fn release(
+        &self,
+        lease: LeaseKey<'_>,
+        release: Release,
+        is_told: bool,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Tells the other processes for `lifetime` what there is of a fetch under a lease; whether any of them reads it.
+    fn announce(
+        &self,
+        lease: LeaseKey<'_>,
+        live: &Live,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// What another process tells of its fetch, if it does. It knows for `lifetime` that somebody reads it.
+    fn attend(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<Option<Told>, StoreError>> + Send;
+
+    /// Ceases to tell of a fetch, unless somebody reads it: then it is `false`.
+    fn withdraw(&self, lease: LeaseKey<'_>) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Writes cells and gives the lease back, all in one step; `false`, and nothing is written, if it is lost or, where
     /// that is wanted, the last cell is not there.
@@ -312,10 +337,31 @@ impl Store for AnyStore {
         }
     }
 
-    async fn release(&self, lease: LeaseKey<'_>, release: Release) -> Result<(), StoreError> {
+    async fn release(&self, lease: LeaseKey<'_>, release: Release, is_told: bool) -> Result<(), StoreError> {
         match self {
-            Self::Redis(store) => store.release(lease, release).await,
-            Self::Memory(store) => store.release(lease, release).await,
+            Self::Redis(store) => store.release(lease, release, is_told).await,
+            Self::Memory(store) => store.release(lease, release, is_told).await,
+        }
+    }
+
+    async fn announce(&self, lease: LeaseKey<'_>, live: &Live, lifetime: Duration) -> Result<bool, StoreError> {
+        match self {
+            Self::Redis(store) => store.announce(lease, live, lifetime).await,
+            Self::Memory(store) => store.announce(lease, live, lifetime).await,
+        }
+    }
+
+    async fn attend(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Option<Told>, StoreError> {
+        match self {
+            Self::Redis(store) => store.attend(lease, lifetime).await,
+            Self::Memory(store) => store.attend(lease, lifetime).await,
+        }
+    }
+
+    async fn withdraw(&self, lease: LeaseKey<'_>) -> Result<bool, StoreError> {
+        match self {
+            Self::Redis(store) => store.withdraw(lease).await,
+            Self::Memory(store) => store.withdraw(lease).await,
         }
     }
 

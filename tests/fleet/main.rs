@@ -16,6 +16,7 @@ mod troupe;
 mod fences;
 mod leases;
 mod proxies;
+mod relays;
 mod trouble;
 mod uncacheable;
 mod wake;

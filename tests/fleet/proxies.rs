@@ -10,7 +10,7 @@ use crate::support::gate::{Gate, eventually, until_some};
 use crate::support::origin::{Origin, Script};
 use crate::support::redis::RedisServer;
 use crate::troupe::leases;
-use crate::wire::{Answer, Wire, get, get_hit};
+use crate::wire::{Answer, End, Wire, get, get_hit};
 
 /// Some proxies before an origin, on one Redis.
 struct Fleet {
@@ -155,6 +155,56 @@ async fn when_who_fetches_is_killed_one_of_those_who_wait_takes_over_within_two_
     }
     assert_eq!(fleet.origin.count("/a"), 2);
     doomed.abort();
+    fleet.leaves_nothing_for_ever().await;
+}
+
+const LENGTH: usize = 1024 * 1024;
+const HALF: usize = 600 * 1024;
+
+fn long_page(gate: &Gate) -> (String, Script) {
+    let body: String = (0..LENGTH).map(|at| char::from(b'a' + (at / 9 % 26) as u8)).collect();
+    (body.clone(), page(&body).body_stops_at(HALF, gate))
+}
+
+/// Reads the head, and two chunks of what one proxy fetches.
+async fn reads_half(proxy: &Proxy, body: &str) -> Wire {
+    let mut wire = Wire::to(proxy).await;
+    wire.says("GET /a HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
+    let head = wire.head().await.to_lowercase();
+    assert!(head.starts_with("http/1.1 200") && head.contains(&format!("content-length: {LENGTH}")), "{head}");
+    assert_eq!(wire.bytes(512 * 1024).await, body.as_bytes()[..512 * 1024]);
+    wire
+}
+
+#[tokio::test]
+async fn what_one_proxy_fetches_all_send_before_it_has_come() {
+    let fleet = Fleet::of(4).await;
+    let gate = Gate::closed();
+    let (body, script) = long_page(&gate);
+    fleet.origin.says("/a", script);
+    let mut readers = Vec::new();
+    for number in 0..12 {
+        readers.push(reads_half(&fleet.proxies[number % 4], &body).await);
+    }
+    gate.open();
+    for mut reader in readers {
+        assert_eq!(reader.bytes(512 * 1024).await, body.as_bytes()[512 * 1024..]);
+    }
+    assert_eq!(fleet.origin.count("/a"), 1);
+    fleet.leaves_nothing_for_ever().await;
+}
+
+#[tokio::test]
+async fn when_who_fetches_is_killed_those_who_read_it_elsewhere_see_no_end() {
+    let mut fleet = Fleet::of(2).await;
+    let never = Gate::closed();
+    let (body, script) = long_page(&never);
+    fleet.origin.says_in_turn("/a", [script, page("hello")]);
+    let _first = reads_half(&fleet.proxies[0], &body).await;
+    let mut second = reads_half(&fleet.proxies[1], &body).await;
+    fleet.proxies.remove(0).signal(Signal::KILL);
+    assert!(matches!(second.end().await, End::Closed(rest) if rest.is_empty()), "it is cut off where it was");
+    assert_eq!(get(&fleet.proxies[0], "/a").await.text(), "hello");
     fleet.leaves_nothing_for_ever().await;
 }
 

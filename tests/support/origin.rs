@@ -24,6 +24,7 @@ pub struct Script {
     body: Framing,
     before_head: Option<Gate>,
     before_body: Option<Gate>,
+    within_body: Option<(usize, Gate)>,
     raw: Option<Vec<u8>>,
     afterwards: Afterwards,
 }
@@ -62,6 +63,7 @@ impl Script {
             body: Framing::Nothing,
             before_head: None,
             before_body: None,
+            within_body: None,
             raw: None,
             afterwards: Afterwards::Keep,
         }
@@ -177,6 +179,12 @@ impl Script {
         self
     }
 
+    /// The body, of a stated length, comes up to there at once, and what is left when the gate opens.
+    pub fn body_stops_at(mut self, octets: usize, gate: &Gate) -> Self {
+        self.within_body = Some((octets, gate.clone()));
+        self
+    }
+
     pub fn then_closes(mut self) -> Self {
         self.afterwards = Afterwards::Close;
         self
@@ -219,6 +227,12 @@ impl Script {
         }
         match &self.body {
             Framing::Nothing => Ok(()),
+            Framing::Length { body, .. } if self.within_body.is_some() => {
+                let (octets, gate) = self.within_body.as_ref().expect("a gate");
+                connection.write_all(&body[..*octets]).await?;
+                gate.opened().await;
+                connection.write_all(&body[*octets..]).await
+            }
             Framing::Length { body, .. } | Framing::UntilClose(body) => connection.write_all(body).await,
             Framing::Chunked { chunks, trailers, is_finished } => {
                 write_chunks(connection, chunks).await?;

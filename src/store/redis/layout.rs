@@ -6,14 +6,16 @@
 //! | `<ns>:{K}:<variant>` | the same for one selected representation |
 //! | `<ns>:{K}:b:<generation>:<n>` | chunk n of a large body |
 //! | `<ns>:{K}:lease`, `<ns>:{K}:<variant>:lease` | who fetches it at present, for a moment |
-//! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back |
+//! | `<ns>:{K}…:live:<token>` | the head of what is fetched under that lease, and how much of its body is there |
+//! | `<ns>:{K}…:live:<token>:read` | whether some other process reads that |
+//! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back, or more of a body is there |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
 //!
 //! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
 //! make it a hash tag: all keys of one primary key live in one slot of a cluster.
 
 use crate::semantics::vary::VariantKey;
-use crate::store::CellKey;
+use crate::store::{CellKey, LeaseKey};
 
 /// One immutable writing of a body.
 pub(crate) type Generation = u128;
@@ -42,6 +44,21 @@ impl Layout {
     pub(crate) fn lease(&self, key: CellKey<'_>) -> Vec<u8> {
         let mut name = self.cell(key);
         name.extend_from_slice(b":lease");
+        name
+    }
+
+    /// What is told of the fetch under a lease.
+    pub(crate) fn live(&self, lease: LeaseKey<'_>) -> Vec<u8> {
+        let mut name = self.cell(lease.cell);
+        name.extend_from_slice(b":live:");
+        name.extend_from_slice(lease.token.as_bytes());
+        name
+    }
+
+    /// That somebody reads what is fetched under it.
+    pub(crate) fn live_read(&self, lease: LeaseKey<'_>) -> Vec<u8> {
+        let mut name = self.live(lease);
+        name.extend_from_slice(b":read");
         name
     }
 
@@ -94,6 +111,10 @@ mod tests {
         let variant = CellKey::variant(&key, VariantKey::from_bytes([0xab; VariantKey::LEN]));
         assert_eq!(layout.cell(variant), format!("{base}:{}", "ab".repeat(20)).into_bytes());
         assert_eq!(layout.lease(variant), format!("{base}:{}:lease", "ab".repeat(20)).into_bytes());
+        let token = crate::collapse::lease::Instance::new().token();
+        let live = layout.live_read(LeaseKey { cell: CellKey::base(&key), token: &token });
+        let token = String::from_utf8_lossy(token.as_bytes()).into_owned();
+        assert_eq!(live, format!("{base}:live:{token}:read").into_bytes());
         let chunk = String::from_utf8(layout.chunk(variant, 1, 12)).unwrap();
         assert_eq!(chunk, format!("{base}:b:{:032x}:12", 1));
     }

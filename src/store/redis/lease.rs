@@ -16,7 +16,7 @@ use super::replies::{Failure, Verdict};
 use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
 use super::wake::{Hearing, Wake};
 use super::{Expiry, READER_MARGIN, RedisStore};
-use crate::collapse::lease::{Instance, Leased, Release, UNCACHEABLE, UNSHARED};
+use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::time::millis;
@@ -62,17 +62,19 @@ impl RedisStore {
         }
         let call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
         let call = call.argument(in_millis(lifetime)).argument(lease.token.instance());
-        match self.run(call, Access::Script { writes: true }).await? {
-            Some(DONE) => Ok(Leased::Granted),
-            Some(UNSHARED_BY_OTHERS) => Ok(Leased::Unshared),
-            Some(OWN) => Ok(Leased::Without),
-            Some(_) => Ok(Leased::Taken),
-            None => Ok(Leased::Without),
+        match self.run_for_value(call, Access::Script { writes: true }).await? {
+            Some(Value::Int(DONE)) => Ok(Leased::Granted),
+            Some(Value::Int(UNSHARED_BY_OTHERS)) => Ok(Leased::Unshared),
+            Some(Value::Int(OWN)) | None => Ok(Leased::Without),
+            // What nobody can have written is not waited for.
+            Some(Value::BulkString(holder)) => Ok(Token::read(&holder).map_or(Leased::Without, Leased::Taken)),
+            Some(_) => Err(StoreError::new(StoreErrorKind::Protocol)),
         }
     }
 
     pub(super) async fn prolong_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
-        let call = Call::of(&RENEW).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
+        let call = Call::of(&RENEW).key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
+        let call = call.argument(lease.token.as_bytes());
         let renewed = self.run(call.argument(in_millis(lifetime)), Access::Script { writes: false }).await?;
         Ok(renewed == Some(DONE))
     }
@@ -83,7 +85,12 @@ impl RedisStore {
         self.run_and_tell(call).await
     }
 
-    pub(super) async fn release_lease(&self, lease: LeaseKey<'_>, release: Release) -> Result<(), StoreError> {
+    pub(super) async fn release_lease(
+        &self,
+        lease: LeaseKey<'_>,
+        release: Release,
+        is_told: bool,
+    ) -> Result<(), StoreError> {
         let base = CellKey::base(lease.cell.primary);
         let unshared = match release {
             Release::Free => Duration::ZERO,
@@ -93,7 +100,10 @@ impl RedisStore {
             Release::Uncacheable => codec::encode(base, &Cell::Uncacheable, 0),
             Release::Free | Release::Unshared => Vec::new(),
         };
-        let call = Call::of(&RELEASE).key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
+        let mut call = Call::of(&RELEASE).key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
+        if is_told {
+            call = call.key(self.layout.live(lease));
+        }
         let call = self.telling(call.argument(lease.token.as_bytes()), lease);
         let call = call.argument(millis(unshared).to_string()).argument(marker).argument(in_millis(UNCACHEABLE));
         self.run_and_tell(call).await
@@ -141,7 +151,7 @@ impl RedisStore {
     }
 
     /// The others are told of it, unless that is not granted.
-    fn telling<'a>(&self, call: Call<'a>, lease: LeaseKey<'_>) -> Call<'a> {
+    pub(super) fn telling<'a>(&self, call: Call<'a>, lease: LeaseKey<'_>) -> Call<'a> {
         let channel = match self.leases.mute.lock().is_ok_and(|mute| mute.is_on()) {
             true => Vec::new(),
             false => self.layout.wake(),
@@ -168,20 +178,28 @@ impl RedisStore {
         answer == DONE || answer == UNTOLD
     }
 
+    /// The number that a script answers; `None` where scripts are not granted.
+    pub(super) async fn run(&self, call: Call<'_>, access: Access) -> Result<Option<i64>, StoreError> {
+        match self.run_for_value(call, access).await? {
+            Some(Value::Int(number)) => Ok(Some(number)),
+            Some(_) => Err(StoreError::new(StoreErrorKind::Protocol)),
+            None => Ok(None),
+        }
+    }
+
     /// What a script answers; `None` where scripts are not granted.
-    async fn run(&self, call: Call<'_>, access: Access) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn run_for_value(&self, call: Call<'_>, access: Access) -> Result<Option<Value>, StoreError> {
         let mut answer = self.connection.call(LaneName::Heads, access, &call.by_name()).await;
         if matches!(answer, Err(Failure { verdict: Verdict::NoScript, .. })) {
             answer = self.connection.call(LaneName::Heads, access, &call.in_full()).await;
         }
         match answer {
-            Ok(Value::Int(number)) => {
+            Ok(value) => {
                 if let Ok(mut scripts) = self.leases.scripts.lock() {
                     scripts.end();
                 }
-                Ok(Some(number))
+                Ok(Some(value))
             }
-            Ok(_) => Err(StoreError::new(StoreErrorKind::Protocol)),
             Err(failure) if is_refusal(&failure) => {
                 if self.leases.scripts.lock().is_ok_and(|mut scripts| scripts.begin()) {
                     tracing::debug!(store.error = %failure.error, "no scripts, and so no leases: each process fetches");
@@ -202,6 +220,6 @@ fn is_refusal(failure: &Failure) -> bool {
     }
 }
 
-fn in_millis(span: Duration) -> String {
+pub(super) fn in_millis(span: Duration) -> String {
     millis(span).max(1).to_string()
 }

@@ -8,6 +8,7 @@ mod connection;
 mod lanes;
 mod layout;
 mod lease;
+mod live;
 mod pause;
 mod reader;
 mod repair;
@@ -29,7 +30,7 @@ use self::layout::{Generation, Layout};
 use self::lease::Leases;
 use self::replies::{Failure, Verdict};
 pub(crate) use self::wake::Hearing;
-use super::entry::{Cell, Chunks, StoredBody};
+use super::entry::{Cell, Chunks, Live, StoredBody, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::collapse::lease::{Leased, Release};
 use crate::config::CacheConfig;
@@ -323,8 +324,20 @@ impl Store for RedisStore {
         self.yield_held(lease, lifetime).await
     }
 
-    async fn release(&self, lease: LeaseKey<'_>, release: Release) -> Result<(), StoreError> {
-        self.release_lease(lease, release).await
+    async fn release(&self, lease: LeaseKey<'_>, release: Release, is_told: bool) -> Result<(), StoreError> {
+        self.release_lease(lease, release, is_told).await
+    }
+
+    async fn announce(&self, lease: LeaseKey<'_>, live: &Live, lifetime: Duration) -> Result<bool, StoreError> {
+        self.tell_of_fetch(lease, live, lifetime).await
+    }
+
+    async fn attend(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Option<Told>, StoreError> {
+        self.hear_of_fetch(lease, lifetime).await
+    }
+
+    async fn withdraw(&self, lease: LeaseKey<'_>) -> Result<bool, StoreError> {
+        self.cease_to_tell(lease).await
     }
 
     async fn commit(&self, lease: LeaseKey<'_>, writes: &[Write<'_>], last_is_there: bool) -> Result<bool, StoreError> {

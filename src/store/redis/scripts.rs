@@ -24,6 +24,12 @@ pub(super) static RENEW: Script = script!("lua/renew.lua");
 pub(super) static YIELD: Script = script!("lua/yield.lua");
 /// Gives a lease back.
 pub(super) static RELEASE: Script = script!("lua/release.lua");
+/// Tells of a fetch.
+pub(super) static ANNOUNCE: Script = script!("lua/announce.lua");
+/// Hears of a fetch.
+pub(super) static ATTEND: Script = script!("lua/attend.lua");
+/// Ceases to tell of a fetch.
+pub(super) static WITHDRAW: Script = script!("lua/withdraw.lua");
 /// Writes cells under a lease.
 pub(super) static COMMIT: Script = script!("lua/commit.lua");
 

@@ -9,7 +9,7 @@
 //! 4  [4]              zero
 //! 8  checksum         XXH3-64 of everything behind it
 //! 16 kind             'R' response, 'V' index of variants, 'S' variances of a path's queries, 'E' epoch,
-//!                     'U' uncacheable
+//!                     'U' uncacheable, 'L' a response that is being written, which is told beside the cells
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
@@ -17,6 +17,7 @@
 //!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
 //!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
 //!    the body, if inline, to the end of the value
+//! L: written u64 · wanted [20], the variant key of the request · as R, its body in chunks
 //! E: number [16]
 //! S: variances u8, each: flags u8, names u8, each: u32 length, name
 //! V: nominations u8, each: u8 count, names as u16 length and octets · variants u16, each: [20] key, u64 until
@@ -40,7 +41,7 @@ use crate::semantics::staleness::StalePermission;
 use crate::semantics::time::{Timestamp, millis};
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::CellKey;
-use crate::store::entry::{Cell, Chunks, IndexedVariant, StoredBody, StoredResponse, VaryIndex};
+use crate::store::entry::{Cell, Chunks, IndexedVariant, Live, StoredBody, StoredResponse, VaryIndex};
 
 const MAGIC: &[u8; 3] = b"TRC";
 const VERSION: u8 = 1;
@@ -88,17 +89,39 @@ impl From<Malformed> for Rejection {
 
 /// The value of a cell. A response whose body does not fit inline refers to the chunks of `generation`.
 pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> Vec<u8> {
-    let mut value = Vec::with_capacity(size_hint(key, cell));
-    value.put_slice(MAGIC);
-    value.put_u8(VERSION);
-    value.put_bytes(0, CONTENT_AT - value.len());
-    value.put_u8(match cell {
+    let kind = match cell {
         Cell::Response(_) => b'R',
         Cell::Index(_) => b'V',
         Cell::Search(_) => b'S',
         Cell::Epoch(_) => b'E',
         Cell::Uncacheable => b'U',
-    });
+    };
+    let mut value = begun(kind, key, size_hint(cell));
+    match cell {
+        Cell::Response(response) => put_response(&mut value, response, generation),
+        Cell::Index(index) => put_index(&mut value, index),
+        Cell::Search(variances) => put_search(&mut value, variances),
+        Cell::Epoch(number) => value.put_slice(&number.to_be_bytes()),
+        Cell::Uncacheable => {}
+    }
+    sealed(value)
+}
+
+/// What is told of a response that is being written as the chunks that its body names.
+pub(crate) fn encode_live(key: CellKey<'_>, live: &Live) -> Vec<u8> {
+    let mut value = begun(b'L', key, response_size_hint(&live.response));
+    value.put_u64_le(live.written);
+    value.put_slice(live.variant.as_bytes());
+    put_response(&mut value, &live.response, live.response.body.chunks().map_or(0, |chunks| chunks.generation));
+    sealed(value)
+}
+
+fn begun(kind: u8, key: CellKey<'_>, content_size: usize) -> Vec<u8> {
+    let mut value = Vec::with_capacity(160 + key.primary.parts().len() + content_size);
+    value.put_slice(MAGIC);
+    value.put_u8(VERSION);
+    value.put_bytes(0, CONTENT_AT - value.len());
+    value.put_u8(kind);
     put_long(&mut value, key.primary.parts());
     match &key.variant {
         Some(variant) => {
@@ -107,13 +130,10 @@ pub(crate) fn encode(key: CellKey<'_>, cell: &Cell, generation: Generation) -> V
         }
         None => value.put_u8(0),
     }
-    match cell {
-        Cell::Response(response) => put_response(&mut value, response, generation),
-        Cell::Index(index) => put_index(&mut value, index),
-        Cell::Search(variances) => put_search(&mut value, variances),
-        Cell::Epoch(number) => value.put_slice(&number.to_be_bytes()),
-        Cell::Uncacheable => {}
-    }
+    value
+}
+
+fn sealed(mut value: Vec<u8>) -> Vec<u8> {
     let checksum = xxh3_64(&value[CONTENT_AT..]);
     value[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
     value
@@ -134,19 +154,20 @@ pub(crate) fn encode_chunk(generation: Generation, index: u32, octets: &[Bytes])
     value
 }
 
-fn size_hint(key: CellKey<'_>, cell: &Cell) -> usize {
-    let content = match cell {
-        Cell::Response(response) => {
-            let fields = crate::semantics::fields::wire_size(&response.headers) + 4 * response.headers.len();
-            let body = if response.body.len() <= INLINE_MAX { response.body.len() } else { 0 };
-            fields + usize::try_from(body).unwrap_or(0)
-        }
+fn size_hint(cell: &Cell) -> usize {
+    match cell {
+        Cell::Response(response) => response_size_hint(response),
         Cell::Index(index) => 64 * index.nominations.len() + 32 * index.variants.len(),
         Cell::Search(variances) => 64 * variances.len(),
         Cell::Epoch(_) => size_of::<u128>(),
         Cell::Uncacheable => 0,
-    };
-    160 + key.primary.parts().len() + content
+    }
+}
+
+fn response_size_hint(response: &StoredResponse) -> usize {
+    let fields = crate::semantics::fields::wire_size(&response.headers) + 4 * response.headers.len();
+    let body = if response.body.len() <= INLINE_MAX { response.body.len() } else { 0 };
+    fields + usize::try_from(body).unwrap_or(0)
 }
 
 fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Generation) {
@@ -259,6 +280,33 @@ fn chunk_checksum(generation: Generation, index: u32, octets: &[u8]) -> u64 {
 
 /// Reads the value found under a cell's key.
 pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection> {
+    let (kind, reader) = opened(key, value)?;
+    match kind {
+        b'R' => read_response(reader).map(|response| Cell::Response(Arc::new(response))),
+        b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
+        b'S' => read_search(reader).map(|variances| Cell::Search(Arc::new(variances))),
+        b'E' => read_epoch(reader).map(Cell::Epoch),
+        b'U' if reader.is_at_end() => Ok(Cell::Uncacheable),
+        _ => Err(Rejection::Foreign),
+    }
+}
+
+/// Reads what is told of a response that is being written for a cell.
+pub(crate) fn decode_live(key: CellKey<'_>, value: &Bytes) -> Result<Live, Rejection> {
+    let (kind, mut reader) = opened(key, value)?;
+    if kind != b'L' {
+        return Err(Rejection::Foreign);
+    }
+    let written = reader.u64()?;
+    let variant = VariantKey::from_bytes(reader.array()?);
+    let response = Arc::new(read_response(reader)?);
+    if response.body.chunks().is_none_or(|chunks| chunks.length < written) {
+        return Err(Rejection::Damaged);
+    }
+    Ok(Live { response, variant, written })
+}
+
+fn opened<'a>(key: CellKey<'_>, value: &'a Bytes) -> Result<(u8, Reader<'a>), Rejection> {
     let Some(start) = value.get(..CONTENT_AT) else { return Err(Rejection::Foreign) };
     if &start[..3] != MAGIC || start[3] != VERSION {
         return Err(Rejection::Foreign);
@@ -277,14 +325,7 @@ pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection>
     if primary != *key.primary.parts() || variant != key.variant {
         return Err(Rejection::Mismatched);
     }
-    match kind {
-        b'R' => read_response(reader).map(|response| Cell::Response(Arc::new(response))),
-        b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
-        b'S' => read_search(reader).map(|variances| Cell::Search(Arc::new(variances))),
-        b'E' => read_epoch(reader).map(Cell::Epoch),
-        b'U' if reader.is_at_end() => Ok(Cell::Uncacheable),
-        _ => Err(Rejection::Foreign),
-    }
+    Ok((kind, reader))
 }
 
 /// The octets of chunk `index`, if that is what the value holds.

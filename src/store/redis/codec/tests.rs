@@ -64,6 +64,27 @@ fn a_large_body_is_referred_to() {
 }
 
 #[test]
+fn what_is_told_of_a_writing_comes_back_as_it_was_and_is_no_cell() {
+    let key = key();
+    let cell = CellKey::variant(&key, VariantKey::from_bytes([3; VariantKey::LEN]));
+    let length = 3 * Chunks::SIZE;
+    let body = StoredBody::in_chunks(Chunks { generation: 7, length });
+    let response = Arc::new(StoredResponse { body, trailers: None, ..response(Vec::new()) });
+    let live = Live { response, variant: VariantKey::from_bytes([9; VariantKey::LEN]), written: Chunks::SIZE };
+    let value: Bytes = encode_live(cell, &live).into();
+    assert_eq!(decode_live(cell, &value).unwrap(), live);
+    assert_eq!(decode(cell, &value).map(|_| ()), Err(Rejection::Foreign));
+    assert_eq!(decode_live(CellKey::base(&key), &value), Err(Rejection::Mismatched));
+    for end in 0..value.len() {
+        assert!(decode_live(cell, &value.slice(..end)).is_err(), "{end} octets");
+    }
+    let too_much: Bytes = encode_live(cell, &Live { written: length + 1, ..live }).into();
+    assert_eq!(decode_live(cell, &too_much), Err(Rejection::Damaged));
+    let stored: Bytes = encode(cell, &Cell::Uncacheable, 0).into();
+    assert_eq!(decode_live(cell, &stored), Err(Rejection::Foreign));
+}
+
+#[test]
 fn an_index_comes_back_as_it_was() {
     let key = key();
     let index = VaryIndex {

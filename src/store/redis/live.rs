@@ -1,0 +1,59 @@
+//! What is fetched under a lease is told to the other processes while it is written: its head, and how much of its body
+//! is there. They tell in turn that they read it, so that it is not given up under them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::connection::Access;
+use super::lease::in_millis;
+use super::scripts::{ANNOUNCE, ATTEND, Call, WITHDRAW};
+use super::{RedisStore, codec};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::store::LeaseKey;
+use crate::store::entry::{Live, Told};
+
+impl RedisStore {
+    pub(super) async fn tell_of_fetch(
+        &self,
+        lease: LeaseKey<'_>,
+        live: &Live,
+        lifetime: Duration,
+    ) -> Result<bool, StoreError> {
+        let call = Call::of(&ANNOUNCE).key(self.layout.live(lease)).key(self.layout.live_read(lease));
+        let call = call.argument(codec::encode_live(lease.cell, live)).argument(in_millis(lifetime));
+        let answer = self.run(self.telling(call, lease), Access::Script { writes: true }).await?;
+        Ok(answer == Some(1))
+    }
+
+    pub(super) async fn hear_of_fetch(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+    ) -> Result<Option<Told>, StoreError> {
+        let call = Call::of(&ATTEND).key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
+        let call = call.key(self.layout.live_read(lease)).argument(lease.token.as_bytes());
+        let call = call.argument(in_millis(lifetime)).argument(self.max_head_value.to_string());
+        let answer = match self.run_for_value(call, Access::Script { writes: false }).await? {
+            Some(Value::Array(answer)) => answer,
+            Some(Value::Nil) | None => return Ok(None),
+            Some(_) => return Err(StoreError::new(StoreErrorKind::Protocol)),
+        };
+        let [Value::BulkString(value), Value::Int(is_held)] = &answer[..] else {
+            return Err(StoreError::new(StoreErrorKind::Protocol));
+        };
+        if value.len() > self.max_head_value {
+            return Ok(None);
+        }
+        // What is not understood is as good as nothing.
+        let live = codec::decode_live(lease.cell, &Bytes::copy_from_slice(value)).ok();
+        let live = live.filter(|live| live.response.body.len() <= self.max_body_size);
+        Ok(live.map(|live| Told { live, is_for_newcomers: *is_held == 1 }))
+    }
+
+    pub(super) async fn cease_to_tell(&self, lease: LeaseKey<'_>) -> Result<bool, StoreError> {
+        let call = Call::of(&WITHDRAW).key(self.layout.live(lease)).key(self.layout.live_read(lease));
+        Ok(self.run(call, Access::Script { writes: false }).await? != Some(0))
+    }
+}
