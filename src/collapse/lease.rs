@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::failing::Failure;
+
 /// One process, or rather one layer in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instance(u64);
@@ -20,6 +22,8 @@ pub(crate) enum Leased {
     Granted,
     /// Somebody else has it, under this token.
     Taken(Token),
+    /// Nobody is to have it yet, or somebody tries again at this very moment: the service has failed.
+    Failing(Failure),
     /// What somebody else fetched under it a moment ago is for nobody else: each has to ask.
     Unshared,
     /// This store has none, or this user may not use them; or this very process has it, for a fetch that nobody is to
@@ -32,6 +36,8 @@ pub(crate) enum Leased {
 pub(crate) enum Release {
     /// Nothing came: one of those who wait takes over.
     Free,
+    /// The service failed.
+    Failed(Failure),
     /// What came is for nobody else.
     Unshared,
     /// The same, and what comes next will be no different.

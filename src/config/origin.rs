@@ -44,8 +44,10 @@ impl CacheConfig {
 
     /// How long the service is left alone after it has failed for a key (no answer, or a 500, 502, 503 or 504) where a
     /// stale response may be sent instead: other requests get that at once, and none waits for the next failure. When the
-    /// span is over one request tries. This process alone knows of it. Zero lets each request try. Defaults to 1 s: a key costs a failing service one request a second, and its recovery is
-    /// seen as soon.
+    /// span is over one request tries. All processes that share a namespace know of it where the failed request was made
+    /// for all of them, by a mark in Redis beside the key; their clocks should agree to well within the span. Zero lets
+    /// each request try. Defaults to 1 s: a key costs a failing service one request a second, and its recovery is seen as
+    /// soon.
     pub fn failure_backoff(mut self, span: Duration) -> Self {
         self.origin.failure_backoff = span.min(GREATEST_TTL);
         self

@@ -15,10 +15,11 @@ use super::collapse::{self, FlightGuard, Followed, Landing};
 use super::lease::Lease;
 use super::lookup::{self, Asked, Held};
 use super::relay::{self, Boarding};
-use super::{Miss, Shared, hit, revalidate};
+use super::{Miss, Shared, hit, patience, revalidate};
 use crate::body::CacheBody;
 use crate::body::recorder::Abandoned;
 use crate::clock::Stopwatch;
+use crate::collapse::failing::{Bearable, Failure};
 use crate::collapse::flight::LeadGuard;
 use crate::collapse::lease::{Leased, Pauses, Release, Token};
 use crate::key::CacheKey;
@@ -120,7 +121,9 @@ impl Flight {
 
     /// Nothing came.
     pub(super) fn fail(&self, trouble: Trouble) {
-        self.release(Release::Free);
+        if let Some(lease) = self.lease() {
+            lease.release_failed(trouble);
+        }
         self.lead.fail(trouble);
     }
 
@@ -186,7 +189,7 @@ pub(super) async fn clear<R>(
     let left = miss.asked.time_left(shared);
     // Whoever has waited for another lead looks anew.
     let mut limit = if since.elapsed() >= left { shared.store_deadline() } else { left };
-    while let Some(look) = look(shared, &miss, parts, limit).await {
+    while let Some(look) = look(shared, &miss, parts, limit, patience::bearable(shared, &miss, parts)).await {
         limit = shared.store_deadline();
         if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {
             flight.decline();
@@ -218,6 +221,7 @@ pub(super) async fn clear<R>(
                 break;
             }
             Leased::Without => break,
+            Leased::Failing(failure) => return back_off(shared, miss, parts, flight, failure),
             Leased::Taken(holder) => {
                 let wait = wait.get_or_insert_with(|| Wait::new(shared, &miss.key, since));
                 match join_elsewhere(shared, &miss, parts, flight, holder).await {
@@ -272,9 +276,8 @@ async fn join_elsewhere<R>(
 /// For a refresh that nobody waits for: whether to go on with it. Where somebody else is at it, or has done it, it is of
 /// no use.
 pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, flight: &Flight) -> bool {
-    let Some(Look { lease, leased, found, .. }) = look(shared, miss, parts, shared.store_deadline()).await else {
-        return true;
-    };
+    let looking = look(shared, miss, parts, shared.store_deadline(), Bearable::ALL);
+    let Some(Look { lease, leased, found, .. }) = looking.await else { return true };
     let decision = decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules);
     if let Decision::Hit(reuse, held) = decision
         && reuse.refresh == Refresh::NotNeeded
@@ -289,17 +292,27 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
         }
         Leased::Without | Leased::Unshared => true,
         Leased::Taken(_) => false,
+        Leased::Failing(failure) => {
+            shared.failing.hear(&miss.key, failure, shared.clock().now());
+            false
+        }
     }
 }
 
 /// Tries for the lease and looks again, in one round trip: whoever gets the lease sees what its last holder wrote.
 /// `None` where there is no lease to be had.
-async fn look(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, limit: Duration) -> Option<Look> {
+async fn look(
+    shared: &Arc<Shared>,
+    miss: &Miss,
+    parts: &request::Parts,
+    limit: Duration,
+    bearable: Bearable,
+) -> Option<Look> {
     if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes() {
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
-    let looking = async { tokio::join!(lease.take(), lookup::look_up(shared, &miss.key, parts, Sight::Again)) };
+    let looking = async { tokio::join!(lease.take(bearable), lookup::look_up(shared, &miss.key, parts, Sight::Again)) };
     let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
     let leased = leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()?;
     Some(Look { lease, leased, found, asked })
@@ -370,6 +383,17 @@ pub(super) async fn pause(pause: Duration, hearing: Option<&mut Hearing>) {
     }
     // What is told from here on may come after the look that follows.
     hearing.listens();
+}
+
+/// A stale response, where the service has just failed another process.
+fn back_off<R>(shared: &Shared, miss: Miss, parts: &request::Parts, flight: &Flight, failure: Failure) -> Clearance<R> {
+    match patience::after_failure_elsewhere(shared, &miss, parts, failure) {
+        Some(response) => {
+            flight.fail(failure.trouble);
+            Clearance::Answer(Box::new(response))
+        }
+        None => Clearance::Fetch(Box::new(miss)),
+    }
 }
 
 /// A stale response, if it may be sent where the service is too slow (RFC 5861 §4); otherwise the service is asked.

@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::collapse::FlightGuard;
 use super::prospect::{Prospect, prospect};
 use super::record::Recording;
-use super::{Miss, Shared, complete, conclude, revalidate, route_rules};
+use super::{Miss, Shared, complete, conclude, patience, revalidate, route_rules};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
@@ -210,7 +210,7 @@ where
     let (head, body) = response.into_parts();
     let verdict = revalidate::judge(sent, &head);
     if !matches!(verdict, Some((_, Validated::Error))) {
-        shared.failing.forget(&sent.miss.key);
+        patience::has_answered(shared, sent);
     }
     match verdict {
         Some((stored, Validated::Freshen)) => Answered::alone(revalidate::freshen(shared, sent, &stored, &head)),

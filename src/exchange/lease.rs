@@ -8,9 +8,11 @@ use tokio::runtime::Handle;
 use tokio::time;
 
 use super::{Miss, Shared};
+use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release, Token};
 use crate::error::StoreError;
 use crate::key::CacheKey;
+use crate::semantics::staleness::Trouble;
 use crate::semantics::vary::VariantKey;
 use crate::store::{CellKey, LeaseKey, Store};
 
@@ -39,8 +41,11 @@ impl Lease {
         Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable, is_told })
     }
 
-    pub(super) async fn take(&self) -> Result<Leased, StoreError> {
-        let leased = self.shared.store.lease(self.key(), self.shared.config.pace.lifetime()).await?;
+    pub(super) async fn take(&self, bearable: Bearable) -> Result<Leased, StoreError> {
+        // Who remembers no failure heeds none.
+        let bearable = if self.shared.config.origin.failure_backoff.is_zero() { Bearable::NONE } else { bearable };
+        let (lifetime, now) = (self.shared.config.pace.lifetime(), self.shared.clock().now());
+        let leased = self.shared.store.lease(self.key(), lifetime, bearable, now).await?;
         if leased != Leased::Granted {
             self.end();
         }
@@ -99,6 +104,12 @@ impl Lease {
             // Where this is not known, others wait for longer than they need.
             let _ = shared.store.yield_lease(lease, lifetime).await;
         });
+    }
+
+    /// Gives it back, since the service has failed; the others are told where it is remembered.
+    pub(super) fn release_failed(&self, trouble: Trouble) {
+        let failure = self.shared.failing.failure(trouble, self.shared.clock().now());
+        self.release(failure.map_or(Release::Free, Release::Failed));
     }
 
     /// Gives it back, unless that has been done.

@@ -12,11 +12,11 @@ use tower_service::Service;
 
 use super::background::Place;
 use super::collapse::Landing;
-use super::forward::{Answered, UNAWAITED_LIMIT};
+use super::forward::{Answered, Sent, UNAWAITED_LIMIT};
 use super::{Miss, Shared, busy, hit, revalidate};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
-use crate::collapse::failing::Attempt;
+use crate::collapse::failing::{Attempt, Bearable, Failure};
 use crate::collapse::flight::Follower;
 use crate::error::BoxError;
 use crate::key::CacheKey;
@@ -24,6 +24,7 @@ use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::Cause;
 use crate::semantics::staleness::Trouble;
+use crate::store::Store;
 use crate::store::entry::StoredResponse;
 
 /// A stored response that may turn out to be better than waiting, and the request that it would answer.
@@ -44,16 +45,60 @@ pub(super) fn after_failure<R>(
     stored: Option<&Arc<StoredResponse>>,
     parts: &request::Parts,
 ) -> Option<Response<CacheBody<R>>> {
-    let (stored, request) = (stored?, PresentedRequest::of(parts));
+    let stored = stored?;
     match shared.failing.attempt(key, shared.clock().now()) {
         Attempt::Due => None,
-        Attempt::Later(trouble) => {
-            let reuse = revalidate::stand_in(shared, stored, &request, Cause::Others(trouble))?;
-            shared.counters.backed_off.increment();
-            let outcome = Outcome::hit(reuse.ttl).with_detail("stale-if-error");
-            Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
-        }
+        Attempt::Later(trouble) => back_off(shared, stored, parts, trouble),
     }
+}
+
+/// The same where another process was failed. This one remembers it.
+pub(super) fn after_failure_elsewhere<R>(
+    shared: &Shared,
+    miss: &Miss,
+    parts: &request::Parts,
+    failure: Failure,
+) -> Option<Response<CacheBody<R>>> {
+    shared.failing.hear(&miss.key, failure, shared.clock().now());
+    back_off(shared, miss.stored.as_ref()?, parts, failure.trouble)
+}
+
+fn back_off<R>(
+    shared: &Shared,
+    stored: &Arc<StoredResponse>,
+    parts: &request::Parts,
+    trouble: Trouble,
+) -> Option<Response<CacheBody<R>>> {
+    let request = PresentedRequest::of(parts);
+    let reuse = revalidate::stand_in(shared, stored, &request, Cause::Others(trouble))?;
+    shared.counters.backed_off.increment();
+    let outcome = Outcome::hit(reuse.ttl).with_detail("stale-if-error");
+    Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
+}
+
+/// The service is well again. The other processes learn it from what is written under the lease, or from this.
+pub(super) fn has_answered(shared: &Arc<Shared>, sent: &Sent) {
+    let has_lease = sent.flight.as_ref().is_some_and(|flight| flight.lease().is_some());
+    if !shared.failing.forget(&sent.miss.key) || has_lease {
+        return;
+    }
+    let Some(place) = shared.background.enter_first() else { return };
+    let (shared, key) = (Arc::clone(shared), sent.miss.key.clone());
+    place.begin("recovery", async move {
+        // What cannot be removed in time ends by itself.
+        let _ = time::timeout(shared.config.store_write_timeout, shared.store.forget_failure(&key)).await;
+    });
+}
+
+/// The failures of others for which the request has a stale response.
+pub(super) fn bearable(shared: &Shared, miss: &Miss, parts: &request::Parts) -> Bearable {
+    let request = PresentedRequest::of(parts);
+    let bears = |trouble| {
+        miss.stored
+            .as_ref()
+            .is_some_and(|stored| revalidate::stand_in(shared, stored, &request, Cause::Others(trouble)).is_some())
+    };
+    Bearable { error_status: bears(Trouble::ErrorStatus), disconnected: bears(Trouble::Disconnected) }
 }
 
 // ===== impl Standby =====

@@ -11,8 +11,10 @@ use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use super::entry::{Cell, Chunks, Live, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
+use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release};
 use crate::error::StoreError;
+use crate::key::CacheKey;
 use crate::semantics::fields::wire_size;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
@@ -168,8 +170,12 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn lease(&self, _: LeaseKey<'_>, _: Duration) -> Result<Leased, StoreError> {
+    async fn lease(&self, _: LeaseKey<'_>, _: Duration, _: Bearable, _: Timestamp) -> Result<Leased, StoreError> {
         Ok(Leased::Without)
+    }
+
+    async fn forget_failure(&self, _: &CacheKey) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn renew_lease(&self, _: LeaseKey<'_>, _: Duration) -> Result<bool, StoreError> {

@@ -20,9 +20,11 @@ pub(crate) use self::redis::{Hearing, RedisStore};
 pub(crate) use self::select::{Kept, Lookup, Put};
 
 use self::entry::{Cell, Chunks, Live, Told};
+use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Instance, Leased, Release, Token};
 use crate::error::StoreError;
 use crate::key::CacheKey;
+use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 
 /// The name of a cell.
@@ -118,9 +120,18 @@ pub(crate) trait Store: Send + Sync {
     /// Lets the chunks of a body that no head refers to any more end soon.
     fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes a lease, if nobody has it. A store of one process has none.
-    fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration)
-    -> impl Future<Output = Result<Leased, StoreError>> + Send;
+    /// Takes a lease, if nobody has it, and the service did not fail in a way that can be borne, or may be tried again
+    /// `now`. A store of one process has none.
+    fn lease(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+        bearable: Bearable,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Leased, StoreError>> + Send;
+
+    /// Ends what was told of a failure of the service, under whatever lease.
+    fn forget_failure(&self, key: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Gives a lease that is still held `lifetime` from now on, and what is [told](Self::announce) of the fetch, whether
     /// it is or not; `false` if the lease is lost.
@@ -316,10 +327,23 @@ impl Store for AnyStore {
         }
     }
 
-    async fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+    async fn lease(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+        bearable: Bearable,
+        now: Timestamp,
+    ) -> Result<Leased, StoreError> {
         match self {
-            Self::Redis(store) => store.lease(lease, lifetime).await,
-            Self::Memory(store) => store.lease(lease, lifetime).await,
+            Self::Redis(store) => store.lease(lease, lifetime, bearable, now).await,
+            Self::Memory(store) => store.lease(lease, lifetime, bearable, now).await,
+        }
+    }
+
+    async fn forget_failure(&self, key: &CacheKey) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.forget_failure(key).await,
+            Self::Memory(store) => store.forget_failure(key).await,
         }
     }
 

@@ -13,6 +13,7 @@ mod wire;
 
 mod troupe;
 
+mod failures;
 mod fences;
 mod leases;
 mod proxies;

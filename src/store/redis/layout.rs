@@ -6,6 +6,7 @@
 //! | `<ns>:{K}:<variant>` | the same for one selected representation |
 //! | `<ns>:{K}:b:<generation>:<n>` | chunk n of a large body |
 //! | `<ns>:{K}:lease`, `<ns>:{K}:<variant>:lease` | who fetches it at present, for a moment |
+//! | `<ns>:{K}:failing` | that the service failed for it, and when it is to be tried again |
 //! | `<ns>:{K}…:live:<token>` | the head of what is fetched under that lease, and how much of its body is there |
 //! | `<ns>:{K}…:live:<token>:read` | whether some other process reads that |
 //! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back, or more of a body is there |
@@ -44,6 +45,13 @@ impl Layout {
     pub(crate) fn lease(&self, key: CellKey<'_>) -> Vec<u8> {
         let mut name = self.cell(key);
         name.extend_from_slice(b":lease");
+        name
+    }
+
+    /// That the service failed.
+    pub(crate) fn failing(&self, key: CellKey<'_>) -> Vec<u8> {
+        let mut name = self.cell(CellKey::base(key.primary));
+        name.extend_from_slice(b":failing");
         name
     }
 

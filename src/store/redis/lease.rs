@@ -16,10 +16,11 @@ use super::replies::{Failure, Verdict};
 use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
 use super::wake::{Hearing, Wake};
 use super::{Expiry, READER_MARGIN, RedisStore};
+use crate::collapse::failing::{self, Bearable};
 use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
-use crate::semantics::time::millis;
+use crate::semantics::time::{Timestamp, millis};
 use crate::store::entry::{Cell, Chunks};
 use crate::store::{CellKey, LeaseKey, Write};
 
@@ -28,6 +29,8 @@ const DONE: i64 = 1;
 const UNSHARED_BY_OTHERS: i64 = 2;
 const UNTOLD: i64 = 2;
 const OWN: i64 = 3;
+/// In place of a failure: there is none any more.
+const ANSWERED: &str = "-";
 
 /// Who takes leases here, and what of it is granted.
 #[derive(Debug)]
@@ -56,18 +59,31 @@ impl RedisStore {
         self.leases.wake.hear(key)
     }
 
-    pub(super) async fn take_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+    pub(super) async fn take_lease(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+        bearable: Bearable,
+        now: Timestamp,
+    ) -> Result<Leased, StoreError> {
         if self.leases.scripts.lock().is_ok_and(|scripts| scripts.is_on()) {
             return Ok(Leased::Without);
         }
-        let call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
-        let call = call.argument(in_millis(lifetime)).argument(lease.token.instance());
+        let call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
+        let call = call.argument(lease.token.as_bytes()).argument(in_millis(lifetime)).argument(lease.token.instance());
+        let call = call.argument(bearable.words()).argument(now.as_millis().to_string());
         match self.run_for_value(call, Access::Script { writes: true }).await? {
             Some(Value::Int(DONE)) => Ok(Leased::Granted),
             Some(Value::Int(UNSHARED_BY_OTHERS)) => Ok(Leased::Unshared),
             Some(Value::Int(OWN)) | None => Ok(Leased::Without),
             // What nobody can have written is not waited for.
             Some(Value::BulkString(holder)) => Ok(Token::read(&holder).map_or(Leased::Without, Leased::Taken)),
+            Some(Value::Array(told)) => match &told[..] {
+                [Value::BulkString(failure)] => {
+                    Ok(failing::Failure::decoded(failure).map_or(Leased::Without, Leased::Failing))
+                }
+                _ => Err(StoreError::new(StoreErrorKind::Protocol)),
+            },
             Some(_) => Err(StoreError::new(StoreErrorKind::Protocol)),
         }
     }
@@ -93,19 +109,26 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let base = CellKey::base(lease.cell.primary);
         let unshared = match release {
-            Release::Free => Duration::ZERO,
+            Release::Free | Release::Failed(_) => Duration::ZERO,
             Release::Unshared | Release::Uncacheable => UNSHARED,
         };
         let marker = match release {
             Release::Uncacheable => codec::encode(base, &Cell::Uncacheable, 0),
-            Release::Free | Release::Unshared => Vec::new(),
+            Release::Free | Release::Failed(_) | Release::Unshared => Vec::new(),
+        };
+        let failing = match release {
+            Release::Failed(failure) => failure.encoded().unwrap_or_default(),
+            Release::Free => String::new(),
+            Release::Unshared | Release::Uncacheable => ANSWERED.to_owned(),
         };
         let mut call = Call::of(&RELEASE).key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
+        call = call.key(self.layout.failing(base));
         if is_told {
             call = call.key(self.layout.live(lease));
         }
         let call = self.telling(call.argument(lease.token.as_bytes()), lease);
         let call = call.argument(millis(unshared).to_string()).argument(marker).argument(in_millis(UNCACHEABLE));
+        let call = call.argument(failing).argument(in_millis(self.failure_memory));
         self.run_and_tell(call).await
     }
 
@@ -122,7 +145,7 @@ impl RedisStore {
                 None => return Err(StoreError::with_detail(StoreErrorKind::Protocol, "the body is gone")),
             }
         }
-        let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell));
+        let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
         for write in writes {
             call = call.key(self.layout.cell(write.key));
         }

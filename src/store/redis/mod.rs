@@ -32,11 +32,13 @@ use self::replies::{Failure, Verdict};
 pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, Live, StoredBody, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
+use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release};
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::key::CacheKey;
 use crate::observe::counters::Counters;
-use crate::semantics::time::millis;
+use crate::semantics::time::{Timestamp, millis};
 
 /// A store in one Redis server.
 #[derive(Debug)]
@@ -52,6 +54,9 @@ pub(crate) struct RedisStore {
     /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
     unchecked: AtomicBool,
     leases: Box<Leases>,
+    /// For how long the others are told of a failure of the service: until one of them has tried again, in all
+    /// likelihood.
+    failure_memory: Duration,
 }
 
 /// Chunks outlive their head, so that a reader who has just read the head finds them.
@@ -81,6 +86,7 @@ impl RedisStore {
             plain_get: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
             leases: Box::new(leases),
+            failure_memory: config.origin.failure_backoff * 2,
         }
     }
 
@@ -134,6 +140,15 @@ impl RedisStore {
             Rejection::Mismatched => self.counters.entries_mismatched.increment(),
             Rejection::Oversized => self.counters.entries_oversized.increment(),
         }
+    }
+
+    async fn unlink(&self, names: impl IntoIterator<Item = Vec<u8>>) -> Result<(), StoreError> {
+        let mut command = redis::cmd("UNLINK");
+        for name in names {
+            command.arg(name);
+        }
+        let removed = self.connection.call(LaneName::Heads, Access::Remove, &command).await;
+        removed.map(|_| ()).map_err(|failure| failure.error)
     }
 
     /// Sets the time that a body's chunks still have.
@@ -298,13 +313,8 @@ impl Store for RedisStore {
     }
 
     async fn remove(&self, key: CellKey<'_>, with_lease: bool) -> Result<(), StoreError> {
-        let mut command = redis::cmd("UNLINK");
-        command.arg(self.layout.cell(key));
-        if with_lease {
-            command.arg(self.layout.lease(key));
-        }
-        let removed = self.connection.call(LaneName::Heads, Access::Remove, &command).await;
-        removed.map(|_| ()).map_err(|failure| failure.error)
+        let (cell, lease) = (self.layout.cell(key), with_lease.then(|| self.layout.lease(key)));
+        self.unlink(std::iter::once(cell).chain(lease)).await
     }
 
     /// Not at once: somebody may have read the head a moment ago, or be receiving the body.
@@ -312,8 +322,18 @@ impl Store for RedisStore {
         self.expire_chunks(key, chunks, lingering(chunks.length)).await.map(|_| ())
     }
 
-    async fn lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
-        self.take_lease(lease, lifetime).await
+    async fn lease(
+        &self,
+        lease: LeaseKey<'_>,
+        lifetime: Duration,
+        bearable: Bearable,
+        now: Timestamp,
+    ) -> Result<Leased, StoreError> {
+        self.take_lease(lease, lifetime, bearable, now).await
+    }
+
+    async fn forget_failure(&self, key: &CacheKey) -> Result<(), StoreError> {
+        self.unlink([self.layout.failing(CellKey::base(key))]).await
     }
 
     async fn renew_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
