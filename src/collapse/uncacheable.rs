@@ -33,20 +33,13 @@ impl UncacheableKeys {
 
     /// The key's response was refused; whether that says something of the key.
     pub(crate) fn note(&self, key: &CacheKey, refusal: Refusal, now: Timestamp) -> bool {
+        let is_of_the_key = is_of_the_key(refusal);
         match refusal {
-            // These say something of one request, and nothing of the key.
-            Refusal::Method | Refusal::RequestNoStore => false,
-            // A 304 is what a request with conditions got: were it to renew the memory, there would be no end to it.
-            Refusal::Status => false,
-            Refusal::Authorization | Refusal::Cookie => {
-                self.for_somebody.note(key, now);
-                false
-            }
-            _ => {
-                self.for_all.note(key, now);
-                true
-            }
+            _ if is_of_the_key => self.for_all.note(key, now),
+            Refusal::Authorization | Refusal::Cookie => self.for_somebody.note(key, now),
+            _ => {}
         }
+        is_of_the_key
     }
 
     /// Another process says so.
@@ -59,6 +52,16 @@ impl UncacheableKeys {
         self.for_all.forget(key);
         self.for_somebody.forget(key);
     }
+}
+
+/// Whether a refusal says something of the key, and not of one request or one client.
+pub(crate) fn is_of_the_key(refusal: Refusal) -> bool {
+    // A 304 is what a request with conditions got: were it to renew the memory, there would be no end to it.
+    let is_of_one = matches!(
+        refusal,
+        Refusal::Method | Refusal::RequestNoStore | Refusal::Status | Refusal::Authorization | Refusal::Cookie
+    );
+    !is_of_one
 }
 
 #[cfg(test)]

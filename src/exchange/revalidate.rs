@@ -11,16 +11,17 @@ use super::lookup::{self, Asked, Held};
 use super::open::open;
 use super::{Miss, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
+use crate::collapse::uncacheable::is_of_the_key;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{Cause, Reuse, reuse_in_trouble, reuse_stale};
 use crate::semantics::staleness::Trouble;
-use crate::semantics::storing::{BodyLength, ReceivedHead, Storability, storability};
+use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, storability};
 use crate::semantics::validation::{
     Validated, ValidationRequest, contradicted_by_head, freshened, identified_by_head, supersedes, validated,
 };
 use crate::store::entry::StoredResponse;
-use crate::store::select;
+use crate::store::{Store, select};
 
 /// A stored response that may not be used as it is, if it can be of use at all: with the start of its body, so that one
 /// that is not whole is found out before a 304 leaves nothing else to answer with. A start to be completed comes whole.
@@ -157,7 +158,7 @@ pub(super) fn learn_from_head(shared: &Arc<Shared>, sent: &Sent, head: &response
         return;
     }
     if contradicted_by_head(&stored.headers, stored.body.len(), &head.headers) {
-        forget(shared, sent);
+        forget(shared, sent, None);
     } else if identified_by_head(&head.headers) {
         let headers = freshened_fields(shared, stored, &head.headers);
         rewrite(shared, sent, stored, headers);
@@ -202,9 +203,7 @@ fn rewrite(
             (Arc::new(StoredResponse { headers, ..written.as_ref().clone() }), true)
         }
         Storability::Refuse(_) => {
-            if is_refused_to_all(shared, sent, &received) {
-                forget(shared, sent);
-            }
+            forget_if_refused(shared, sent, &received);
             (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
         }
     }
@@ -226,25 +225,35 @@ pub(super) fn replace(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts,
         request_time: sent.request_time,
         response_time: shared.clock().now(),
     };
-    if is_refused_to_all(shared, sent, &received) {
-        forget(shared, sent);
-    }
+    forget_if_refused(shared, sent, &received);
 }
 
 /// A refusal for one client's sake, for its credentials or its no-store, is none of the others' business.
-fn is_refused_to_all(shared: &Shared, sent: &Sent, received: &ReceivedHead<'_>) -> bool {
+fn forget_if_refused(shared: &Arc<Shared>, sent: &Sent, received: &ReceivedHead<'_>) {
     let anonymous = PresentedRequest { method: &Method::GET, headers: &HeaderMap::new() };
-    matches!(storability(&anonymous, received, &sent.route, &shared.config.rules), Storability::Refuse(_))
+    if let Storability::Refuse(refusal) = storability(&anonymous, received, &sent.route, &shared.config.rules) {
+        forget(shared, sent, Some(refusal));
+    }
 }
 
-/// Removes what is stored for the key, off the client's path.
-fn forget(shared: &Arc<Shared>, sent: &Sent) {
+/// Removes what is stored for the key, off the client's path. Where what came instead is for nobody else, nor will the
+/// next be, all are told: the marker of the fetch itself may have found the old response in its place.
+fn forget(shared: &Arc<Shared>, sent: &Sent, refusal: Option<Refusal>) {
     let Some(place) = shared.background.enter_first() else { return };
     let key = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key).clone();
+    let marked = refusal.filter(|refusal| is_of_the_key(*refusal) && sent.miss.asked.epoch.is_none());
+    let marked = marked.map(|_| sent.miss.key.clone());
     let shared = Arc::clone(shared);
     shared.order.invalidate(&key);
     place.begin("forget", async move {
+        let forgetting = async {
+            select::invalidate(&shared.store, &key).await?;
+            match &marked {
+                Some(key) => shared.store.mark_uncacheable(key).await,
+                None => Ok(()),
+            }
+        };
         // What cannot be removed in time ends by itself.
-        let _ = tokio::time::timeout(shared.config.store_write_timeout, select::invalidate(&shared.store, &key)).await;
+        let _ = tokio::time::timeout(shared.config.store_write_timeout, forgetting).await;
     });
 }

@@ -174,6 +174,11 @@ impl Store for MemoryStore {
         Ok(Leased::Without)
     }
 
+    /// There is nobody to be told.
+    async fn mark_uncacheable(&self, _: &CacheKey) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn forget_failure(&self, _: &CacheKey) -> Result<(), StoreError> {
         Ok(())
     }

@@ -130,6 +130,9 @@ pub(crate) trait Store: Send + Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<Leased, StoreError>> + Send;
 
+    /// Tells all for a while that a key's responses are for nobody else, if nothing is stored for it.
+    fn mark_uncacheable(&self, key: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Ends what was told of a failure of the service, under whatever lease.
     fn forget_failure(&self, key: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -337,6 +340,13 @@ impl Store for AnyStore {
         match self {
             Self::Redis(store) => store.lease(lease, lifetime, bearable, now).await,
             Self::Memory(store) => store.lease(lease, lifetime, bearable, now).await,
+        }
+    }
+
+    async fn mark_uncacheable(&self, key: &CacheKey) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.mark_uncacheable(key).await,
+            Self::Memory(store) => store.mark_uncacheable(key).await,
         }
     }
 

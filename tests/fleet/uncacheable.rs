@@ -55,6 +55,33 @@ async fn what_one_process_found_to_be_private_no_other_waits_for() {
 }
 
 #[tokio::test]
+async fn what_has_turned_private_no_other_waits_for() {
+    let pages =
+        [("max-age=60", ok("mine").cache_control("private")), ("max-age=60", status(304).cache_control("private"))];
+    for (cacheable, private) in pages {
+        let stage = Stage::redis();
+        let (one, other) = (process(&stage), process(&stage));
+        one.origin_says(ok("page").cache_control(cacheable).header("etag", "\"v1\""));
+        one.client_asks(get("/a")).await.is_stored();
+        for story in [&one, &other] {
+            story.time_passes(seconds(62));
+        }
+        one.origin_says(private);
+        one.client_asks(get("/a")).await.is_forwarded_for("stale").is_not_stored();
+        eventually("no lease is left", || leases(stage.server()).is_empty()).await;
+        let gate = Gate::closed();
+        other.origin_says(ok("mine").cache_control("private").head_after(&gate));
+        let clients: Vec<_> = (0..5).map(|_| client(&other, get("/a"))).collect();
+        is_asked(&other, 5).await;
+        gate.open();
+        for client in clients {
+            client.await.expect("an answer").is_forwarded_for("uri-miss").has_body("mine");
+        }
+        all_is_well_in_the_end(&stage, &[&one, &other]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_has_become_cacheable_is_stored_for_all() {
     let stage = Stage::redis();
     let (one, other) = (process(&stage), process(&stage));

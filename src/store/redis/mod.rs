@@ -33,7 +33,7 @@ pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, Live, StoredBody, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::collapse::failing::Bearable;
-use crate::collapse::lease::{Leased, Release};
+use crate::collapse::lease::{Leased, Release, UNCACHEABLE};
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
@@ -330,6 +330,14 @@ impl Store for RedisStore {
         now: Timestamp,
     ) -> Result<Leased, StoreError> {
         self.take_lease(lease, lifetime, bearable, now).await
+    }
+
+    async fn mark_uncacheable(&self, key: &CacheKey) -> Result<(), StoreError> {
+        let base = CellKey::base(key);
+        let mut command = set_px(&self.layout.cell(base), &codec::encode(base, &Cell::Uncacheable, 0), UNCACHEABLE);
+        command.arg("NX");
+        let marked = self.connection.call(LaneName::Heads, Access::Write, &command).await;
+        marked.map(|_| ()).map_err(|failure| failure.error)
     }
 
     async fn forget_failure(&self, key: &CacheKey) -> Result<(), StoreError> {
