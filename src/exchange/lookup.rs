@@ -83,6 +83,12 @@ impl Asked {
         Self { index: None, seen: Kept::Alone, epoch: None, failure: None, at, since: Stopwatch::start() }
     }
 
+    /// Whether the key, as it was found, has room for a variant.
+    pub(super) fn has_room_for(&self, shared: &Shared, variant: VariantKey) -> bool {
+        let (now, most) = (shared.clock().now(), shared.config.max_variants);
+        self.index.as_ref().is_none_or(|index| index.has_room_for(variant, now, most))
+    }
+
     /// What is left of the deadline.
     pub(super) fn time_left(&self, shared: &Shared) -> Duration {
         shared.store_deadline().saturating_sub(self.since.elapsed())
@@ -228,7 +234,7 @@ pub(super) async fn read_body<T>(
 /// The responses that a key has for other values of the nominated fields, as far as their validators and bodies are at
 /// hand, in what is left of the deadline.
 pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked) -> Vec<Arc<StoredResponse>> {
-    let Some(index) = asked.index.take() else { return Vec::new() };
+    let Some(index) = asked.index.clone() else { return Vec::new() };
     let now = shared.clock().now();
     let found = in_time(shared, asked, select::variants(&shared.store, key, &index, now)).await.unwrap_or_default();
     let strong = |stored: &StoredResponse| {

@@ -58,8 +58,14 @@ fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> 
     }
 }
 
+/// The key has as many variants as it may.
+const FULL: &str = "too-many-variants";
+
 fn dropped(shared: &Shared, outcome: Outcome, detail: &'static str) -> Outcome {
-    shared.counters.dropped_writes.increment();
+    match detail {
+        FULL => shared.counters.refused.increment(),
+        _ => shared.counters.dropped_writes.increment(),
+    }
     outcome.with_detail(detail)
 }
 
@@ -86,7 +92,9 @@ fn record(
     mut storable: Storable,
     outcome: Outcome,
 ) -> Prospect {
-    let obstacle = obstacle(shared, sent);
+    let variant = storable.nominated.select(&sent.parts.headers);
+    let is_full = || (!sent.miss.asked.has_room_for(shared, variant)).then_some(FULL);
+    let obstacle = obstacle(shared, sent).or_else(is_full);
     // Without the store a body is held for those who are slower than others, no more than fits the window: a longer one
     // would go at the pace of the slowest.
     let is_short = received.body_length.exactly.is_none_or(|length| length <= WINDOW);
@@ -113,7 +121,6 @@ fn record(
     let limits =
         Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
     let recorder = Recorder::new(stated_length, limits);
-    let variant = storable.nominated.select(&sent.parts.headers);
     let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
     let mut upload = Upload::new(shared, fill.key());
     let backing = upload.backing().filter(|_| obstacle.is_none());

@@ -234,6 +234,12 @@ impl VaryIndex {
         selected.filter(|key| self.variants.iter().any(|known| known.key == *key && known.until > now)).collect()
     }
 
+    /// Whether a variant can be added or renewed.
+    pub(crate) fn has_room_for(&self, variant: VariantKey, now: Timestamp, max_variants: usize) -> bool {
+        let others = self.variants.iter().filter(|known| known.until > now && known.key != variant);
+        others.count() < max_variants
+    }
+
     /// Adds a variant, or renews it; `None` where the key has as many as it may.
     pub(crate) fn with(
         &self,
@@ -242,11 +248,11 @@ impl VaryIndex {
         now: Timestamp,
         max_variants: usize,
     ) -> Option<Self> {
-        let mut next = self.clone();
-        next.variants.retain(|known| known.until > now && known.key != variant.key);
-        if next.variants.len() >= max_variants {
+        if !self.has_room_for(variant.key, now, max_variants) {
             return None;
         }
+        let mut next = self.clone();
+        next.variants.retain(|known| known.until > now && known.key != variant.key);
         next.variants.push(variant);
         next.nominations.retain(|known| known != nominated);
         next.nominations.push(nominated.clone());

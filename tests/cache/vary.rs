@@ -123,6 +123,30 @@ on_both_stores! {
         assert_eq!(hits, 3, "three variants are kept and serve");
     }
 
+    async fn what_has_no_room_among_the_variants_is_not_written_in_vain(stage) {
+        let story = stage.story_with(|config| config.max_variants(2));
+        let body = |language: &str| language.repeat(300_000);
+        story.origin.answers(move |parts| {
+            let language = parts.headers["accept-language"].to_str().expect("a language");
+            ok(body(language)).cache_control("max-age=60").header("vary", "accept-language")
+        });
+        for language in ["a", "b"] {
+            story.client_asks(in_language(language)).await.is_stored();
+        }
+        let chunks = || stage.has_server().then(|| stage.server().keys("*:b:*").len());
+        let (before, refused) = (chunks(), story.handle.stats().refused);
+        let answer = story.client_asks(in_language("c")).await;
+        answer.is_not_stored().has_detail("too-many-variants").has_body(body("c"));
+        assert_eq!(story.handle.stats().refused, refused + 1);
+        assert_eq!(chunks(), before);
+        // Who has a place keeps it.
+        story.time_passes(seconds(62));
+        story.client_asks(in_language("b")).await.is_stored();
+        // Where a variant has ended there is room.
+        story.time_passes(seconds(400 * 86_400));
+        story.client_asks(in_language("c")).await.is_stored();
+    }
+
     async fn an_error_for_one_variant_leaves_the_others_alone(stage) {
         let story = stage.story();
         speaks_languages(&story, "accept-language");
