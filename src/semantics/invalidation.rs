@@ -37,6 +37,8 @@ fn named(target: &Uri, host: Option<&Authority>, response: &HeaderMap, name: &He
         // Behind a listener that ends TLS, a target in origin form does not say which scheme it has: neither may this one.
         return match target.scheme() {
             Some(_) => Some(uri),
+            // A target in authority form has no path, nor can it be given one.
+            None if target.authority().is_some() => None,
             None => Uri::builder().path_and_query(uri.path_and_query()?.clone()).build().ok(),
         };
     }
@@ -107,6 +109,14 @@ mod tests {
         }
         let host = Authority::from_static("h");
         named_targets(&target.parse().unwrap(), Some(&host), &headers).iter().map(Uri::to_string).collect()
+    }
+
+    #[test]
+    fn a_target_in_authority_form_names_nothing() {
+        for reference in ["http://h/x/./y/..", "http://h", "/x", "x"] {
+            let response = HeaderMap::from_iter([(header::LOCATION, reference.parse().unwrap())]);
+            assert_eq!(named_targets(&Uri::from_static("h"), None, &response), [""; 0], "{reference}");
+        }
     }
 
     #[test]
