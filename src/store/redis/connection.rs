@@ -102,13 +102,13 @@ impl Connection {
     /// One command and its answer.
     pub(crate) async fn call(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
         let in_flight = self.link.lane(lane).enter().map_err(Failure::ignored)?;
-        self.answer(lane, access, command, in_flight).await
+        self.answer(lane, access, command, &in_flight).await
     }
 
     /// The same, waiting for its turn where as many commands are in flight as may be.
     pub(crate) async fn call_in_turn(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
-        let in_flight = self.link.lane(lane).queue().await.map_err(Failure::ignored)?;
-        self.answer(lane, access, command, in_flight).await
+        let turn = self.link.lane(lane).queue().await.map_err(Failure::ignored)?;
+        self.answer(lane, access, command, &turn.in_flight).await
     }
 
     async fn answer(
@@ -116,7 +116,7 @@ impl Connection {
         lane: LaneName,
         access: Access,
         command: &Cmd,
-        _in_flight: SemaphorePermit<'_>,
+        _in_flight: &SemaphorePermit<'_>,
     ) -> Result<Value, Failure> {
         let (mut linked, waiting) = self.link.begin(lane).await?;
         let answer = linked.connection.send_packed_command(command).await.and_then(Value::extract_error);

@@ -21,6 +21,7 @@ pub(crate) enum LaneName {
 pub(crate) struct Lane {
     link: Mutex<Option<Linked>>,
     in_flight: Semaphore,
+    turns: Semaphore,
     pub(crate) breaker: Breaker,
 }
 
@@ -31,21 +32,34 @@ pub(crate) struct Linked {
     pub(crate) generation: u64,
 }
 
+/// A place among the commands in flight, and the turn of one that could wait for it.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    _turn: SemaphorePermit<'a>,
+    pub(crate) in_flight: SemaphorePermit<'a>,
+}
+
 /// Commands in flight on one lane.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
+/// Those of them that can wait for their turn: the server answers one command after another, so that each large answer
+/// that it is at work on is in the way of all small ones, on whatever connection. A few keep it busy.
+const MAX_TURNS: usize = 4;
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        Self { link: Mutex::new(None), in_flight: Semaphore::new(MAX_IN_FLIGHT), breaker: Breaker::new() }
+        let (in_flight, turns) = (Semaphore::new(MAX_IN_FLIGHT), Semaphore::new(MAX_TURNS));
+        Self { link: Mutex::new(None), in_flight, turns, breaker: Breaker::new() }
     }
 
     pub(crate) fn enter(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
     }
 
-    /// The same, waiting for its turn.
-    pub(crate) async fn queue(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        self.in_flight.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Busy))
+    /// The same, waiting for its turn: whoever came first has it first.
+    pub(crate) async fn queue(&self) -> Result<Turn<'_>, StoreError> {
+        let busy = |_| StoreError::new(StoreErrorKind::Busy);
+        let _turn = self.turns.acquire().await.map_err(busy)?;
+        Ok(Turn { _turn, in_flight: self.in_flight.acquire().await.map_err(busy)? })
     }
 
     pub(crate) fn link(&self) -> Option<Linked> {
@@ -63,6 +77,9 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[tokio::test]
@@ -73,5 +90,19 @@ mod tests {
         let queued = lane.queue();
         let (permit, ()) = tokio::join!(queued, async { drop(entered) });
         assert!(permit.is_ok() && lane.enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_few_take_their_turns_and_the_others_wait() {
+        let lane = Lane::new();
+        let mut turns = Vec::new();
+        for _ in 0..MAX_TURNS {
+            turns.push(lane.queue().await.unwrap());
+        }
+        let mut next = pin!(lane.queue());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(next.as_mut().poll(&mut context).is_pending() && lane.enter().is_ok(), "what cannot wait does not");
+        turns.pop();
+        assert!(next.await.is_ok());
     }
 }
