@@ -10,7 +10,7 @@ use http::Response;
 use pin_project_lite::pin_project;
 
 use crate::body::CacheBody;
-use crate::exchange::Shared;
+use crate::exchange::{Shared, Teller};
 use crate::observe::Outcome;
 
 type Boxed<B, E> = Pin<Box<dyn Future<Output = Result<Response<CacheBody<B>>, E>> + Send>>;
@@ -27,7 +27,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F, B, E> {
         Passthrough { #[pin] inner: F, shared: Arc<Shared>, outcome: Option<Outcome> },
-        Exchange { boxed: Boxed<B, E> },
+        // What is told at the end is told here: a future around the story's would keep room for it twice.
+        Exchange { boxed: Boxed<B, E>, teller: Teller },
     }
 }
 
@@ -36,8 +37,11 @@ impl<F, B, E> ResponseFuture<F, B, E> {
         Self { kind: Kind::Passthrough { inner, shared, outcome: Some(outcome) } }
     }
 
-    pub(crate) fn exchange(story: impl Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static) -> Self {
-        Self { kind: Kind::Exchange { boxed: Box::pin(story) } }
+    pub(crate) fn exchange(
+        story: impl Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
+        teller: Teller,
+    ) -> Self {
+        Self { kind: Kind::Exchange { boxed: Box::pin(story), teller } }
     }
 }
 
@@ -49,7 +53,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::Exchange { boxed } => boxed.as_mut().poll(cx),
+            KindProj::Exchange { boxed, teller } => {
+                let mut response = ready!(boxed.as_mut().poll(cx))?;
+                teller.tell(&mut response);
+                Poll::Ready(Ok(response))
+            }
             KindProj::Passthrough { inner, shared, outcome } => {
                 let mut response = ready!(inner.poll(cx))?.map(CacheBody::passing);
                 if let Some(outcome) = outcome.take() {

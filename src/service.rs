@@ -11,7 +11,7 @@ use tower_service::Service;
 use crate::body::CacheBody;
 use crate::config::CacheOverride;
 use crate::error::BoxError;
-use crate::exchange::{self, Shared};
+use crate::exchange::{self, Shared, Teller};
 use crate::future::ResponseFuture;
 use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
@@ -86,15 +86,13 @@ where
             }
             Admitted::Cacheable(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                let shown = self.shown(&key);
-                let story = exchange::run(Arc::clone(&shared), ready, key, parts, body);
-                ResponseFuture::exchange(exchange::tell(shared, shown, story))
+                let teller = Teller::new(Arc::clone(&shared), &key);
+                ResponseFuture::exchange(exchange::run(shared, ready, key, parts, body), teller)
             }
             Admitted::Invalidating(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                let shown = self.shown(&key);
-                let story = exchange::run_invalidating(Arc::clone(&shared), ready, key, parts, body);
-                ResponseFuture::exchange(exchange::tell(shared, shown, story))
+                let teller = Teller::new(Arc::clone(&shared), &key);
+                ResponseFuture::exchange(exchange::run_invalidating(shared, ready, key, parts, body), teller)
             }
         }
     }
@@ -129,11 +127,6 @@ impl<S: Clone> RedisCache<S> {
             Err(_) if invalidating => Admitted::Passthrough(Outcome::forwarded(ForwardReason::Method)),
             Err(detail) => Admitted::Passthrough(bypass(detail)),
         }
-    }
-
-    /// The key for Cache-Status, where it is to be shown there.
-    fn shown(&self, key: &CacheKey) -> Option<CacheKey> {
-        self.shared.config.cache_status_key.then(|| key.clone())
     }
 
     /// The key of the GET that the request is or stands for.

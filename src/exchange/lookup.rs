@@ -1,5 +1,6 @@
 //! Asking the store, within the one deadline that a request has for it.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,14 +108,14 @@ pub(super) async fn look_up(
         return (Found::Unavailable, asked);
     }
     let now = shared.clock().now();
-    let asking = async {
+    let asking = pin!(async {
         match is_query(&parts.method) {
             true => Box::pin(epoch::look_up(shared, key, parts, now, sight)).await,
             false => {
                 look_up_all(shared, key, parts, now, sight).await.map(|(lookup, seen, key)| (lookup, seen, key, None))
             }
         }
-    };
+    });
     match in_time(shared, &asked, asking).await {
         Ok((lookup, seen, key, epoch)) => {
             (asked.seen, asked.epoch) = (seen, epoch);
@@ -205,7 +206,7 @@ pub(super) async fn load(shared: &Shared, held: Held, asked: &mut Asked) -> Opti
         let pieces = shared.store.load(held.cell(), chunks).await?;
         Ok(pieces.map(|pieces| held.response.body.loaded(pieces, Arc::new(room))))
     };
-    let body = Box::pin(read_body(shared, &held.key, asked, loading)).await?;
+    let body = read_body(shared, &held.key, asked, Box::pin(loading).as_mut()).await?;
     Some(held.with_body(body))
 }
 
@@ -214,7 +215,7 @@ pub(super) async fn read_body<T>(
     shared: &Shared,
     key: &CacheKey,
     asked: &mut Asked,
-    reading: impl Future<Output = Result<Option<T>, StoreError>>,
+    reading: Pin<&mut impl Future<Output = Result<Option<T>, StoreError>>>,
 ) -> Option<T> {
     let now = shared.clock().now();
     if shared.slow_bodies.has(key, now) {
@@ -236,7 +237,8 @@ pub(super) async fn read_body<T>(
 pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked) -> Vec<Arc<StoredResponse>> {
     let Some(index) = asked.index.clone() else { return Vec::new() };
     let now = shared.clock().now();
-    let found = in_time(shared, asked, select::variants(&shared.store, key, &index, now)).await.unwrap_or_default();
+    let asking = pin!(select::variants(&shared.store, key, &index, now));
+    let found = in_time(shared, asked, asking).await.unwrap_or_default();
     let strong = |stored: &StoredResponse| {
         stored.headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned()
     };
@@ -252,10 +254,11 @@ pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked)
     found.iter().filter(|stored| at_hand(stored)).cloned().collect()
 }
 
+/// What is asked for is pinned where it is: passed by value, each of these futures would keep room for it once more.
 async fn in_time<T>(
     shared: &Shared,
     asked: &Asked,
-    asking: impl Future<Output = Result<T, StoreError>>,
+    asking: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
 ) -> Result<T, StoreErrorKind> {
     match time::timeout(asked.time_left(shared), asking).await {
         Ok(Ok(answer)) => Ok(answer),

@@ -104,22 +104,30 @@ impl Shared {
     }
 }
 
-/// Leaves what was done with a request on its response, where it stays, and is [told](tell) at the end.
+/// Leaves what was done with a request on its response, where it stays, and is told at the end.
 fn conclude<B>(outcome: Outcome, response: &mut Response<B>) {
     response.extensions_mut().insert(outcome);
 }
 
-/// A story, and at its end what it came to.
-pub(crate) async fn tell<R, E>(
+/// Tells at the end of a story what it came to.
+#[derive(Debug)]
+pub(crate) struct Teller {
     shared: Arc<Shared>,
-    key: Option<CacheKey>,
-    story: impl Future<Output = Result<Response<CacheBody<R>>, E>>,
-) -> Result<Response<CacheBody<R>>, E> {
-    let mut response = story.await?;
-    if let Some(outcome) = response.extensions().get::<Outcome>().cloned() {
-        shared.report(key.as_ref(), &outcome, &mut response);
+    /// Where it is to be shown.
+    key: Option<Box<CacheKey>>,
+}
+
+impl Teller {
+    pub(crate) fn new(shared: Arc<Shared>, key: &CacheKey) -> Self {
+        let key = shared.config.cache_status_key.then(|| Box::new(key.clone()));
+        Self { shared, key }
     }
-    Ok(response)
+
+    pub(crate) fn tell<B>(&self, response: &mut Response<B>) {
+        if let Some(outcome) = response.extensions().get::<Outcome>().cloned() {
+            self.shared.report(self.key.as_deref(), &outcome, response);
+        }
+    }
 }
 
 /// A request that the cache could not answer, and what it had for it.

@@ -5,6 +5,7 @@
 //! that this happens once.
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ async fn open_chunks(
     let at_hand = match wanted.first() {
         Some(&index) => {
             let room = Arc::new(shared.reading.take(chunks.length_of(index)));
-            let reading = shared.store.open(held.cell(), chunks, &wanted);
+            let reading = pin!(shared.store.open(held.cell(), chunks, &wanted));
             let octets = read_body(shared, &held.key, asked, reading).await?;
             Some(Chunk { index, octets, room })
         }
