@@ -382,15 +382,16 @@ fn lingering(length: u64) -> Duration {
 // ===== Commands =====
 
 fn get(name: &[u8]) -> Cmd {
-    let mut command = redis::cmd("GET");
-    command.arg(name);
+    let mut command = Cmd::with_capacity(2, "GET".len() + name.len());
+    command.arg("GET").arg(name);
     command
 }
 
 /// The value up to and with octet `limit`, counted from zero: one more than is allowed.
 fn get_range(name: &[u8], limit: usize) -> Cmd {
-    let mut command = redis::cmd("GETRANGE");
-    command.arg(name).arg(0).arg(limit);
+    const NUMBER: usize = 20;
+    let mut command = Cmd::with_capacity(4, "GETRANGE".len() + name.len() + 2 * NUMBER);
+    command.arg("GETRANGE").arg(name).arg(0).arg(limit);
     command
 }
 

@@ -48,16 +48,22 @@ impl<'a> Reader<'a> {
         Ok(*octets)
     }
 
-    /// Octets behind a 16-bit length, sharing the value's memory.
-    pub(crate) fn short(&mut self) -> Result<Bytes, Malformed> {
+    /// Octets behind a 16-bit length.
+    pub(crate) fn short(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::from(self.u16()?);
-        self.slice(length)
+        self.octets(length)
     }
 
-    /// Octets behind a 32-bit length, sharing the value's memory.
-    pub(crate) fn long(&mut self) -> Result<Bytes, Malformed> {
+    /// Octets behind a 32-bit length.
+    pub(crate) fn long(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.u32()?).map_err(|_| Malformed)?;
-        self.slice(length)
+        self.octets(length)
+    }
+
+    /// The same, sharing the value's memory.
+    pub(crate) fn shared(&mut self) -> Result<Bytes, Malformed> {
+        let octets = self.long()?;
+        Ok(self.value.slice(self.at - octets.len()..self.at))
     }
 
     /// All that is left, sharing the value's memory.
@@ -67,12 +73,9 @@ impl<'a> Reader<'a> {
         rest
     }
 
-    fn slice(&mut self, length: usize) -> Result<Bytes, Malformed> {
-        if length > self.remaining() {
-            return Err(Malformed);
-        }
-        let slice = self.value.slice(self.at..self.at + length);
+    fn octets(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let octets = self.value[self.at..].get(..length).ok_or(Malformed)?;
         self.at += length;
-        Ok(slice)
+        Ok(octets)
     }
 }

@@ -59,6 +59,9 @@ const IF_ERROR: u8 = 4;
 const KEY_ORDER: u8 = 1;
 const EXCEPT: u8 = 2;
 
+/// Fields that a hit adds to those stored, Age and Cache-Status: without room for them the map would be made anew.
+const ADDED_FIELDS: usize = 2;
+
 /// A body up to this size lives in its head's value.
 pub(crate) const INLINE_MAX: u64 = 32 * 1024;
 /// The size of all chunks but the last.
@@ -322,7 +325,7 @@ fn opened<'a>(key: CellKey<'_>, value: &'a Bytes) -> Result<(u8, Reader<'a>), Re
         20 => Some(VariantKey::from_bytes(reader.array()?)),
         _ => return Err(Rejection::Damaged),
     };
-    if primary != *key.primary.parts() || variant != key.variant {
+    if primary != key.primary.parts() || variant != key.variant {
         return Err(Rejection::Mismatched);
     }
     Ok((kind, reader))
@@ -386,10 +389,10 @@ fn read_body(reader: &mut Reader<'_>, length: u64) -> Result<StoredBody, Rejecti
 fn read_fields(reader: &mut Reader<'_>) -> Result<HeaderMap, Rejection> {
     let count = usize::from(reader.u16()?);
     // Each line takes six octets at the least, so a count cannot reserve more than the value could hold.
-    let mut fields = HeaderMap::with_capacity(count.min(reader.remaining() / 6).min(1024));
+    let mut fields = HeaderMap::with_capacity(ADDED_FIELDS + count.min(reader.remaining() / 6).min(1024));
     for _ in 0..count {
-        let name = HeaderName::from_bytes(&reader.short()?).map_err(|_| Rejection::Damaged)?;
-        let line = HeaderValue::from_maybe_shared(reader.long()?).map_err(|_| Rejection::Damaged)?;
+        let name = HeaderName::from_bytes(reader.short()?).map_err(|_| Rejection::Damaged)?;
+        let line = HeaderValue::from_maybe_shared(reader.shared()?).map_err(|_| Rejection::Damaged)?;
         fields.try_append(name, line).map_err(|_| Rejection::Damaged)?;
     }
     Ok(fields)
@@ -400,7 +403,7 @@ fn read_index(mut reader: Reader<'_>) -> Result<VaryIndex, Rejection> {
     for _ in 0..reader.u8()? {
         let mut names = Vec::new();
         for _ in 0..reader.u8()? {
-            names.push(HeaderName::from_bytes(&reader.short()?).map_err(|_| Rejection::Damaged)?);
+            names.push(HeaderName::from_bytes(reader.short()?).map_err(|_| Rejection::Damaged)?);
         }
         index.nominations.push(NominatedFields::new(names).map_err(|_| Rejection::Damaged)?);
     }
