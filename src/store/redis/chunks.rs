@@ -26,24 +26,38 @@ impl RedisStore {
         let Some(&first) = wanted.first() else { return Ok(None) };
         loop {
             let checks = wanted.len() > 1 && !self.unchecked.load(Ordering::Relaxed);
-            let mut pipeline = Pipeline::with_capacity(2);
-            pipeline.add_command(self.get_chunk(key, chunks, first));
-            if checks {
-                pipeline.add_command(self.count_chunks(key, chunks, wanted));
-            }
-            let values = match self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await {
-                Ok(values) => values,
-                Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(checks) => continue,
-                Err(failure) => return self.failed(failure).map(|()| None),
+            let command = self.get_chunk(key, chunks, first);
+            let read = match checks {
+                true => Box::pin(self.read_and_count(key, chunks, wanted, command)).await,
+                false => self.connection.call(LaneName::Bodies, Access::Read, &command).await.map(Some),
             };
-            let mut values = values.into_iter();
-            let value = values.next().unwrap_or(Value::Nil);
-            if values.next().is_some_and(|there| there != Value::Int(wanted.len() as i64)) {
-                self.counters.entries_torn.increment();
-                return Ok(None);
+            match read {
+                Ok(Some(value)) => return self.decoded(chunks, first, value),
+                Ok(None) => {
+                    self.counters.entries_torn.increment();
+                    return Ok(None);
+                }
+                Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(checks) => {}
+                Err(failure) => return self.failed(failure).map(|()| None),
             }
-            return self.decoded(chunks, first, value);
         }
+    }
+
+    /// The answer to a command, if all of some chunks are there.
+    async fn read_and_count(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        wanted: &[u32],
+        command: Cmd,
+    ) -> Result<Option<Value>, Failure> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(command).add_command(self.count_chunks(key, chunks, wanted));
+        let values = self.connection.call_all(LaneName::Bodies, Access::Read, &pipeline).await?;
+        let mut values = values.into_iter();
+        let value = values.next().unwrap_or(Value::Nil);
+        let are_there = values.next().is_none_or(|there| there == Value::Int(wanted.len() as i64));
+        Ok(are_there.then_some(value))
     }
 
     /// One chunk. One that is missing or damaged is counted, and nothing.
