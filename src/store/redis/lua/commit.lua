@@ -1,8 +1,8 @@
 -- Writes cells under a lease, and gives it back: 1 written, 0 the lease is lost and nothing is written, 2 written, and
 -- nobody may be told.
--- KEYS: the lease, the failure of the service, the cells. ARGV: token, a channel or nothing, what to say there, for how many ms the others need not
--- wait for each other if the lease was yielded, '1' if the last cell must be there already; for each cell its value and
--- its lifetime in ms.
+-- KEYS: the lease, the failure of the service, the cells. ARGV: token, a channel or nothing, what to say there, for how
+-- many ms the others need not wait for each other if the lease was yielded, '1' if the last cell must be there already;
+-- for each cell its value and its lifetime in ms.
 local yielded = '-' .. ARGV[1]
 local held = redis.call('GET', KEYS[1])
 if held ~= ARGV[1] and held ~= yielded then return 0 end
