@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time;
 
-use crate::exchange::Shared;
+use crate::exchange::{self, Shared};
 use crate::observe::counters::Stats;
+use crate::purge::target::MAX_TARGETS;
+use crate::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};
 
 /// A cache, seen from outside the request path: [`RedisCacheLayer::handle`](crate::RedisCacheLayer::handle).
 ///
@@ -32,9 +34,44 @@ impl CacheHandle {
             queued_fetches: self.shared.permits.queued() as u64,
             bytes_in_flight: self.shared.recording.used(),
             bytes_read_ahead: self.shared.reading.used(),
+            purge_records: self.shared.store.plane().records() as u64,
+            purge_news: self.shared.store.purge_news(),
             store_unavailable: u64::from(!self.shared.store.is_available()),
             ..self.shared.counters.snapshot()
         }
+    }
+
+    /// Ends what the targets name, at most 1024 of them, for all instances of the fleet that share the store and the
+    /// namespace. It costs the same whatever it covers, and ends responses as well that are being fetched at the time.
+    ///
+    /// It is known here at once, and to the others within milliseconds: within a fifth of
+    /// [`max_unsynced`](crate::CacheConfig::max_unsynced) if the message is lost, and an instance that cannot read Redis
+    /// serves nothing that is stored once that span is over. With
+    /// [`strict_purges`](crate::CacheConfig::strict_purges), whoever looks something up after this has returned knows it.
+    ///
+    /// # Errors
+    ///
+    /// A target that cannot be named, none or too many, or a store that does not confirm it within
+    /// [`store_write_timeout`](crate::CacheConfig::store_write_timeout): then it may have been purged or not, and can be
+    /// purged again.
+    ///
+    /// ```
+    /// # use tower_redis_cache::{CacheConfig, MemoryStore, PurgeError, PurgeMode, PurgeTarget, RedisCacheLayer};
+    /// # async fn example() -> Result<(), PurgeError> {
+    /// let layer = RedisCacheLayer::with_store(MemoryStore::new(1 << 20), CacheConfig::default());
+    /// let purged = layer.handle().purge([PurgeTarget::tag("product-7")], PurgeMode::Soft).await?;
+    /// println!("purge {}", purged.number);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn purge(
+        &self,
+        targets: impl IntoIterator<Item = PurgeTarget>,
+        mode: PurgeMode,
+    ) -> Result<Purged, PurgeError> {
+        // One more than there may be, to be refused.
+        let targets = targets.into_iter().take(MAX_TARGETS + 1).collect();
+        exchange::purge::purge(&self.shared, targets, mode).await
     }
 
     /// Whether the store answers. Connects if nobody has yet, and waits for that up to

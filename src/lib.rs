@@ -51,6 +51,15 @@
 //! have an entity tag, and validated on every use. Responses with `Vary` are stored once for each set of values of the
 //! fields that it names. Request headers are never written to Redis; what depends on one is found by a digest of it.
 //!
+//! # Purging
+//!
+//! [`CacheHandle::purge`] ends responses by URL, key, tag, prefix or altogether, for all instances that share a namespace:
+//! hard, or soft, which makes them stale. It writes one record, whatever it covers. A response carries the number of the
+//! last purge that was known before it was asked for, and is good as long as none that covers it has a greater one; so
+//! neither does a fetch that was under way bring the old answer back. Where the records are lost, everything that is
+//! stored counts as purged. Tags come from `Cache-Groups` (RFC 9875), `Surrogate-Key`, `xkey`, `Cache-Tag` or
+//! [a closure](CacheConfig::tags): at most 128 of 1 KiB each, 16 KiB in all; a response with more is not stored.
+//!
 //! # The standards
 //!
 //! | | |
@@ -59,13 +68,14 @@
 //! | RFC 9110 | preconditions, ranges (single and multiple), HEAD, `Content-Location`, validators |
 //! | RFC 9211 | `Cache-Status` |
 //! | RFC 9213 | targeted cache control: `CDN-Cache-Control`, or [a list of one's own](CacheConfig::target_list) |
+//! | RFC 9875 | `Cache-Groups`, `Cache-Group-Invalidation` |
 //! | RFC 5861 | `stale-while-revalidate`, `stale-if-error` |
 //! | RFC 10008 | QUERY, with [`QueryLayer`]; an unsafe request ends what is stored for all queries of its target |
 //! | | `No-Vary-Search`: queries that differ in nothing that matters share a response |
 //!
 //! # What it does not do
 //!
-//! It does not keep a memory tier in front of Redis, or purge by tag. It speaks to one Redis server, without TLS, Cluster
+//! It does not keep a memory tier in front of Redis. It speaks to one Redis server, without TLS, Cluster
 //! or Sentinel. Interim responses (1xx) pass it by in the request's extensions, where hyper's client hands them to whoever
 //! listens; tower's services have no other place for them. It is no private (browser's) cache.
 //!
@@ -91,6 +101,7 @@ mod handle;
 mod key;
 mod layer;
 mod observe;
+mod purge;
 mod query;
 mod semantics;
 mod service;
@@ -108,7 +119,8 @@ pub use self::handle::CacheHandle;
 pub use self::key::{CacheKey, DefaultKey, KeyExtractor};
 pub use self::layer::RedisCacheLayer;
 pub use self::observe::counters::Stats;
-pub use self::observe::{ForwardReason, Outcome};
+pub use self::observe::{ForwardReason, Outcome, PurgeNews};
+pub use self::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};
 pub use self::query::{QueryContent, QueryLayer, QueryService};
 pub use self::semantics::CachePolicy;
 pub use self::semantics::storing::Refusal;

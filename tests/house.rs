@@ -14,8 +14,13 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 60;
 
 /// Where tasks begin.
-const SPAWNING: [&str; 4] =
-    ["src/exchange/background.rs", "src/exchange/open.rs", "src/store/redis/repair.rs", "src/store/redis/wake.rs"];
+const SPAWNING: [&str; 5] = [
+    "src/exchange/background.rs",
+    "src/exchange/open.rs",
+    "src/store/redis/purges.rs",
+    "src/store/redis/repair.rs",
+    "src/store/redis/wake.rs",
+];
 
 // ===== the laws =====
 

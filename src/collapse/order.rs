@@ -8,12 +8,17 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::key::CacheKey;
+use crate::purge::label::Number;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::Chunks;
 
 /// When a request set out, among all requests of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Departure(u64);
+pub(crate) struct Departure {
+    place: u64,
+    /// The highest number of a purge that was known by then.
+    pub(crate) purges: Number,
+}
 
 /// Whether an answer may still be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +56,23 @@ impl Order {
         }
     }
 
-    pub(crate) fn depart(&self) -> Departure {
-        Departure(self.next.fetch_add(1, Ordering::Relaxed))
+    /// A request sets out, when so many purges are known.
+    pub(crate) fn depart(&self, purges: Number) -> Departure {
+        Departure { place: self.next.fetch_add(1, Ordering::Relaxed), purges }
+    }
+
+    fn event(&self) -> Departure {
+        self.depart(0)
     }
 
     /// Before whatever sets out next.
     pub(crate) fn present(&self) -> Departure {
-        Departure(self.next.load(Ordering::Relaxed))
+        Departure { place: self.next.load(Ordering::Relaxed), purges: 0 }
     }
 
     /// What was admitted is in the store, for whoever looks from now on.
     pub(crate) fn note_written(&self, key: &CacheKey) {
-        self.written.insert(*key.digest(), self.depart());
+        self.written.insert(*key.digest(), self.event());
     }
 
     /// Whether something came into the store that a look-up which began then may have missed.
@@ -72,7 +82,7 @@ impl Order {
 
     /// Whatever set out before now is out of date.
     pub(crate) fn invalidate(&self, key: &CacheKey) {
-        self.invalidated.insert(*key.digest(), self.depart());
+        self.invalidated.insert(*key.digest(), self.event());
     }
 
     /// Whether the key was invalidated after this.
@@ -117,7 +127,7 @@ mod tests {
     fn an_older_answer_is_not_stored_over_a_newer_event() {
         let (order, key) = (Order::new(), CacheKey::from("k"));
         let [a, b] = [1, 2].map(|n| VariantKey::from_bytes([n; VariantKey::LEN]));
-        let (first, second) = (order.depart(), order.depart());
+        let (first, second) = (order.depart(0), order.depart(0));
         let is_admitted = |key, variant, at| {
             let is_admitted = order.admit(key, variant, at) != Admission::OutOfDate;
             if is_admitted {
@@ -131,7 +141,7 @@ mod tests {
         assert!(!is_admitted(&key, a, second));
         let other = CacheKey::from("other");
         assert!(is_admitted(&other, a, first));
-        assert!(is_admitted(&key, a, order.depart()));
+        assert!(is_admitted(&key, a, order.depart(0)));
     }
 
     #[test]
@@ -139,12 +149,12 @@ mod tests {
         let (order, key, variant) = (Order::new(), CacheKey::from("k"), VariantKey::from_bytes([1; VariantKey::LEN]));
         let chunks = |generation| Some(Chunks { generation, length: 9 });
         let stores = |chunks| {
-            let admission = order.admit(&key, variant, order.depart());
-            order.note_stored(&key, variant, order.depart(), chunks);
+            let admission = order.admit(&key, variant, order.depart(0));
+            order.note_stored(&key, variant, order.depart(0), chunks);
             admission
         };
         assert_eq!(stores(chunks(1)), Admission::Admitted { instead_of: None });
-        let given_up = order.admit(&key, variant, order.depart());
+        let given_up = order.admit(&key, variant, order.depart(0));
         assert_eq!(given_up, Admission::Admitted { instead_of: chunks(1) });
         assert_eq!(stores(chunks(2)), Admission::Admitted { instead_of: chunks(1) }, "nothing was stored in between");
         assert_eq!(stores(None), Admission::Admitted { instead_of: chunks(2) });

@@ -18,9 +18,11 @@ use crate::semantics::{CachePolicy, Rules};
 use crate::store::RedisAddress;
 
 mod origin;
+mod purging;
 mod route;
 
 pub(crate) use origin::OriginCare;
+pub(crate) use purging::{DEFAULT_MAX_RECORDS, PurgeSettings};
 
 pub use route::{CacheOverride, Disconnected, EmptyBody};
 
@@ -58,6 +60,7 @@ pub struct CacheConfig {
     pub(crate) collapse_timeout: Duration,
     pub(crate) pace: Pace,
     pub(crate) origin: OriginCare,
+    pub(crate) purges: PurgeSettings,
     pub(crate) store_timeout: Duration,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
@@ -355,6 +358,7 @@ impl Default for CacheConfig {
             collapse_timeout: Duration::from_secs(5),
             pace: Pace { heartbeat: Duration::from_secs(1) },
             origin: OriginCare::default(),
+            purges: PurgeSettings::default(),
             store_timeout: Duration::from_millis(100),
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
@@ -379,6 +383,7 @@ impl fmt::Debug for CacheConfig {
             .field("collapse_timeout", &self.collapse_timeout)
             .field("lease_heartbeat", &self.pace.heartbeat)
             .field("origin", &self.origin)
+            .field("purges", &self.purges)
             .field("max_inflight_bytes", &self.max_inflight_bytes)
             .field("store_timeout", &self.store_timeout)
             .field("store_write_timeout", &self.store_write_timeout)

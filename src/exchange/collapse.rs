@@ -122,11 +122,11 @@ fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<Va
         return Turn::Alone;
     }
     let key = FlightKey::new(&miss.key, variant);
-    match shared.flights.join(key, shared.order.depart()) {
+    match shared.flights.join(key, shared.depart()) {
         // What it will bring was asked for before the key was invalidated.
         Turn::Follow(follower) if is_outdated(shared, miss, parts, follower.departure) => {
             shared.flights.retire(key, follower.departure);
-            shared.flights.join(key, shared.order.depart())
+            shared.flights.join(key, shared.depart())
         }
         turn => turn,
     }
@@ -134,6 +134,7 @@ fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<Va
 
 fn is_outdated(shared: &Shared, miss: &Miss, parts: &request::Parts, departure: Departure) -> bool {
     shared.order.is_outdated(&miss.key, departure)
+        || shared.is_purged_since(departure, &miss.key, parts)
         || (is_query(&parts.method) && epoch::is_target_outdated(shared, parts, departure))
 }
 
@@ -286,7 +287,8 @@ pub(super) fn serve<R>(
     }
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
     let stored = &landing.response;
-    if stored.body.open().is_some_and(OpenBody::is_broken) {
+    let is_purged = || shared.store.plane().is_outdated(&miss.key, &stored.label);
+    if stored.body.open().is_some_and(OpenBody::is_broken) || is_purged() {
         return Followed::Over;
     }
     // Whoever has waited for this very response need not ask how fresh it is.

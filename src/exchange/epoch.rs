@@ -78,9 +78,14 @@ impl Epoch {
 
 /// Ends what is stored for a target: for its GET, and for all its queries.
 pub(super) async fn invalidate(store: &AnyStore, target: &CacheKey) -> Result<(), StoreError> {
-    let cell = cell_of(target);
-    let (removed, ended) = tokio::join!(select::invalidate(store, target), store.remove(CellKey::base(&cell), false));
+    let (removed, ended) = tokio::join!(select::invalidate(store, target), end(store, target));
     removed.and(ended)
+}
+
+/// Ends the responses to a target's queries.
+pub(super) async fn end(store: &AnyStore, target: &CacheKey) -> Result<(), StoreError> {
+    let cell = cell_of(target);
+    store.remove(CellKey::base(&cell), false).await
 }
 
 /// Whether this process knows that the target of a QUERY has changed since.

@@ -7,16 +7,18 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use tokio::time;
 
-use super::Shared;
 use super::collapse::{FlightGuard, Landing};
 use super::epoch::Epoch;
 use super::forward::Sent;
 use super::search::{self, Search};
+use super::{Shared, label};
 use crate::body::recorder::Abandoned;
 use crate::body::shared::SharedBody;
 use crate::collapse::order::{Admission, Departure};
 use crate::error::StoreError;
 use crate::key::CacheKey;
+use crate::purge::clock::Verdict;
+use crate::purge::label::Label;
 use crate::semantics::admission::is_query;
 use crate::semantics::collapse::is_for_others;
 use crate::semantics::fields::stored_fields;
@@ -64,7 +66,7 @@ impl Fill {
         received: &ReceivedHead<'_>,
         storable: Storable,
         variant: VariantKey,
-        origin_latency: Duration,
+        tags: Box<[Box<str>]>,
     ) -> Self {
         let mut headers = stored_fields(received.headers);
         for name in &storable.withheld {
@@ -81,9 +83,10 @@ impl Fill {
             headers,
             freshness,
             request_time: received.request_time,
-            origin_latency,
+            origin_latency: sent.stopwatch.elapsed(),
             body: StoredBody::default(),
             trailers: None,
+            label: Arc::new(Label { tags, ..label(shared, sent.departure, &sent.parts) }),
         };
         let mut put = Put {
             response: Arc::new(response),
@@ -139,6 +142,12 @@ impl Fill {
         }
         let response = StoredResponse { body: StoredBody::in_chunks(chunks), ..response.as_ref().clone() };
         Some(Live { response: Arc::new(response), variant: *variant, written: 0 })
+    }
+
+    /// The response is as old as what is known of it by now.
+    pub(super) fn stays_purged(&mut self, known: &Label) {
+        let response = Arc::make_mut(&mut self.put.response);
+        response.label = Arc::new(Label { number: known.number, ..response.label.as_ref().clone() });
     }
 
     /// The body is stored already: the head is written anew, and returned.
@@ -212,7 +221,8 @@ impl Fill {
     async fn put_in_turn(&mut self, keys: &[CacheKey]) -> Result<PutOutcome, StoreError> {
         let Self { shared, key, departure, put, .. } = self;
         let _turn = shared.order.turn(key).await;
-        let is_outdated = self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure));
+        let is_outdated = self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure))
+            || shared.store.plane().judge(key, &put.response.label) == Verdict::Purged;
         if is_outdated || !keys.iter().all(|key| is_admitted(shared, key, *departure, put)) {
             return Ok(PutOutcome::OutOfDate);
         }

@@ -60,7 +60,7 @@ impl Sent {
             route: route_rules(parts),
             request_time: shared.clock().now(),
             stopwatch: Stopwatch::start(),
-            departure: shared.order.depart(),
+            departure: shared.depart(),
             stripped: false,
             validates: false,
             represents_target: false,
@@ -123,7 +123,13 @@ where
     prepare_request(&shared, &mut sent, &mut parts, again.is_some());
     let spare = again.filter(|_| sent.completes || sent.validates).map(|empty| (plain(&parts), empty));
     let mut reply = service.call(Request::from_parts(parts, body)).await;
-    let is_of_no_use = |reply: &Response<R>| !complete::fits(&sent, reply) || !revalidate::fits(&sent, reply);
+    let is_of_no_use = |reply: &Response<R>| {
+        // What was purged while the service was asked about it has to be fetched anew.
+        let builds_on_stored = matches!(reply.status(), StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
+        !complete::fits(&sent, reply)
+            || !revalidate::fits(&sent, reply)
+            || (builds_on_stored && sent.miss.is_purged(&shared))
+    };
     if let Some((parts, empty)) = spare
         && reply.as_ref().is_ok_and(is_of_no_use)
     {
@@ -131,6 +137,7 @@ where
         drop(reply);
         (sent.completes, sent.validates) = (false, false);
         sent.miss.variants.clear();
+        sent.departure = shared.depart();
         sent.miss.stored = sent.miss.stored.take().filter(|stored| !stored.freshness.stale.forbidden);
         reply = match poll_fn(|cx| service.poll_ready(cx)).await {
             Ok(()) => service.call(Request::from_parts(parts, empty.make())).await,

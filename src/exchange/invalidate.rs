@@ -12,13 +12,17 @@ use tower_service::Service;
 
 use super::forward::Sent;
 use super::lookup::Asked;
-use super::{Miss, Shared, conclude, epoch, forward, search};
+use super::purge::Ending;
+use super::{Miss, Shared, conclude, forward, search};
 use crate::body::CacheBody;
-use crate::error::{BoxError, StoreError};
+use crate::error::BoxError;
 use crate::key::{CacheKey, key_for};
 use crate::observe::{ForwardReason, Outcome};
+use crate::purge::PurgeMode;
+use crate::purge::groups;
+use crate::purge::label::Site;
+use crate::purge::target::Member;
 use crate::semantics::invalidation;
-use crate::store::{Sight, select};
 
 /// Forwards the request; if the answer is no error, invalidates before the client learns of it, so that whoever has
 /// seen the answer does not read what was there before. The answer to a POST may be stored in its place.
@@ -54,14 +58,14 @@ where
     let invalidated = match invalidation::invalidates(response.status()) {
         true => {
             let targets = target.all(response.headers());
-            invalidate(&shared, sent.miss.key.clone(), targets).await
+            invalidate(&shared, sent.miss.key.clone(), targets, response.headers()).await
         }
         false => true,
     };
     let is_representation = response.status().is_success() && target.is_represented_by(response.headers());
     if invalidated && is_representation && sent.parts.method == Method::POST {
         sent.represents_target = true;
-        sent.departure = shared.order.depart();
+        sent.departure = shared.depart();
         let (head, body) = response.into_parts();
         return Ok(forward::answer(&shared, &sent, head, body).recorded_by_a_task());
     }
@@ -94,7 +98,8 @@ impl Drop for Unanswered<'_> {
         let (shared, key) = (Arc::clone(self.shared), self.key.clone());
         place.begin_in(&runtime, "invalidate", async move {
             // What cannot be removed in time ends by itself.
-            let _ = time::timeout(shared.config.store_write_timeout, epoch::invalidate(&shared.store, &key)).await;
+            let ending = Ending { keys: vec![key], ..Ending::default() };
+            let _ = time::timeout(shared.config.store_write_timeout, ending.end(&shared, PurgeMode::Hard)).await;
         });
     }
 }
@@ -129,9 +134,9 @@ impl Target {
     }
 }
 
-/// Whether all that the request ends has been ended, within the deadline for the store. The removal is a task of its
-/// own: it does not end with the client's patience, nor with the client.
-async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::Parts>) -> bool {
+/// Whether all that the request ends has been ended, within the deadline for the store. That is a task of its own: it
+/// does not end with the client's patience, nor with the client.
+async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::Parts>, response: &HeaderMap) -> bool {
     let mut keys = vec![key];
     let extractor = shared.config.key.as_ref();
     keys.extend(targets.iter().skip(1).filter_map(|parts| key_for(extractor, parts, parts.uri.clone())));
@@ -140,21 +145,12 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
         return false;
     }
     let Some(place) = shared.background.enter_first() else { return false };
-    let owned = Arc::clone(shared);
-    let removing = place.begin("invalidate", async move {
-        let all = async {
-            for key in &keys {
-                epoch::invalidate(&owned.store, key).await?;
-            }
-            for parts in &targets {
-                for (key, _) in search::alternatives_of(&owned, parts, &parts.uri, Sight::First).await? {
-                    owned.order.invalidate(&key);
-                    select::invalidate(&owned.store, &key).await?;
-                }
-            }
-            Ok::<_, StoreError>(())
-        };
-        matches!(time::timeout(owned.config.store_write_timeout, all).await, Ok(Ok(())))
+    let site = targets.first().map(|parts| Site::of(&parts.uri, &parts.headers)).unwrap_or_default();
+    let groups = groups::invalidated(response).iter().map(|group| Member::group(&site, group)).collect();
+    let (owned, ending) = (Arc::clone(shared), Ending { keys, members: groups, targets });
+    let ending = place.begin("invalidate", async move {
+        let ended = time::timeout(owned.config.store_write_timeout, ending.end(&owned, PurgeMode::Hard)).await;
+        ended.is_ok_and(|ended| ended.is_complete())
     });
-    matches!(time::timeout(shared.store_deadline(), removing).await, Ok(Ok(Some(true))))
+    matches!(time::timeout(shared.store_deadline(), ending).await, Ok(Ok(Some(true))))
 }

@@ -97,7 +97,7 @@ impl Asked {
 }
 
 pub(super) async fn look_up(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     key: &CacheKey,
     parts: &request::Parts,
     sight: Sight,
@@ -116,7 +116,9 @@ pub(super) async fn look_up(
             }
         }
     });
-    match in_time(shared, &asked, asking).await {
+    let answer = in_time(shared, &asked, asking).await;
+    reclaim(shared);
+    match answer {
         Ok((lookup, seen, key, epoch)) => {
             (asked.seen, asked.epoch) = (seen, epoch);
             let found = match lookup {
@@ -138,6 +140,27 @@ pub(super) async fn look_up(
             (Found::Unavailable, asked)
         }
     }
+}
+
+/// What was found dead is removed, off the client's path.
+fn reclaim(shared: &Arc<Shared>) {
+    let dead = shared.store.plane().take_dead();
+    if dead.is_empty() {
+        return;
+    }
+    let Some(place) = shared.background.enter() else { return };
+    let shared = Arc::clone(shared);
+    place.begin("reclaim", async move {
+        let reclaiming = async {
+            for dead in &dead {
+                shared.store.reclaim(dead).await?;
+                shared.counters.reclaimed.increment();
+            }
+            Ok::<_, StoreError>(())
+        };
+        // What cannot be removed in time ends by itself.
+        let _ = time::timeout(shared.config.store_write_timeout, reclaiming).await;
+    });
 }
 
 /// When what was found was received: by this it is told from what is stored later.

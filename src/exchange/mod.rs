@@ -16,6 +16,7 @@ mod open;
 mod patience;
 mod prospect;
 mod publish;
+pub(crate) mod purge;
 mod record;
 mod refresh;
 mod relay;
@@ -34,7 +35,7 @@ use crate::body::{Budget, CacheBody};
 use crate::clock::Clock;
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
-use crate::collapse::order::Order;
+use crate::collapse::order::{Departure, Order};
 use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
 use crate::collapse::uncacheable::UncacheableKeys;
@@ -43,6 +44,7 @@ use crate::error::{BoxError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
 use crate::observe::{ForwardReason, Outcome, report};
+use crate::purge::label::{Label, Site};
 use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
@@ -87,6 +89,17 @@ impl Shared {
         }
     }
 
+    /// A request sets out.
+    fn depart(&self) -> Departure {
+        self.order.depart(self.store.plane().highest())
+    }
+
+    /// Whether what set out then is known to have been purged since, as far as can be told before its response has come.
+    fn is_purged_since(&self, departure: Departure, key: &CacheKey, parts: &request::Parts) -> bool {
+        let plane = self.store.plane();
+        departure.purges < plane.highest() && plane.is_outdated(key, &label(self, departure, parts))
+    }
+
     /// What a request may wait for the store. The runtime's timers count whole milliseconds and round up.
     fn store_deadline(&self) -> Duration {
         const GRAIN: Duration = Duration::from_millis(1);
@@ -99,6 +112,9 @@ impl Shared {
             for name in self.config.rules.targets.names() {
                 response.headers_mut().remove(name);
             }
+        }
+        for name in self.config.purges.tagger.withheld() {
+            response.headers_mut().remove(name);
         }
         report(&self.config.cache_name, key, outcome, response);
     }
@@ -148,6 +164,18 @@ struct Miss {
     variants: Vec<Arc<StoredResponse>>,
 }
 
+impl Miss {
+    fn stored_under(&self) -> &CacheKey {
+        self.found_under.as_ref().unwrap_or(&self.key)
+    }
+
+    /// Whether any of what was found was purged since, so that nothing may be made of it.
+    fn is_purged(&self, shared: &Shared) -> bool {
+        let plane = shared.store.plane();
+        self.stored.iter().chain(&self.variants).any(|stored| plane.is_purged(self.stored_under(), &stored.label))
+    }
+}
+
 /// Look up; decide; serve a hit (and perhaps refresh it behind), or forward and see what may be kept.
 pub(crate) async fn run<S, Q, R>(
     shared: Arc<Shared>,
@@ -193,16 +221,15 @@ where
             (reason, revalidate::candidate(&shared, &parts, held, &mut asked).await)
         }
     };
-    if let Some(response) = patience::after_failure(&shared, &key, stored.as_ref(), &parts) {
+    let mut miss = Miss { key, found_under, variant, reason, asked, stored, found_at, variants: Vec::new() };
+    if let Some(response) = patience::after_failure(&shared, &miss, &parts) {
         return Ok(response);
     }
     shared.counters.misses.increment();
     // Should the service answer with a validator of none of them, it has to be asked again.
-    let variants = match parts.extensions.get::<EmptyBody<Q>>() {
-        Some(_) if parts.method == Method::GET => lookup::variants(&shared, &key, &mut asked).await,
-        _ => Vec::new(),
-    };
-    let miss = Miss { key, found_under, variant, reason, asked, stored, found_at, variants };
+    if parts.method == Method::GET && parts.extensions.get::<EmptyBody<Q>>().is_some() {
+        miss.variants = lookup::variants(&shared, &miss.key, &mut miss.asked).await;
+    }
     // In a box of its own, so that a hit does not carry the room that a miss needs.
     Box::pin(collapse::fetch(shared, service, miss, parts, body)).await
 }
@@ -219,6 +246,12 @@ fn unsatisfiable<R>(shared: &Shared) -> Response<CacheBody<R>> {
 
 fn only_if_cached(shared: &Shared, parts: &request::Parts) -> bool {
     request_directives(&PresentedRequest::of(parts), &shared.config.rules).only_if_cached
+}
+
+/// By which the response to a request is purged, but for its tags.
+fn label(shared: &Shared, departure: Departure, parts: &request::Parts) -> Label {
+    let site = Site::of(&search::target_of(shared, parts), &parts.headers);
+    Label { number: departure.purges, site, tags: Box::default() }
 }
 
 fn route_rules(parts: &request::Parts) -> RouteRules {

@@ -33,22 +33,18 @@ pub(super) struct Standby {
     limit: Duration,
     shared: Arc<Shared>,
     stored: Arc<StoredResponse>,
+    stored_under: CacheKey,
     reason: ForwardReason,
     method: Method,
     headers: HeaderMap,
 }
 
 /// A stale response where the service failed for the same key a moment ago, and it is not yet time to try it again.
-pub(super) fn after_failure<R>(
-    shared: &Shared,
-    key: &CacheKey,
-    stored: Option<&Arc<StoredResponse>>,
-    parts: &request::Parts,
-) -> Option<Response<CacheBody<R>>> {
-    let stored = stored?;
-    match shared.failing.attempt(key, shared.clock().now()) {
+pub(super) fn after_failure<R>(shared: &Shared, miss: &Miss, parts: &request::Parts) -> Option<Response<CacheBody<R>>> {
+    miss.stored.as_ref()?;
+    match shared.failing.attempt(&miss.key, shared.clock().now()) {
         Attempt::Due => None,
-        Attempt::Later(trouble) => back_off(shared, stored, parts, trouble),
+        Attempt::Later(trouble) => back_off(shared, miss, parts, trouble),
     }
 }
 
@@ -60,17 +56,17 @@ pub(super) fn after_failure_elsewhere<R>(
     failure: Failure,
 ) -> Option<Response<CacheBody<R>>> {
     shared.failing.hear(&miss.key, failure, shared.clock().now());
-    back_off(shared, miss.stored.as_ref()?, parts, failure.trouble)
+    back_off(shared, miss, parts, failure.trouble)
 }
 
 fn back_off<R>(
     shared: &Shared,
-    stored: &Arc<StoredResponse>,
+    miss: &Miss,
     parts: &request::Parts,
     trouble: Trouble,
 ) -> Option<Response<CacheBody<R>>> {
-    let request = PresentedRequest::of(parts);
-    let reuse = revalidate::stand_in(shared, stored, &request, Cause::Others(trouble))?;
+    let (request, stored) = (PresentedRequest::of(parts), miss.stored.as_ref()?);
+    let reuse = revalidate::stand_in(shared, miss.stored_under(), stored, &request, Cause::Others(trouble))?;
     shared.counters.backed_off.increment();
     let outcome = Outcome::hit(reuse.ttl).with_detail("stale-if-error");
     Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
@@ -94,9 +90,9 @@ pub(super) fn has_answered(shared: &Arc<Shared>, sent: &Sent) {
 pub(super) fn bearable(shared: &Shared, miss: &Miss, parts: &request::Parts) -> Bearable {
     let request = PresentedRequest::of(parts);
     let bears = |trouble| {
-        miss.stored
-            .as_ref()
-            .is_some_and(|stored| revalidate::stand_in(shared, stored, &request, Cause::Others(trouble)).is_some())
+        miss.stored.as_ref().is_some_and(|stored| {
+            revalidate::stand_in(shared, miss.stored_under(), stored, &request, Cause::Others(trouble)).is_some()
+        })
     };
     Bearable { error_status: bears(Trouble::ErrorStatus), disconnected: bears(Trouble::Disconnected) }
 }
@@ -110,6 +106,7 @@ impl Standby {
             limit: shared.config.origin.soft_timeout?,
             shared: Arc::clone(shared),
             stored: miss.stored.clone()?,
+            stored_under: miss.stored_under().clone(),
             reason: miss.reason,
             method: parts.method.clone(),
             headers: parts.headers.clone(),
@@ -118,7 +115,7 @@ impl Standby {
 
     fn answer<R>(&self) -> Option<Response<CacheBody<R>>> {
         let request = PresentedRequest { method: &self.method, headers: &self.headers };
-        while_slow(&self.shared, &self.stored, &request, self.reason)
+        while_slow(&self.shared, (&self.stored_under, &self.stored), &request, self.reason)
     }
 }
 
@@ -196,17 +193,17 @@ pub(super) async fn instead_of_news<R>(
     let (limit, stored) = (shared.config.origin.soft_timeout?, miss.stored.as_ref()?);
     match time::timeout(limit.saturating_sub(since.elapsed()), follower.news()).await {
         Ok(_) => None,
-        Err(_) => while_slow(shared, stored, &PresentedRequest::of(parts), miss.reason),
+        Err(_) => while_slow(shared, (miss.stored_under(), stored), &PresentedRequest::of(parts), miss.reason),
     }
 }
 
 fn while_slow<R>(
     shared: &Shared,
-    stored: &Arc<StoredResponse>,
+    (key, stored): (&CacheKey, &Arc<StoredResponse>),
     request: &PresentedRequest<'_>,
     reason: ForwardReason,
 ) -> Option<Response<CacheBody<R>>> {
-    let reuse = revalidate::stand_in(shared, stored, request, Cause::Own(Trouble::Slow))?;
+    let reuse = revalidate::stand_in(shared, key, stored, request, Cause::Own(Trouble::Slow))?;
     shared.counters.stale_while_slow.increment();
     let outcome = Outcome::forwarded(reason).with_ttl(reuse.ttl).with_detail("stale-while-slow");
     Some(hit::serve(shared, request, Arc::clone(stored), &reuse, outcome))

@@ -39,8 +39,11 @@ pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts
         Storability::Refuse(refusal) => return Prospect::Pass(refused(shared, sent, outcome, refusal)),
         Storability::Store(storable) => storable,
     };
+    let Ok(tags) = shared.config.purges.tagger.tags(head) else {
+        return Prospect::Pass(refused(shared, sent, outcome, Refusal::Tags));
+    };
     shared.uncacheable.forget(&sent.miss.key);
-    record(shared, sent, &received, storable, outcome)
+    record(shared, sent, &received, (storable, tags), outcome)
 }
 
 fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
@@ -77,8 +80,7 @@ pub(super) fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
     if !shared.store.takes_writes() {
         return Some("store-full");
     }
-    let stored_under = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key);
-    if shared.slow_bodies.has(stored_under, sent.request_time) {
+    if shared.slow_bodies.has(sent.miss.stored_under(), sent.request_time) {
         return Some("store-slow");
     }
     None
@@ -89,7 +91,7 @@ fn record(
     shared: &Arc<Shared>,
     sent: &Sent,
     received: &ReceivedHead<'_>,
-    mut storable: Storable,
+    (mut storable, tags): (Storable, Box<[Box<str>]>),
     outcome: Outcome,
 ) -> Prospect {
     let variant = storable.nominated.select(&sent.parts.headers);
@@ -121,7 +123,7 @@ fn record(
     let limits =
         Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
     let recorder = Recorder::new(stated_length, limits);
-    let fill = Fill::new(shared, sent, received, storable, variant, sent.stopwatch.elapsed());
+    let fill = Fill::new(shared, sent, received, storable, variant, tags);
     let mut upload = Upload::new(shared, fill.key());
     let backing = upload.backing().filter(|_| obstacle.is_none());
     let body = SharedBody::new(received.body_length.exactly, shared.most_held(), reservation, backing);

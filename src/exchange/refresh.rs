@@ -55,11 +55,11 @@ pub(super) fn begin<S, Q, R>(
 {
     let now = shared.clock().now();
     let key = FlightKey::new(&miss.key, miss.variant);
-    let turn = match shared.flights.join(key, shared.order.depart()) {
+    let turn = match shared.flights.join(key, shared.depart()) {
         // That response is stale by now, and its body is still on its way to somebody.
         Turn::Follow(follower) if follower.landed().is_some_and(|landing| landing.is_stale(now)) => {
             shared.flights.retire(key, follower.departure);
-            shared.flights.join(key, shared.order.depart())
+            shared.flights.join(key, shared.depart())
         }
         turn => turn,
     };

@@ -87,7 +87,9 @@ pub(super) async fn board(
     if own != variant {
         return Boarding::Vary(own);
     }
-    if !is_for_others(&response.freshness, shared.clock().now(), &shared.config.rules.grace) {
+    let plane = shared.store.plane();
+    let is_purged = !plane.is_in_sync() || plane.is_outdated(&miss.key, &response.label);
+    if is_purged || !is_for_others(&response.freshness, shared.clock().now(), &shared.config.rules.grace) {
         return Boarding::Nothing;
     }
     let Some(place) = shared.background.enter() else { return Boarding::Nothing };

@@ -12,6 +12,7 @@ use super::open::open;
 use super::{Miss, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
 use crate::collapse::uncacheable::is_of_the_key;
+use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{Cause, Reuse, reuse_in_trouble, reuse_stale};
@@ -98,7 +99,7 @@ pub(super) fn stale_for<R>(
     status: Option<StatusCode>,
 ) -> Option<Response<CacheBody<R>>> {
     let (stored, request) = (miss.stored.as_ref()?, PresentedRequest::of(parts));
-    let reuse = stand_in(shared, stored, &request, Cause::Own(trouble))?;
+    let reuse = stand_in(shared, miss.stored_under(), stored, &request, Cause::Own(trouble))?;
     shared.counters.stale_on_error.increment();
     let mut outcome = Outcome::forwarded(miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
     outcome.forward_status = status;
@@ -108,11 +109,15 @@ pub(super) fn stale_for<R>(
 /// How a stored response is to be sent in place of a better one, if it is there and may be.
 pub(super) fn stand_in(
     shared: &Shared,
+    key: &CacheKey,
     stored: &StoredResponse,
     request: &PresentedRequest<'_>,
     cause: Cause,
 ) -> Option<Reuse> {
     let is_there = stored.body.is_at_hand() || *request.method == Method::HEAD;
+    if shared.store.plane().is_purged(key, &stored.label) {
+        return None;
+    }
     reuse_in_trouble(request, &stored, cause, shared.clock().now(), &shared.config.rules).filter(|_| is_there)
 }
 
@@ -197,7 +202,12 @@ fn rewrite(
         }
         Storability::Store(storable) => {
             let variant = storable.nominated.select(&sent.parts.headers);
-            let fill = Fill::new(shared, sent, &received, storable, variant, sent.stopwatch.elapsed());
+            let tags = renewed_tags(shared, stored, &headers);
+            let mut fill = Fill::new(shared, sent, &received, storable, variant, tags);
+            if sent.miss.is_purged(shared) {
+                // Purged since it was looked up, from a service that cannot be asked again: for this client alone.
+                fill.stays_purged(&stored.label);
+            }
             // What is withheld from the store is still this client's.
             let written = fill.rewrite(stored);
             (Arc::new(StoredResponse { headers, ..written.as_ref().clone() }), true)
@@ -207,6 +217,13 @@ fn rewrite(
             (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
         }
     }
+}
+
+/// The tags of a response with other fields than it had; where those cannot be read, it keeps those that it had.
+fn renewed_tags(shared: &Shared, stored: &StoredResponse, headers: &HeaderMap) -> Box<[Box<str>]> {
+    let (mut head, ()) = Response::new(()).into_parts();
+    (head.status, head.headers) = (stored.status, headers.clone());
+    shared.config.purges.tagger.tags(&head).unwrap_or_else(|_| stored.label.tags.clone())
 }
 
 /// A full response has come in place of the stored one. Where it may not be stored itself, nothing takes the old one's
@@ -240,7 +257,7 @@ fn forget_if_refused(shared: &Arc<Shared>, sent: &Sent, received: &ReceivedHead<
 /// next be, all are told: the marker of the fetch itself may have found the old response in its place.
 fn forget(shared: &Arc<Shared>, sent: &Sent, refusal: Option<Refusal>) {
     let Some(place) = shared.background.enter_first() else { return };
-    let key = sent.miss.found_under.as_ref().unwrap_or(&sent.miss.key).clone();
+    let key = sent.miss.stored_under().clone();
     let marked = refusal.filter(|refusal| is_of_the_key(*refusal) && sent.miss.asked.epoch.is_none());
     let marked = marked.map(|_| sent.miss.key.clone());
     let shared = Arc::clone(shared);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::PurgeNews;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// What happened since the layer was made. All are totals, but for the gauges at the end.
@@ -22,6 +24,10 @@ macro_rules! counters {
             pub bytes_in_flight: u64,
             /// Gauge: octets of large bodies that have been read from the store ahead of their clients.
             pub bytes_read_ahead: u64,
+            /// Gauge: purges that are remembered here.
+            pub purge_records: u64,
+            /// How this instance hears of purges.
+            pub purge_news: PurgeNews,
             /// Gauge: 1 while the store is considered unavailable, else 0.
             pub store_unavailable: u64,
         }
@@ -65,6 +71,10 @@ counters! {
     backed_off,
     /// Requests that the cache let pass: other methods, bypasses, requests without a key.
     bypasses,
+    /// Purges that this instance was asked for and recorded.
+    purges,
+    /// Stored responses that were found purged, and removed.
+    reclaimed,
     /// Responses written to the store.
     stored,
     /// Responses that might not be stored.

@@ -4,12 +4,14 @@
 pub(crate) mod cache_status;
 pub(crate) mod counters;
 mod events;
+mod purge_news;
 
 use std::time::Duration;
 
 use http::{Response, StatusCode};
 
 use self::cache_status::CacheName;
+pub use self::purge_news::PurgeNews;
 use crate::key::CacheKey;
 use crate::semantics::storing::Refusal;
 

@@ -41,7 +41,7 @@ pub(crate) mod staleness;
 pub(crate) mod storing;
 pub(crate) mod targeted;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod time;
 pub(crate) mod validation;
 pub(crate) mod vary;

@@ -4,7 +4,7 @@ use super::{CachePolicy, Grace, Rules, TargetList};
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 
-pub(super) fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+pub(crate) fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         map.append(*name, HeaderValue::from_str(value).expect("a field value"));

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::body::Reservation;
 use crate::body::chunks::{OpenBody, Segment};
+use crate::purge::label::Label;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::SearchVariance;
 use crate::semantics::time::Timestamp;
@@ -38,6 +39,8 @@ pub(crate) struct StoredResponse {
     pub(crate) origin_latency: Duration,
     pub(crate) body: StoredBody,
     pub(crate) trailers: Option<HeaderMap>,
+    /// By which it is purged.
+    pub(crate) label: Arc<Label>,
 }
 
 /// A response that is being written, as it is told to other processes: they may read of it what there is.

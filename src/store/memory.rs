@@ -13,8 +13,12 @@ use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
 use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release};
+use crate::config::DEFAULT_MAX_RECORDS;
 use crate::error::StoreError;
 use crate::key::CacheKey;
+use crate::purge::label::{Label, Number};
+use crate::purge::plane::Plane;
+use crate::purge::target::Member;
 use crate::semantics::fields::wire_size;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
@@ -33,6 +37,7 @@ use crate::semantics::vary::VariantKey;
 pub struct MemoryStore {
     cells: Arc<Cache<Name, Slot, ByOctets>>,
     pub(crate) clock: Clock,
+    plane: Arc<Plane>,
 }
 
 /// The whole key, not its digest alone, so that a hit compares it.
@@ -60,6 +65,11 @@ fn fields_weight(fields: &HeaderMap) -> u64 {
     (wire_size(fields) + LINE_OVERHEAD * fields.len()) as u64
 }
 
+fn label_weight(label: &Label) -> u64 {
+    let tags: usize = label.tags.iter().map(|tag| 16 + tag.len()).sum();
+    (label.site.authority.len() + label.site.path.len() + tags) as u64
+}
+
 impl MemoryStore {
     /// A store for this many octets of responses, heads, bodies and keys counted. A response larger than a quarter of it
     /// may be refused.
@@ -67,7 +77,16 @@ impl MemoryStore {
         // An estimate for the tables, which grow by need.
         let items = usize::try_from(max_octets / 8192).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         let cells = Cache::with_weighter(items, max_octets, ByOctets);
-        Self { cells: Arc::new(cells), clock: Clock::system() }
+        Self { cells: Arc::new(cells), clock: Clock::system(), plane: Arc::new(Plane::own(DEFAULT_MAX_RECORDS)) }
+    }
+
+    pub(crate) fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Records purges; the number of the last.
+    pub(crate) fn purge(&self, members: &[Member]) -> Number {
+        self.plane.record_own(members, self.clock.now().as_millis().saturating_mul(1000))
     }
 
     /// The octets in use.
@@ -95,6 +114,7 @@ impl Weighter<Name, Slot> for ByOctets {
                 response.body.len()
                     + fields_weight(&response.headers)
                     + response.trailers.as_ref().map_or(0, fields_weight)
+                    + label_weight(&response.label)
             }
             Cell::Index(index) => {
                 let names: usize = index.nominations.iter().map(|nominated| nominated.names().len()).sum();

@@ -5,6 +5,7 @@
 //! stores; a store itself only reads, writes and removes cells.
 
 pub(crate) mod entry;
+mod judged;
 pub(crate) mod memory;
 pub(crate) mod redis;
 pub(crate) mod select;
@@ -255,9 +256,13 @@ impl AnyStore {
 
 impl Store for AnyStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
-        match self {
-            Self::Redis(store) => store.get(key, sight).await,
-            Self::Memory(store) => store.get(key, sight).await,
+        let (cell, clock) = match self {
+            Self::Redis(store) => (store.get(key, sight).await?, store.clock()),
+            Self::Memory(store) => (store.get(key, sight).await?, &store.clock),
+        };
+        match cell {
+            Some(cell) => self.judged(key, cell, clock).await,
+            None => Ok(None),
         }
     }
 

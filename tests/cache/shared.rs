@@ -52,13 +52,18 @@ async fn every_key_is_in_the_namespace_and_has_a_ttl() {
     story.origin_says(ok("varied").cache_control("max-age=60").header("vary", "accept"));
     story.client_asks(get("/varied").header("accept", "a")).await.is_stored();
     story.client_asks(get("/varied").header("accept", "b")).await.is_stored();
+    let lives = |key: &str| stage.server().cli(&["PTTL", key]).parse::<i64>().expect("a number");
     let keys = stage.server().keys("*");
     assert!(keys.len() >= 6, "{keys:?}");
     for key in keys {
         assert!(key.starts_with("site-7:{"), "{key}");
-        let ttl: i64 = stage.server().cli(&["PTTL", &key]).parse().expect("a number");
-        assert!((1..=4_000_000).contains(&ttl), "{key} lives for {ttl} ms");
+        assert!((1..=4_000_000).contains(&lives(&key)), "{key} lives for {} ms", lives(&key));
     }
+    let mut clock = stage.server().all_keys("*{purge}*");
+    // That of the probe ends within a second.
+    clock.retain(|key| key != "site-7:{purge}:probe");
+    assert_eq!(clock, ["site-7:{purge}"]);
+    assert!(lives(&clock[0]) > 89 * 24 * 60 * 60 * 1000, "longer than anything is stored");
 }
 
 #[tokio::test]

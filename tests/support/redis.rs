@@ -141,8 +141,15 @@ impl RedisServer {
             .unwrap_or_else(|error| panic!("no reply from {PROGRAM} on port {}: {error}", self.port))
     }
 
-    /// The keys that match a pattern, sorted.
+    /// The keys that match a pattern, sorted, without those of the purge clock, of which each namespace has one.
     pub fn keys(&self, pattern: &str) -> Vec<String> {
+        let mut keys = self.all_keys(pattern);
+        keys.retain(|key| !key.contains(":{purge}"));
+        keys
+    }
+
+    /// All keys that match a pattern, sorted.
+    pub fn all_keys(&self, pattern: &str) -> Vec<String> {
         let Reply::Array(items) = self.command(&["KEYS", pattern]) else {
             panic!("KEYS answers with an array");
         };

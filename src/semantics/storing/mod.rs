@@ -100,6 +100,8 @@ pub enum Refusal {
     HeadSize,
     /// There are more header fields than `max_fields`.
     Fields,
+    /// The response has more tags than it may, or some that nobody could purge by.
+    Tags,
 }
 
 impl Refusal {
@@ -117,6 +119,7 @@ impl Refusal {
             Self::SetCookie => "set-cookie",
             Self::Cookie => "cookie",
             Self::VaryStar => "vary-star",
+            Self::Tags => "tags",
             Self::NoFreshness => "no-freshness",
             Self::Stale => "stale",
             Self::EventStream => "event-stream",

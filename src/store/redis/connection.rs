@@ -17,6 +17,7 @@ use super::lanes::{Lane, LaneName, Linked};
 use super::pause::Pause;
 use super::repair::RepairState;
 use super::replies::{Failure, Verdict, cure};
+use super::scripts::Call;
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
 
@@ -103,6 +104,19 @@ impl Connection {
     pub(crate) async fn call(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
         let in_flight = self.link.lane(lane).enter().map_err(Failure::ignored)?;
         self.answer(lane, access, command, &in_flight).await
+    }
+
+    /// A script and its answer. It is sent whole where the server does not know it.
+    pub(crate) async fn run(&self, lane: LaneName, access: Access, call: &Call<'_>) -> Result<Value, Failure> {
+        match self.call(lane, access, &call.by_name()).await {
+            Err(Failure { verdict: Verdict::NoScript, .. }) => self.call(lane, access, &call.in_full()).await,
+            answer => answer,
+        }
+    }
+
+    /// Which connection the heads take: another may lead to another server.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.link.heads.link().map(|linked| linked.generation)
     }
 
     /// The same, waiting for its turn where as many commands are in flight as may be.

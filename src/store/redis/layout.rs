@@ -9,6 +9,8 @@
 //! | `<ns>:{K}:failing` | that the service failed for it, and when it is to be tried again |
 //! | `<ns>:{K}…:live:<token>` | the head of what is fetched under that lease, and how much of its body is there |
 //! | `<ns>:{K}…:live:<token>:read` | whether some other process reads that |
+//! | `<ns>:{purge}` | the purge clock, a sorted set; also the channel on which it is told that something was purged |
+//! | `<ns>:{purge}:probe` | nothing, for a second: written to learn whether the server tells of changes by itself |
 //! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back, or more of a body is there |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
 //!
@@ -72,6 +74,16 @@ impl Layout {
 
     pub(crate) fn wake(&self) -> Vec<u8> {
         [self.start.as_bytes(), b"wake}"].concat()
+    }
+
+    /// The purge clock.
+    pub(crate) fn purges(&self) -> Vec<u8> {
+        [self.start.as_bytes(), b"purge}"].concat()
+    }
+
+    /// A key that whoever hears of the purge clock hears of.
+    pub(crate) fn purges_probe(&self) -> Vec<u8> {
+        [self.start.as_bytes(), b"purge}:probe"].concat()
     }
 
     pub(crate) fn chunk(&self, key: CellKey<'_>, generation: Generation, index: u32) -> Vec<u8> {

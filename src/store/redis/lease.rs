@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::address::RedisAddress;
 use super::codec;
 use super::connection::Access;
 use super::lanes::LaneName;
-use super::layout::Layout;
 use super::pause::Pause;
 use super::replies::{Failure, Verdict};
 use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
-use super::wake::{Hearing, Wake};
-use super::{Expiry, READER_MARGIN, RedisStore};
+use super::wake::Hearing;
+use super::writes::Expiry;
+use super::{READER_MARGIN, RedisStore};
 use crate::collapse::failing::{self, Bearable};
 use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
@@ -40,13 +39,12 @@ pub(super) struct Leases {
     scripts: Mutex<Pause>,
     /// Messages are not granted: nobody is told anything for now.
     mute: Mutex<Pause>,
-    wake: Wake,
 }
 
 impl Leases {
-    pub(super) fn new(address: &RedisAddress, layout: &Layout) -> Self {
+    pub(super) fn new() -> Self {
         let (scripts, mute) = (Mutex::new(Pause::new()), Mutex::new(Pause::new()));
-        Self { instance: Instance::new(), scripts, mute, wake: Wake::new(address, layout.wake()) }
+        Self { instance: Instance::new(), scripts, mute }
     }
 }
 
@@ -56,7 +54,7 @@ impl RedisStore {
     }
 
     pub(crate) fn hear(&self, key: &CacheKey) -> Hearing {
-        self.leases.wake.hear(key)
+        self.purges.wake().hear(key)
     }
 
     pub(super) async fn take_lease(
@@ -212,11 +210,7 @@ impl RedisStore {
 
     /// What a script answers; `None` where scripts are not granted.
     pub(super) async fn run_for_value(&self, call: Call<'_>, access: Access) -> Result<Option<Value>, StoreError> {
-        let mut answer = self.connection.call(LaneName::Heads, access, &call.by_name()).await;
-        if matches!(answer, Err(Failure { verdict: Verdict::NoScript, .. })) {
-            answer = self.connection.call(LaneName::Heads, access, &call.in_full()).await;
-        }
-        match answer {
+        match self.connection.run(LaneName::Heads, access, &call).await {
             Ok(value) => {
                 if let Ok(mut scripts) = self.leases.scripts.lock() {
                     scripts.end();
@@ -235,7 +229,7 @@ impl RedisStore {
 }
 
 /// This user may not run the script, or the server knows none.
-fn is_refusal(failure: &Failure) -> bool {
+pub(super) fn is_refusal(failure: &Failure) -> bool {
     match failure.verdict {
         Verdict::NotGranted | Verdict::NoScript => true,
         Verdict::Count => failure.error.kind() == StoreErrorKind::Protocol,

@@ -10,34 +10,42 @@ mod layout;
 mod lease;
 mod live;
 mod pause;
+mod purges;
 mod reader;
 mod repair;
 mod replies;
 mod scripts;
 mod wake;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
 use self::lease::Leases;
+use self::purges::Purges;
 use self::replies::{Failure, Verdict};
 pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, Live, StoredBody, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
+use crate::clock::Clock;
 use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release, UNCACHEABLE};
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
+use crate::observe::PurgeNews;
 use crate::observe::counters::Counters;
+use crate::purge::label::Number;
+use crate::purge::plane::Plane;
+use crate::purge::target::Member;
 use crate::semantics::time::{Timestamp, millis};
 
 /// A store in one Redis server.
@@ -54,6 +62,9 @@ pub(crate) struct RedisStore {
     /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
     unchecked: AtomicBool,
     leases: Box<Leases>,
+    purges: Purges,
+    clock: Clock,
+    is_strict: bool,
     /// For how long the others are told of a failure of the service: until one of them has tried again, in all
     /// likelihood.
     failure_memory: Duration,
@@ -61,6 +72,8 @@ pub(crate) struct RedisStore {
 
 /// Chunks outlive their head, so that a reader who has just read the head finds them.
 const READER_MARGIN: Duration = Duration::from_secs(30);
+/// What a label takes at the most: a number, a site and tags.
+const LABEL_MAX: usize = 20 * 1024;
 /// Chunks that are written in one go: 2 MiB.
 const CHUNKS_AT_ONCE: usize = 8;
 /// How long chunks live whose head is yet to be written: no fill takes longer.
@@ -71,13 +84,17 @@ const MARGIN_PER_CHUNK: Duration = Duration::from_secs(2);
 impl RedisStore {
     pub(crate) fn new(config: &CacheConfig, counters: Arc<Counters>) -> Self {
         let layout = Layout::new(&config.namespace);
-        let (probe, leases) = (layout.probe(), Leases::new(&config.redis, &layout));
+        let probe = layout.probe();
         let index_max = config.max_variants * 64 + 64 * 1024;
         // Names and lengths of fields are stored with up to six octets where the wire has four.
-        let head_max = config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024;
+        let head_max =
+            config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024 + LABEL_MAX;
         let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
+        let connection = Connection::new(config.redis.clone(), probe, config.store_timeout);
+        let plane = Arc::new(Plane::shared(config.purges.max_records, config.purges.max_unsynced));
+        let purges = Purges::new(config, connection.clone(), &layout, plane);
         Self {
-            connection: Connection::new(config.redis.clone(), probe, config.store_timeout),
+            connection,
             layout,
             counters,
             max_body_size: config.rules.max_body_size,
@@ -85,12 +102,16 @@ impl RedisStore {
             max_head_value: (2 * head_max + inline_max).max(index_max),
             plain_get: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
-            leases: Box::new(leases),
+            leases: Box::new(Leases::new()),
+            purges,
+            clock: config.clock.clone(),
+            is_strict: config.purges.is_strict,
             failure_memory: config.origin.failure_backoff * 2,
         }
     }
 
     pub(crate) fn is_available(&self) -> bool {
+        self.purges.start();
         self.connection.is_available()
     }
 
@@ -104,6 +125,40 @@ impl RedisStore {
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         self.connection.ready().await
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn plane(&self) -> &Plane {
+        self.purges.plane()
+    }
+
+    pub(crate) fn purge_news(&self) -> PurgeNews {
+        self.purges.news()
+    }
+
+    pub(crate) async fn purge(&self, members: &[Member]) -> Result<Number, StoreError> {
+        self.purges.record(members).await
+    }
+
+    /// Sees to it that something is known of purges, so that what is fetched can be stored; in strict mode, that nothing
+    /// has been purged that is not known here.
+    async fn know_purges(&self) -> Result<(), StoreError> {
+        if self.plane().is_denied() {
+            return Ok(());
+        }
+        if self.plane().is_unread() {
+            return self.plane().synced().await;
+        }
+        if !self.is_strict {
+            return Ok(());
+        }
+        match self.purges.highest().await? {
+            Some(highest) if highest <= self.plane().highest() => Ok(()),
+            _ => self.plane().synced_anew().await,
+        }
     }
 
     /// A value, if there is one: at most `limit` octets of it and one more, by which too long a one is known.
@@ -150,110 +205,13 @@ impl RedisStore {
         let removed = self.connection.call(LaneName::Heads, Access::Remove, &command).await;
         removed.map(|_| ()).map_err(|failure| failure.error)
     }
-
-    /// Sets the time that a body's chunks still have.
-    async fn expire_chunks(&self, key: CellKey<'_>, chunks: Chunks, ttl: Duration) -> Result<Expiry, StoreError> {
-        let count = chunk_lengths(chunks.length).len();
-        let mut pipeline = Pipeline::with_capacity(count);
-        for index in 0..count {
-            pipeline.add_command(pexpire(&self.layout.chunk(key, chunks.generation, number(index)), ttl));
-        }
-        match self.connection.call_all(LaneName::Bodies, Access::Remove, &pipeline).await {
-            Ok(replies) if replies.iter().all(|reply| *reply == Value::Int(1)) => Ok(Expiry::Set),
-            Ok(_) => Ok(Expiry::Gone),
-            Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(Expiry::NotGranted),
-            Err(failure) => Err(failure.error),
-        }
-    }
-
-    /// Chunks first, the head last: whoever finds a head finds its body. `None` where the body is not to be had.
-    async fn write_up_to_head(&self, write: Write<'_>) -> Result<Option<Head>, StoreError> {
-        let Write { key, cell, mut ttl } = write;
-        let (mut generation, mut written) = (fastrand::u128(..), None);
-        if let Cell::Response(response) = cell
-            && let Some(planned) = response.body.chunks_to_be()
-        {
-            generation = planned.generation;
-        }
-        if let Cell::Response(response) = cell
-            && response.body.len() > INLINE_MAX
-        {
-            let expiry = match response.body.chunks() {
-                Some(chunks) => self.expire_chunks(key, chunks, ttl + lingering(chunks.length)).await?,
-                None => Expiry::Gone,
-            };
-            match (expiry, response.body.chunks()) {
-                // The body is there: it came before its head, or the head changes alone.
-                (Expiry::Set, Some(chunks)) => generation = chunks.generation,
-                _ if response.body.is_loaded() => {
-                    self.write_body(key, &response.body, generation, ttl + lingering(response.body.len())).await?;
-                    written = Some(Chunks { generation, length: response.body.len() });
-                }
-                // Its chunks cannot be given more time than they were written with.
-                (Expiry::NotGranted, Some(chunks)) => {
-                    generation = chunks.generation;
-                    ttl = ttl.min(FILL_TTL / 2);
-                }
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(Head { value: codec::encode(key, cell, generation), ttl, written }))
-    }
-
-    /// Writes the chunks of a body, a few at a time.
-    async fn write_body(
-        &self,
-        key: CellKey<'_>,
-        body: &StoredBody,
-        generation: Generation,
-        ttl: Duration,
-    ) -> Result<(), StoreError> {
-        for (some, first) in chunks_of(body).chunks(CHUNKS_AT_ONCE).zip((0..).step_by(CHUNKS_AT_ONCE)) {
-            self.write_some(key, generation, number(first), some, ttl).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_some(
-        &self,
-        key: CellKey<'_>,
-        generation: Generation,
-        first: u32,
-        chunks: &[Vec<Bytes>],
-        ttl: Duration,
-    ) -> Result<(), StoreError> {
-        let mut pipeline = Pipeline::with_capacity(chunks.len());
-        for (chunk, index) in chunks.iter().zip(first..) {
-            let name = self.layout.chunk(key, generation, index);
-            let value = codec::encode_chunk(generation, index, chunk);
-            pipeline.add_command(set_px(&name, &value, ttl));
-        }
-        let written = self.connection.call_all(LaneName::Bodies, Access::Write, &pipeline).await;
-        written.map(|_| ()).map_err(|failure| failure.error)
-    }
-}
-
-/// A head that is to be written, now that its body is.
-#[derive(Debug)]
-struct Head {
-    value: Vec<u8>,
-    ttl: Duration,
-    /// The writing of the body that was written just now.
-    written: Option<Chunks>,
-}
-
-/// What became of an attempt to set the time that chunks have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expiry {
-    Set,
-    /// Some chunk is there no more.
-    Gone,
-    NotGranted,
 }
 
 impl Store for RedisStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
-        match self.read_cell(key).await? {
+        let (cell, known) = tokio::join!(self.read_cell(key), self.know_purges());
+        known?;
+        match cell? {
             None => Ok(None),
             Some(Ok(Cell::Response(response))) if response.body.len() > self.max_body_size => {
                 self.reject(Rejection::Oversized, sight);

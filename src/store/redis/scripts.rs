@@ -32,6 +32,10 @@ pub(super) static ATTEND: Script = script!("lua/attend.lua");
 pub(super) static WITHDRAW: Script = script!("lua/withdraw.lua");
 /// Writes cells under a lease.
 pub(super) static COMMIT: Script = script!("lua/commit.lua");
+/// Records purges.
+pub(super) static PURGE: Script = script!("lua/purge.lua");
+/// Reads the purge clock.
+pub(super) static CLOCK: Script = script!("lua/clock.lua");
 
 /// A script with its keys and arguments.
 #[derive(Debug)]

@@ -1,9 +1,12 @@
-//! Who waits for another process is told at once when that one gives its lease back: by a message on one channel, over a
-//! connection of its own, which is opened when somebody first waits. What is lost of it costs a pause between two looks,
-//! and nothing else.
+//! What is told at once: that a lease was given back, to those who wait for it, and that something was purged. A
+//! connection of its own listens. What is lost of it costs a pause between two looks, or a heartbeat, and nothing else.
+//!
+//! Leases are told by messages on a channel. That the purge clock has changed, in whatever way, the server tells by itself
+//! where it tracks what its clients read (RESP3, `CLIENT TRACKING`); where it does not, or something between swallows
+//! that, purges are told by messages as well.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,8 +18,11 @@ use tokio::time;
 use tracing::Instrument;
 
 use super::address::RedisAddress;
+use super::lease::in_millis;
 use super::pause::Pause;
 use crate::key::CacheKey;
+use crate::observe::PurgeNews;
+use crate::purge::plane::Plane;
 
 type Digest = [u8; CacheKey::DIGEST_LEN];
 
@@ -31,11 +37,27 @@ pub(super) struct Wake {
 #[derive(Debug)]
 struct Office {
     client: Client,
-    channel: Vec<u8>,
+    channels: Channels,
+    plane: Arc<Plane>,
+    /// How purges are heard of, as a number.
+    hears_by: AtomicU8,
+    /// The server has told by itself of a change.
+    probed: Notify,
     waiting: Mutex<HashMap<Digest, watch::Sender<()>>>,
     is_listening: AtomicBool,
     /// After a connection that could not be had, or was lost.
     pause: Mutex<Pause>,
+}
+
+/// Where it is told.
+#[derive(Debug)]
+pub(super) struct Channels {
+    /// The channel for leases.
+    pub(super) wake: Vec<u8>,
+    /// The key of the purge clock, and the channel for purges.
+    pub(super) purges: Vec<u8>,
+    /// A key whose name begins with that one.
+    pub(super) probe: Vec<u8>,
 }
 
 /// Somebody who waits for news of a key.
@@ -56,16 +78,27 @@ const MAX_WAITING: usize = 16 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Wake {
-    pub(super) fn new(address: &RedisAddress, channel: Vec<u8>) -> Self {
+    pub(super) fn new(address: &RedisAddress, channels: Channels, plane: Arc<Plane>) -> Self {
         let info = address.info().clone();
         // The messages come between the replies.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings)).expect("a parsed address is an address");
-        let (waiting, is_listening, pause) = (Mutex::default(), AtomicBool::new(false), Mutex::new(Pause::new()));
-        Self {
-            office: Arc::new(Office { client, channel, waiting, is_listening, pause }),
-            alive: watch::Sender::new(()),
-        }
+        let office = Office {
+            client,
+            channels,
+            plane,
+            hears_by: AtomicU8::new(PurgeNews::Heartbeat as u8),
+            probed: Notify::new(),
+            waiting: Mutex::default(),
+            is_listening: AtomicBool::new(false),
+            pause: Mutex::new(Pause::new()),
+        };
+        Self { office: Arc::new(office), alive: watch::Sender::new(()) }
+    }
+
+    /// How purges are heard of at present.
+    pub(super) fn purge_news(&self) -> PurgeNews {
+        PurgeNews::from_number(self.office.hears_by.load(Ordering::Relaxed))
     }
 
     /// Hears of a key from now on.
@@ -79,7 +112,8 @@ impl Wake {
         Hearing { office: Arc::clone(&self.office), digest, news }
     }
 
-    fn start(&self) {
+    /// Listens from now on.
+    pub(super) fn start(&self) {
         let is_paused = self.office.pause.lock().is_ok_and(|pause| pause.is_on());
         let Ok(runtime) = Handle::try_current() else { return };
         if !is_paused && !self.office.is_listening.swap(true, Ordering::AcqRel) {
@@ -94,6 +128,12 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
     let Some(office) = right.0.upgrade() else { return };
     let is_gone = Arc::new(Notify::new());
     let connected = time::timeout(CONNECT_TIMEOUT, office.connect(&is_gone)).await;
+    if let Ok(Ok(connection)) = &connected {
+        let hears_by = office.listen_for_purges(&mut connection.clone()).await;
+        office.hears_by(hears_by);
+        // What changed before is not told.
+        office.plane.want();
+    }
     drop(office);
     if let Ok(Ok(_connection)) = connected {
         tokio::select! {
@@ -101,10 +141,11 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
             _ = alive.changed() => return,
         }
     }
-    if let Some(office) = right.0.upgrade()
-        && let Ok(mut pause) = office.pause.lock()
-    {
-        pause.begin();
+    if let Some(office) = right.0.upgrade() {
+        office.hears_by(PurgeNews::Heartbeat);
+        if let Ok(mut pause) = office.pause.lock() {
+            pause.begin();
+        }
     }
 }
 
@@ -115,9 +156,9 @@ impl Office {
         let (office, is_gone) = (Arc::downgrade(self), Arc::clone(is_gone));
         let receive = move |message: PushInfo| {
             match message.kind {
-                PushKind::Message => {
+                PushKind::Message | PushKind::Invalidate => {
                     if let Some(office) = office.upgrade() {
-                        office.tell(&message.data);
+                        office.receive(&message);
                     }
                 }
                 PushKind::Disconnection => is_gone.notify_one(),
@@ -130,11 +171,53 @@ impl Office {
             .set_response_timeout(Some(CONNECT_TIMEOUT))
             .set_push_sender(receive);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        connection.subscribe(&self.channel).await?;
+        connection.subscribe(&self.channels.wake).await?;
         if let Ok(mut pause) = self.pause.lock() {
             pause.end();
         }
         Ok(connection)
+    }
+
+    /// By the best way that works: that the server tells of a change by itself is tried out.
+    async fn listen_for_purges(&self, connection: &mut MultiplexedConnection) -> PurgeNews {
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&self.channels.purges);
+        let mut change = redis::cmd("SET");
+        change.arg(&self.channels.probe).arg("").arg("PX").arg(in_millis(CONNECT_TIMEOUT));
+        let probing = async {
+            connection.send_packed_command(&tracking).await.and_then(Value::extract_error)?;
+            connection.send_packed_command(&change).await.and_then(Value::extract_error)?;
+            self.probed.notified().await;
+            Ok::<_, RedisError>(())
+        };
+        if let Ok(Ok(())) = time::timeout(CONNECT_TIMEOUT, probing).await {
+            return PurgeNews::Tracking;
+        }
+        match time::timeout(CONNECT_TIMEOUT, connection.subscribe(&self.channels.purges)).await {
+            Ok(Ok(())) => PurgeNews::Messages,
+            _ => PurgeNews::Heartbeat,
+        }
+    }
+
+    fn hears_by(&self, news: PurgeNews) {
+        if self.hears_by.swap(news as u8, Ordering::Relaxed) != news as u8 {
+            tracing::info!(by = news.as_str(), "purges are heard of");
+        }
+    }
+
+    fn receive(&self, message: &PushInfo) {
+        let is_of_purges = match message.data.first() {
+            Some(Value::BulkString(channel)) => *channel == self.channels.purges,
+            _ => false,
+        };
+        match message.kind {
+            PushKind::Invalidate => {
+                self.probed.notify_one();
+                self.plane.want();
+            }
+            _ if is_of_purges => self.plane.want(),
+            _ => self.tell(&message.data),
+        }
     }
 
     /// A message: the channel, and the digest of a key.
@@ -198,7 +281,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_hears_of_its_key_alone_and_leaves_nothing_behind() {
-        let wake = Wake::new(&RedisAddress::parse("redis://127.0.0.1:1").unwrap(), b"c".to_vec());
+        let [wake, purges, probe] = [b"c".to_vec(), b"p".to_vec(), b"p:probe".to_vec()];
+        let plane = Arc::new(Plane::shared(1, Duration::from_secs(1)));
+        let address = RedisAddress::parse("redis://127.0.0.1:1").unwrap();
+        let wake = Wake::new(&address, Channels { wake, purges, probe }, plane);
         let keys = ["a", "b"].map(CacheKey::from);
         let [mut one, mut again, mut other] = [&keys[0], &keys[0], &keys[1]].map(|key| wake.hear(key));
         wake.office.tell(&[Value::BulkString(b"c".to_vec()), Value::BulkString(keys[0].digest().to_vec())]);

@@ -13,7 +13,8 @@
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
-//!    (times and spans in ms) · staleness: flags u8, stale-while-revalidate u64, stale-if-error u64 · purge number u64 (zero) · tags u16 (zero)
+//!    (times and spans in ms) · staleness: flags u8, stale-while-revalidate u64, stale-if-error u64 · label: purge number u64,
+//!    authority and path as u16 length and octets, tags u16, each: u16 length, octets
 //!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
 //!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
 //!    the body, if inline, to the end of the value
@@ -35,6 +36,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
+use crate::purge::label::{Label, Site};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::{Params, SearchVariance};
 use crate::semantics::staleness::StalePermission;
@@ -44,7 +46,7 @@ use crate::store::CellKey;
 use crate::store::entry::{Cell, Chunks, IndexedVariant, Live, StoredBody, StoredResponse, VaryIndex};
 
 const MAGIC: &[u8; 3] = b"TRC";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CHUNK_MAGIC: &[u8; 4] = b"TRCB";
 const CHECKSUM_AT: usize = 8;
 const CONTENT_AT: usize = 16;
@@ -169,6 +171,8 @@ fn size_hint(cell: &Cell) -> usize {
 
 fn response_size_hint(response: &StoredResponse) -> usize {
     let fields = crate::semantics::fields::wire_size(&response.headers) + 4 * response.headers.len();
+    let tags: usize = response.label.tags.iter().map(|tag| 2 + tag.len()).sum();
+    let fields = fields + response.label.site.authority.len() + response.label.site.path.len() + tags;
     let body = if response.body.len() <= INLINE_MAX { response.body.len() } else { 0 };
     fields + usize::try_from(body).unwrap_or(0)
 }
@@ -182,8 +186,7 @@ fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Gene
     value.put_u64_le(millis(freshness.lifetime));
     put_staleness(value, freshness);
     value.put_u64_le(millis(response.origin_latency));
-    value.put_u64_le(0);
-    value.put_u16_le(0);
+    put_label(value, &response.label);
     put_fields(value, &response.headers);
     value.put_u8(u8::from(response.trailers.is_some()));
     if let Some(trailers) = &response.trailers {
@@ -201,6 +204,29 @@ fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Gene
         value.put_slice(&generation.to_be_bytes());
         value.put_u32_le(u32::try_from(CHUNK_SIZE).expect("a chunk's size fits 32 bits"));
     }
+}
+
+fn put_label(value: &mut Vec<u8>, label: &Label) {
+    value.put_u64_le(label.number);
+    put_short(value, label.site.authority.as_bytes());
+    put_short(value, label.site.path.as_bytes());
+    value.put_u16_le(u16::try_from(label.tags.len()).expect("tags are bounded"));
+    label.tags.iter().for_each(|tag| put_short(value, tag.as_bytes()));
+}
+
+fn read_label(reader: &mut Reader<'_>) -> Result<Label, Rejection> {
+    fn text(octets: &[u8]) -> Result<Box<str>, Rejection> {
+        std::str::from_utf8(octets).map(Box::from).map_err(|_| Rejection::Damaged)
+    }
+    let number = reader.u64()?;
+    let site = Site { authority: text(reader.short()?)?, path: text(reader.short()?)? };
+    let count = usize::from(reader.u16()?);
+    // Each takes two octets at the least.
+    let mut tags = Vec::with_capacity(count.min(reader.remaining() / 2));
+    for _ in 0..count {
+        tags.push(text(reader.short()?)?);
+    }
+    Ok(Label { number, site, tags: tags.into() })
 }
 
 fn put_staleness(value: &mut Vec<u8>, freshness: &Freshness) {
@@ -265,7 +291,7 @@ fn put_search(value: &mut Vec<u8>, variances: &[SearchVariance]) {
 }
 
 fn put_short(value: &mut Vec<u8>, octets: &[u8]) {
-    value.put_u16_le(u16::try_from(octets.len()).expect("a field name is shorter than 2^16"));
+    value.put_u16_le(u16::try_from(octets.len()).expect("names and tags are shorter than 2^16"));
     value.put_slice(octets);
 }
 
@@ -357,8 +383,7 @@ fn read_response(mut reader: Reader<'_>) -> Result<StoredResponse, Rejection> {
     let lifetime = Duration::from_millis(reader.u64()?);
     let (stale, always_validate) = read_staleness(&mut reader)?;
     let origin_latency = Duration::from_millis(reader.u64()?);
-    let _purge_number = reader.u64()?;
-    let _tags = reader.u16()?;
+    let label = Arc::new(read_label(&mut reader)?);
     let headers = read_fields(&mut reader)?;
     let trailers = match reader.u8()? {
         0 => None,
@@ -367,7 +392,7 @@ fn read_response(mut reader: Reader<'_>) -> Result<StoredResponse, Rejection> {
     let body_length = reader.u64()?;
     let freshness = Freshness { lifetime, corrected_initial_age, response_time, stale, always_validate };
     let body = read_body(&mut reader, body_length)?;
-    Ok(StoredResponse { status, headers, freshness, request_time, origin_latency, body, trailers })
+    Ok(StoredResponse { status, headers, freshness, request_time, origin_latency, body, trailers, label })
 }
 
 fn read_body(reader: &mut Reader<'_>, length: u64) -> Result<StoredBody, Rejection> {

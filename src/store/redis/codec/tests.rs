@@ -1,5 +1,6 @@
 use super::*;
 use crate::key::CacheKey;
+use crate::purge::label::{Label, Site};
 use proptest::prelude::*;
 
 fn key() -> CacheKey {
@@ -33,6 +34,11 @@ fn response(body: Vec<Bytes>) -> StoredResponse {
         origin_latency: Duration::from_millis(123),
         body: StoredBody::new(body),
         trailers: Some(trailers),
+        label: Arc::new(Label {
+            number: 1_764_194_637_123_456,
+            site: Site { authority: "example.com".into(), path: "/a".into() },
+            tags: ["a", "b c"].map(Into::into).into(),
+        }),
     }
 }
 

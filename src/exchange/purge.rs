@@ -1,0 +1,160 @@
+//! What an operator, or the answer to an unsafe request (RFC 9111 §4.4), ends: recorded in the purge clock, and removed
+//! where it can be named.
+//!
+//! The record is what counts: it reaches every instance, and the fetches that are under way. The removal gives the room
+//! back, and takes the leases away, so that nobody waits for what comes too late.
+
+use std::sync::Arc;
+
+use http::{Method, Request, Uri, header, request};
+use tokio::time;
+
+use super::{Shared, epoch, search};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::key::{CacheKey, key_for};
+use crate::purge::target::{MAX_TARGETS, Member};
+use crate::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};
+use crate::store::{Sight, select};
+
+/// What is to be ended.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// With the responses to QUERYs of the target.
+    pub(super) keys: Vec<CacheKey>,
+    /// Besides the keys.
+    pub(super) members: Vec<Member>,
+    /// What a GET of these targets may find under other keys (`No-Vary-Search`).
+    pub(super) targets: Vec<request::Parts>,
+}
+
+/// Ends what the targets name.
+pub(crate) async fn purge(
+    shared: &Arc<Shared>,
+    targets: Vec<PurgeTarget>,
+    mode: PurgeMode,
+) -> Result<Purged, PurgeError> {
+    if !(1..=MAX_TARGETS).contains(&targets.len()) {
+        return Err(PurgeError::Count(targets.len()));
+    }
+    let mut ending = Ending::default();
+    for target in targets {
+        ending.add(shared, target)?;
+    }
+    let limit = shared.config.store_write_timeout;
+    let ended = time::timeout(limit, ending.end(shared, mode)).await;
+    let ended = ended.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
+    let number = ended.recorded?;
+    // Removal only gives room back.
+    if let Err(error) = ended.removed {
+        tracing::debug!(store.error = %error, "what was purged is not removed");
+    }
+    shared.counters.purges.increment();
+    tracing::debug!(number, ?mode, "purged");
+    Ok(Purged::at(number))
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The number of the last record.
+    recorded: Result<u64, StoreError>,
+    removed: Result<(), StoreError>,
+}
+
+impl Ended {
+    /// Whether nothing of it is served any more. Where this user of the store has no purge clock, removal has to do.
+    pub(super) fn is_complete(&self) -> bool {
+        match &self.recorded {
+            Ok(_) => true,
+            Err(error) => error.kind() == StoreErrorKind::Denied && self.removed.is_ok(),
+        }
+    }
+}
+
+impl Ending {
+    fn add(&mut self, shared: &Shared, target: PurgeTarget) -> Result<(), PurgeError> {
+        match target {
+            PurgeTarget::Key(key) => self.keys.push(key),
+            PurgeTarget::Tag(tag) => self.members.push(Member::tag(&tag)?),
+            PurgeTarget::Prefix { host, path } => self.members.push(Member::prefix(&host, &path)?),
+            PurgeTarget::Everything => self.members.push(Member::everything()),
+            PurgeTarget::Url(url) => {
+                let extractor = shared.config.key.as_ref();
+                let keyed = |parts: request::Parts| Some((key_for(extractor, &parts, parts.uri.clone())?, parts));
+                let named: Vec<_> = gets(&url)?.into_iter().filter_map(keyed).collect();
+                if named.is_empty() {
+                    return Err(PurgeError::Invalid("this URL has no key".into()));
+                }
+                for (key, parts) in named {
+                    if !self.keys.contains(&key) {
+                        self.keys.push(key);
+                        self.targets.push(parts);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records and removes, side by side: what is stored between the two is purged all the same.
+    pub(super) async fn end(self, shared: &Shared, mode: PurgeMode) -> Ended {
+        let recording = record(shared, &self.keys, self.members, mode);
+        let (recorded, removed) = tokio::join!(recording, remove(shared, &self.keys, &self.targets, mode));
+        Ended { recorded, removed }
+    }
+}
+
+async fn record(shared: &Shared, keys: &[CacheKey], others: Vec<Member>, mode: PurgeMode) -> Result<u64, StoreError> {
+    let members = keys.iter().map(Member::key).chain(others).map(|member| member.in_mode(mode));
+    keys.iter().for_each(|key| shared.order.invalidate(key));
+    shared.store.purge(&members.collect::<Vec<_>>()).await
+}
+
+/// What stays in its place is stale: only what a hard purge ends is removed.
+async fn remove(
+    shared: &Shared,
+    keys: &[CacheKey],
+    targets: &[request::Parts],
+    mode: PurgeMode,
+) -> Result<(), StoreError> {
+    for key in keys {
+        match mode {
+            PurgeMode::Hard => epoch::invalidate(&shared.store, key).await?,
+            // The responses to QUERYs cannot be found one by one, to be made stale.
+            PurgeMode::Soft => epoch::end(&shared.store, key).await?,
+        }
+    }
+    let mut others = Vec::new();
+    for parts in targets {
+        let alternatives = search::alternatives_of(shared, parts, &parts.uri, Sight::First).await?;
+        others.extend(alternatives.into_iter().map(|(key, _)| key));
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    record(shared, &others, Vec::new(), mode).await?;
+    for key in others.iter().filter(|_| mode == PurgeMode::Hard) {
+        select::invalidate(&shared.store, key).await?;
+    }
+    Ok(())
+}
+
+/// A GET of a URL with no fields but the host, as it may be sent: with the whole URL, or with its path and query.
+fn gets(url: &Uri) -> Result<[request::Parts; 2], PurgeError> {
+    let invalid = |why: &str| PurgeError::Invalid(why.into());
+    let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
+        return Err(invalid("the URL is not absolute"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(invalid("the URL names a user"));
+    }
+    // Without a port that goes without saying: in origin form nobody sees by which scheme it does.
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    let host = authority.as_str().strip_suffix(port).unwrap_or(authority.as_str());
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let get = |target: &str| {
+        let request = Request::builder().method(Method::GET).uri(target).header(header::HOST, host).body(());
+        request.map(|request| request.into_parts().0).map_err(|_| invalid("nobody can ask for this URL"))
+    };
+    Ok([get(&url.to_string())?, get(path)?])
+}

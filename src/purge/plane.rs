@@ -1,0 +1,263 @@
+//! The purge clock as one instance has it: the copy that everybody here reads, and how old it is.
+//!
+//! Who keeps it is the store's affair; whoever needs it newer than it is says so and waits.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use super::clock::{Clock, Page, Verdict};
+use super::label::{Label, Number};
+use super::target::Member;
+use crate::clock::Stopwatch;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::key::CacheKey;
+use crate::semantics::vary::VariantKey;
+use crate::store::entry::Chunks;
+
+/// How the plane is kept, and how far it can be trusted.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    clock: RwLock<Clock>,
+    /// That of the clock, to be had without the lock.
+    highest: AtomicU64,
+    /// Readings that have begun.
+    begun: AtomicU64,
+    reading: watch::Sender<Reading>,
+    wanted: Notify,
+    dead: Mutex<Vec<Dead>>,
+    is_denied: AtomicBool,
+    /// A copy that was read longer ago is not trusted; `None` where there is no other than this.
+    max_unsynced: Option<Duration>,
+}
+
+/// A cell that was found purged, and has yet to be removed.
+#[derive(Clone, Debug)]
+pub(crate) struct Dead {
+    pub(crate) key: CacheKey,
+    pub(crate) variant: Option<VariantKey>,
+    pub(crate) chunks: Option<Chunks>,
+}
+
+/// Dead cells that wait to be removed; one more ends by itself.
+const MAX_DEAD: usize = 1024;
+
+/// What is known of the last reading.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    /// Its place among all.
+    number: u64,
+    /// When it began: what was purged by then is known.
+    since: Option<Stopwatch>,
+    /// The place of the last one that came to nothing.
+    failed: u64,
+}
+
+impl Plane {
+    /// A copy of a clock that others write to as well. Before it is first read, nothing is good.
+    pub(crate) fn shared(max_records: usize, max_unsynced: Duration) -> Self {
+        Self::new(max_records, Some(max_unsynced))
+    }
+
+    /// The clock itself.
+    pub(crate) fn own(max_records: usize) -> Self {
+        let plane = Self::new(max_records, None);
+        // What sets out before the first purge has a number as well.
+        plane.raise_floor(1);
+        plane
+    }
+
+    fn new(max_records: usize, max_unsynced: Option<Duration>) -> Self {
+        Self {
+            clock: RwLock::new(Clock::new(max_records)),
+            highest: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            reading: watch::Sender::new(Reading::default()),
+            wanted: Notify::new(),
+            dead: Mutex::default(),
+            is_denied: AtomicBool::new(false),
+            max_unsynced,
+        }
+    }
+
+    /// What a fetch that sets out now is stamped with.
+    pub(crate) fn highest(&self) -> Number {
+        self.highest.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn floor(&self) -> Number {
+        self.read().floor()
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Whether the copy is young enough to be trusted.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let Some(most) = self.max_unsynced else { return true };
+        let reading = *self.reading.borrow();
+        reading.since.is_some_and(|since| since.elapsed() <= most)
+    }
+
+    /// Whether there is no clock to be had: nothing can have been purged through it.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.is_denied.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is known yet.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.highest() == 0
+    }
+
+    pub(crate) fn judge(&self, key: &CacheKey, label: &Label) -> Verdict {
+        if self.is_denied() {
+            return Verdict::Good;
+        }
+        // What is as new as the copy is needs no closer look. The floor is never above the highest number.
+        if label.number == self.highest() && label.number > 0 {
+            return Verdict::Good;
+        }
+        self.read().judge(key, label)
+    }
+
+    /// Whether it is known to have been purged since.
+    pub(crate) fn is_outdated(&self, key: &CacheKey, label: &Label) -> bool {
+        label.number < self.highest() && matches!(self.judge(key, label), Verdict::Purged | Verdict::Stale(_))
+    }
+
+    /// Whether it is known that nothing may be made of it any more.
+    pub(crate) fn is_purged(&self, key: &CacheKey, label: &Label) -> bool {
+        label.number < self.highest() && self.judge(key, label) == Verdict::Purged
+    }
+
+    /// Waits until the copy is young enough.
+    pub(crate) async fn synced(&self) -> Result<(), StoreError> {
+        match self.is_in_sync() || self.is_denied() {
+            true => Ok(()),
+            false => self.synced_anew().await,
+        }
+    }
+
+    /// Waits until the copy has been read anew, from now on.
+    pub(crate) async fn synced_anew(&self) -> Result<(), StoreError> {
+        if self.max_unsynced.is_none() {
+            return Ok(());
+        }
+        let next = self.begun.load(Ordering::Acquire) + 1;
+        self.wanted.notify_one();
+        let mut reading = self.reading.subscribe();
+        match reading.wait_for(|reading| reading.number.max(reading.failed) >= next).await {
+            Ok(reading) if reading.number >= next => Ok(()),
+            _ => Err(StoreError::with_detail(StoreErrorKind::Unavailable, "the purge clock cannot be read")),
+        }
+    }
+
+    /// Whoever keeps the copy waits for this between two readings.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Somebody has heard that there is something new.
+    pub(crate) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// A reading begins.
+    pub(crate) fn begin(&self) -> Begun {
+        Begun { number: self.begun.fetch_add(1, Ordering::AcqRel) + 1, since: Stopwatch::start() }
+    }
+
+    /// All that was there when the reading began is known.
+    pub(crate) fn has_read(&self, begun: Begun) {
+        self.is_denied.store(false, Ordering::Release);
+        self.reading.send_modify(|reading| {
+            (reading.number, reading.since) = (begun.number, Some(begun.since));
+        });
+    }
+
+    /// It came to nothing: whoever waits for it waits in vain.
+    pub(crate) fn has_failed(&self, begun: Begun) {
+        self.reading.send_modify(|reading| reading.failed = begun.number);
+    }
+
+    /// The store has no clock for this user.
+    pub(crate) fn deny(&self, begun: Begun) {
+        self.is_denied.store(true, Ordering::Release);
+        self.reading.send_modify(|reading| (reading.number, reading.since) = (begun.number, None));
+    }
+
+    pub(crate) fn learn(&self, page: &Page) {
+        let mut clock = self.write();
+        clock.learn(page);
+        self.highest.store(clock.highest(), Ordering::Release);
+    }
+
+    /// See [`Clock::lost`].
+    pub(crate) fn lost(&self, floor: Number, there: &[(Member, Number)]) -> Vec<Member> {
+        self.read().lost(floor, there)
+    }
+
+    /// Records purges, for all under numbers of their own, from this one on; the last of them.
+    pub(crate) fn record(&self, members: &[Member], first: Number) -> Number {
+        let mut clock = self.write();
+        let mut number = first;
+        for member in members {
+            clock.record(member.clone(), number);
+            number += 1;
+        }
+        self.highest.store(clock.highest(), Ordering::Release);
+        number - 1
+    }
+
+    /// The same for a clock that is nobody else's, under numbers no smaller than `now`, in microseconds since 1970.
+    pub(crate) fn record_own(&self, members: &[Member], now: Number) -> Number {
+        let mut clock = self.write();
+        let mut number = clock.highest();
+        for member in members {
+            number = now.max(number + 1);
+            clock.record(member.clone(), number);
+        }
+        self.highest.store(clock.highest(), Ordering::Release);
+        number
+    }
+
+    /// Nothing that set out before this number is good any more.
+    pub(crate) fn raise_floor(&self, floor: Number) {
+        let mut clock = self.write();
+        clock.raise_floor(floor);
+        self.highest.store(clock.highest(), Ordering::Release);
+    }
+
+    /// Whoever comes next removes it.
+    pub(crate) fn bury(&self, dead: Dead) {
+        if let Ok(mut waiting) = self.dead.lock()
+            && waiting.len() < MAX_DEAD
+        {
+            waiting.push(dead);
+        }
+    }
+
+    /// What is to be removed now.
+    pub(crate) fn take_dead(&self) -> Vec<Dead> {
+        self.dead.lock().map_or_else(|_| Vec::new(), |mut dead| std::mem::take(&mut *dead))
+    }
+
+    /// No panic can leave the clock half changed.
+    fn read(&self) -> RwLockReadGuard<'_, Clock> {
+        self.clock.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Clock> {
+        self.clock.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reading that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    number: u64,
+    since: Stopwatch,
+}

@@ -1,0 +1,104 @@
+//! What is read is judged by the purge clock before anybody sees it.
+
+use std::sync::Arc;
+
+use super::entry::{Cell, Chunks, StoredResponse};
+use super::{AnyStore, CellKey, Store};
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::observe::PurgeNews;
+use crate::purge::clock::Verdict;
+use crate::purge::label::Number;
+use crate::purge::plane::{Dead, Plane};
+use crate::purge::target::Member;
+use crate::semantics::time::Timestamp;
+
+impl AnyStore {
+    /// The purge clock, as it is known here.
+    pub(crate) fn plane(&self) -> &Plane {
+        match self {
+            Self::Redis(store) => store.plane(),
+            Self::Memory(store) => store.plane(),
+        }
+    }
+
+    /// How purges are heard of.
+    pub(crate) fn purge_news(&self) -> PurgeNews {
+        match self {
+            Self::Redis(store) => store.purge_news(),
+            Self::Memory(_) => PurgeNews::Local,
+        }
+    }
+
+    /// Records purges for all who use this store; the number of the last.
+    pub(crate) async fn purge(&self, members: &[Member]) -> Result<Number, StoreError> {
+        match self {
+            Self::Redis(store) => store.purge(members).await,
+            Self::Memory(store) => Ok(store.purge(members)),
+        }
+    }
+
+    /// The cell, unless it was purged: one that was is as good as gone, and soon is.
+    pub(super) async fn judged(&self, key: CellKey<'_>, cell: Cell, clock: &Clock) -> Result<Option<Cell>, StoreError> {
+        let Cell::Response(response) = cell else { return Ok(Some(cell)) };
+        let plane = self.plane();
+        plane.synced().await?;
+        let mut verdict = self.verdict(key, &response);
+        if verdict == Verdict::Ahead {
+            plane.synced_anew().await?;
+            verdict = self.verdict(key, &response);
+        }
+        match verdict {
+            Verdict::Good => Ok(Some(Cell::Response(response))),
+            Verdict::Stale(number) => Ok(Some(Cell::Response(stale(response, number, clock.now())))),
+            Verdict::Purged => {
+                plane.bury(Dead { key: key.primary.clone(), variant: key.variant, chunks: response.body.chunks() });
+                Ok(None)
+            }
+            // Purges that it knows of have been lost. Which, nobody can tell.
+            Verdict::Ahead => {
+                plane.raise_floor(response.label.number);
+                plane.want();
+                Ok(None)
+            }
+        }
+    }
+
+    fn verdict(&self, key: CellKey<'_>, response: &StoredResponse) -> Verdict {
+        match self.plane().is_denied() {
+            true => Verdict::Good,
+            false => self.plane().judge(key.primary, &response.label),
+        }
+    }
+
+    /// Removes what was [found dead](Plane::bury), and is so still.
+    pub(crate) async fn reclaim(&self, dead: &Dead) -> Result<(), StoreError> {
+        let key = CellKey { primary: &dead.key, variant: dead.variant };
+        let present = match self.peek(key).await? {
+            Some(Cell::Response(response)) => response,
+            _ => return self.discard_dead(key, dead, None).await,
+        };
+        if self.verdict(key, &present) == Verdict::Purged {
+            self.remove(key, false).await?;
+            return self.discard_dead(key, dead, None).await;
+        }
+        self.discard_dead(key, dead, present.body.chunks()).await
+    }
+
+    async fn discard_dead(&self, key: CellKey<'_>, dead: &Dead, in_use: Option<Chunks>) -> Result<(), StoreError> {
+        match dead.chunks.filter(|chunks| Some(*chunks) != in_use) {
+            Some(chunks) => self.discard(CellKey::base(key.primary), chunks).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Stale since it was purged, or at least from now on: the clocks that say when that was may differ.
+fn stale(response: Arc<StoredResponse>, purged: Number, now: Timestamp) -> Arc<StoredResponse> {
+    let mut response = Arc::unwrap_or_clone(response);
+    let freshness = &mut response.freshness;
+    let purged = Timestamp::from_millis(purged / 1000);
+    let age = freshness.current_age(purged).min(freshness.current_age(now));
+    freshness.lifetime = freshness.lifetime.min(age);
+    Arc::new(response)
+}

@@ -1,0 +1,369 @@
+//! The purge clock in Redis: one sorted set, which every instance copies.
+//!
+//! One task keeps the copy. It reads what is new when it hears of it, when somebody needs it, and at every heartbeat; over
+//! a new connection, which may lead to another server, it reads everything, and records anew what that server has lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time;
+use tracing::Instrument;
+
+use super::connection::{Access, Connection};
+use super::lanes::LaneName;
+use super::layout::Layout;
+use super::lease::{in_millis, is_refusal};
+use super::replies::Failure;
+use super::scripts::{CLOCK, Call, PURGE};
+use super::wake::{Channels, Wake};
+use crate::clock::Stopwatch;
+use crate::config::CacheConfig;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::observe::PurgeNews;
+use crate::purge::clock::Page;
+use crate::purge::label::Number;
+use crate::purge::plane::{Begun, Plane};
+use crate::purge::target::{MAX_TARGETS, Member};
+
+/// The purge clock of one namespace, as this instance has it.
+#[derive(Debug)]
+pub(super) struct Purges {
+    keeper: Arc<Keeper>,
+    /// Dropped with the store: then nobody keeps the copy any more.
+    alive: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    connection: Connection,
+    layout: Layout,
+    plane: Arc<Plane>,
+    wake: Wake,
+    max_records: usize,
+    heartbeat: Duration,
+    /// When the task that keeps the copy last gave a sign of life.
+    running: Mutex<Option<Stopwatch>>,
+    /// How far the clock has been read, over which connection.
+    cursor: Mutex<Option<Cursor>>,
+    has_warned: AtomicBool,
+}
+
+/// A place in the clock: what is recorded behind it is new.
+#[derive(Clone, Debug)]
+struct Cursor {
+    generation: u64,
+    incarnation: Box<[u8]>,
+    last: Number,
+}
+
+/// The right to keep the copy, given back when the task ends, however it ends.
+struct Keeping(Arc<Keeper>);
+
+/// Longer than anything is stored.
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// Records in one answer of the server.
+const PAGE: usize = 4096;
+/// A clock that changes its making while it is read is read again, so often.
+const ATTEMPTS: usize = 3;
+/// A task that gave no sign for so long sits in a runtime that nobody drives.
+const LOST: Duration = Duration::from_secs(5);
+/// No server is asked more often than this.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// What was purged is known within a heartbeat, if nothing else tells of it.
+const HEARTBEATS: u32 = 5;
+
+impl Purges {
+    pub(super) fn new(config: &CacheConfig, connection: Connection, layout: &Layout, plane: Arc<Plane>) -> Self {
+        let channels = Channels { wake: layout.wake(), purges: layout.purges(), probe: layout.purges_probe() };
+        let keeper = Keeper {
+            connection,
+            layout: layout.clone(),
+            wake: Wake::new(&config.redis, channels, Arc::clone(&plane)),
+            plane,
+            max_records: config.purges.max_records,
+            heartbeat: config.purges.max_unsynced / HEARTBEATS,
+            running: Mutex::new(None),
+            cursor: Mutex::new(None),
+            has_warned: AtomicBool::new(false),
+        };
+        Self { keeper: Arc::new(keeper), alive: watch::Sender::new(()) }
+    }
+
+    pub(super) fn plane(&self) -> &Plane {
+        &self.keeper.plane
+    }
+
+    pub(super) fn wake(&self) -> &Wake {
+        &self.keeper.wake
+    }
+
+    /// How purges are heard of at present.
+    pub(super) fn news(&self) -> PurgeNews {
+        match self.plane().is_denied() {
+            true => PurgeNews::Denied,
+            false => self.wake().purge_news(),
+        }
+    }
+
+    /// Sees to it that the copy is kept.
+    pub(super) fn start(&self) {
+        let Ok(mut running) = self.keeper.running.lock() else { return };
+        if running.is_some_and(|sign| sign.elapsed() < LOST + self.keeper.heartbeat) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        *running = Some(Stopwatch::start());
+        drop(running);
+        let keeping = keep(Keeping(Arc::clone(&self.keeper)), self.alive.subscribe());
+        runtime.spawn(keeping.instrument(tracing::debug_span!(parent: None, "purges")));
+    }
+
+    /// Records purges; the number of the last.
+    pub(super) async fn record(&self, members: &[Member]) -> Result<Number, StoreError> {
+        self.keeper.record(members, 0).await
+    }
+
+    /// The highest number there is, `None` if the clock is gone.
+    pub(super) async fn highest(&self) -> Result<Option<Number>, StoreError> {
+        let mut command = redis::cmd("ZREVRANGE");
+        command.arg(self.keeper.layout.purges()).arg(0).arg(0).arg("WITHSCORES");
+        let answer = self.keeper.connection.call(LaneName::Heads, Access::Read, &command).await;
+        match answer.map_err(|failure| failure.error)? {
+            Value::Array(found) if found.is_empty() => Ok(None),
+            Value::Array(found) => number(found.last()).map(Some),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// Until the store is gone.
+async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
+    let keeper = &right.0;
+    loop {
+        let reading = async {
+            keeper.wake.start();
+            keeper.sign();
+            let begun = keeper.plane.begin();
+            match time::timeout(keeper.connection.link.patience.max(keeper.heartbeat), keeper.read()).await {
+                Ok(Ok(true)) => {
+                    keeper.has_warned.store(false, Ordering::Relaxed);
+                    keeper.plane.has_read(begun);
+                }
+                Ok(Ok(false)) => keeper.is_denied(begun),
+                failed => {
+                    keeper.plane.has_failed(begun);
+                    keeper.report(failed.ok().and_then(Result::err).as_ref());
+                }
+            }
+            let pause = async {
+                time::sleep(LEAST_PAUSE).await;
+                keeper.plane.wanted().await;
+            };
+            let _ = time::timeout(keeper.heartbeat, pause).await;
+        };
+        tokio::select! {
+            () = reading => {}
+            // Never sent to: it is dropped.
+            _ = alive.changed() => return,
+        }
+    }
+}
+
+// ===== impl Keeper =====
+
+impl Keeper {
+    fn sign(&self) {
+        if let Ok(mut running) = self.running.lock() {
+            *running = Some(Stopwatch::start());
+        }
+    }
+
+    fn is_denied(&self, begun: Begun) {
+        self.plane.deny(begun);
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!("there is no purge clock: scripts or sorted sets are not granted, so nothing can be purged");
+        }
+    }
+
+    fn report(&self, error: Option<&StoreError>) {
+        // That the server is away is told elsewhere.
+        if self.connection.is_available() && !self.has_warned.swap(true, Ordering::Relaxed) {
+            let error = error.map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
+            tracing::warn!(
+                store.error = error,
+                "the purge clock cannot be read: what is stored is not served until it can"
+            );
+        }
+    }
+
+    /// Reads what is new; `false` where this user may not.
+    async fn read(&self) -> Result<bool, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.connection.generation();
+            let cursor = self.cursor.lock().ok().and_then(|mut cursor| cursor.take());
+            let cursor = cursor.filter(|cursor| Some(cursor.generation) == generation);
+            let Some((first, records)) = self.read_from(cursor.as_ref()).await? else { return Ok(false) };
+            let Some(generation) = generation.filter(|generation| Some(*generation) == self.connection.generation())
+            else {
+                // It may be another server's.
+                continue;
+            };
+            let is_next = |cursor: &Cursor| cursor.incarnation == first.incarnation && cursor.last <= first.highest;
+            let lost = match cursor {
+                Some(cursor) if is_next(&cursor) => Vec::new(),
+                // Lost and made anew: all of it is read.
+                Some(_) => continue,
+                None => self.plane.lost(first.floor, &records),
+            };
+            let page = Page { records, ..first };
+            self.plane.learn(&page);
+            if !lost.is_empty() || self.plane.floor() > page.floor {
+                self.restore(&lost).await?;
+            }
+            if let Ok(mut cursor) = self.cursor.lock() {
+                *cursor = Some(Cursor { generation, incarnation: page.incarnation, last: page.highest });
+            }
+            return Ok(true);
+        }
+        Err(StoreError::with_detail(StoreErrorKind::NotReady, "the purge clock changes while it is read"))
+    }
+
+    /// All pages behind the cursor: the first, and the records of all.
+    async fn read_from(&self, cursor: Option<&Cursor>) -> Result<Option<(Page, Vec<(Member, Number)>)>, StoreError> {
+        let mut from = cursor.map_or_else(|| "-inf".to_owned(), |cursor| cursor.last.to_string());
+        let Some(mut page) = self.page(&from).await? else { return Ok(None) };
+        let mut records = std::mem::take(&mut page.records);
+        let mut is_last = records.len() < PAGE;
+        while !is_last && records.len() <= 2 * self.max_records {
+            if let Some((_, number)) = records.last() {
+                from = number.to_string();
+            }
+            let Some(next) = self.page(&from).await? else { return Ok(None) };
+            if next.incarnation != page.incarnation {
+                return Err(StoreError::with_detail(StoreErrorKind::NotReady, "the purge clock was made anew"));
+            }
+            is_last = next.records.len() < PAGE;
+            (page.floor, page.highest) = (page.floor.max(next.floor), page.highest.max(next.highest));
+            records.extend(next.records);
+        }
+        Ok(Some((page, records)))
+    }
+
+    async fn page(&self, from: &str) -> Result<Option<Page>, StoreError> {
+        let call = self.call(&CLOCK).argument(from).argument(PAGE.to_string());
+        match self.run(call, Access::Script { writes: false }).await? {
+            Some(answer) => decode(answer).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The server has lost what is known here: it is purged once more. A floor that was lost rises again.
+    async fn restore(&self, lost: &[Member]) -> Result<(), StoreError> {
+        tracing::warn!(records = lost.len(), "the store has lost purges, which are recorded anew");
+        let floor = self.plane.floor();
+        self.record(&[], floor).await?;
+        for some in lost.chunks(MAX_TARGETS) {
+            self.record(some, floor).await?;
+        }
+        Ok(())
+    }
+
+    async fn record(&self, members: &[Member], floor: Number) -> Result<Number, StoreError> {
+        let mut call = self.call(&PURGE).argument(self.max_records.to_string());
+        call = call.argument(floor.to_string()).argument(self.layout.purges());
+        for member in members {
+            call = call.argument(member.as_octets());
+        }
+        match self.run(call, Access::Script { writes: true }).await? {
+            Some(first) => Ok(self.plane.record(members, number(Some(&first))?)),
+            None => Err(StoreError::with_detail(StoreErrorKind::Denied, "scripts or sorted sets are not granted")),
+        }
+    }
+
+    /// The arguments that both scripts begin with.
+    fn call<'a>(&self, script: &'a super::scripts::Script) -> Call<'a> {
+        let call = Call::of(script).key(self.layout.purges()).argument(self.plane.highest().to_string());
+        call.argument(format!("f:{:016x}", fastrand::u64(..))).argument(in_millis(LIFETIME))
+    }
+
+    /// `None` where scripts, or what they do, are not granted.
+    async fn run(&self, call: Call<'_>, access: Access) -> Result<Option<Value>, StoreError> {
+        match self.connection.run(LaneName::Heads, access, &call).await {
+            Ok(value) => Ok(Some(value)),
+            Err(failure) if is_refusal(&failure) => Ok(None),
+            Err(Failure { error, .. }) => Err(error),
+        }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if let Ok(mut running) = self.0.running.lock() {
+            *running = None;
+        }
+    }
+}
+
+// ===== Answers =====
+
+fn decode(answer: Value) -> Result<Page, StoreError> {
+    let Value::Array(parts) = answer else { return Err(unexpected()) };
+    let [Value::BulkString(incarnation), floor, highest, Value::Array(listed)] = &parts[..] else {
+        return Err(unexpected());
+    };
+    let record = |pair: &[Value]| match pair {
+        [Value::BulkString(member), score] => Ok((Member::from_octets(member), number(Some(score))?)),
+        _ => Err(unexpected()),
+    };
+    let mut records = listed.chunks(2).map(record).collect::<Result<Vec<_>, _>>()?;
+    records.retain(|(member, _)| member.as_octets() != &incarnation[..]);
+    Ok(Page {
+        incarnation: incarnation.as_slice().into(),
+        floor: number(Some(floor))?,
+        highest: number(Some(highest))?,
+        records,
+    })
+}
+
+/// A score, as text or as what RESP3 makes of it.
+fn number(value: Option<&Value>) -> Result<Number, StoreError> {
+    /// The integers that a double holds.
+    const GREATEST: f64 = 9_007_199_254_740_992.0;
+    let score = match value {
+        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()),
+        Some(Value::Double(score)) => Some(*score),
+        _ => None,
+    };
+    let score = score.filter(|score| (0.0..GREATEST).contains(score)).ok_or_else(unexpected)?;
+    Ok(score as Number)
+}
+
+fn unexpected() -> StoreError {
+    StoreError::with_detail(StoreErrorKind::Protocol, "no purge clock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_is_meant_or_not_at_all() {
+        let records = Value::Array(vec![text("f:1"), text("5"), text("t:a"), text("1764194637123456")]);
+        let answer = Value::Array(vec![text("f:1"), text("5"), text("1764194637123456"), records]);
+        let page = decode(answer).unwrap();
+        assert_eq!((page.floor, page.highest), (5, 1_764_194_637_123_456));
+        assert_eq!(page.records, [(Member::tag("a").unwrap(), 1_764_194_637_123_456)]);
+        for score in ["-1", "nan", "inf", "1e17", "x", ""] {
+            assert!(number(Some(&text(score))).is_err(), "{score}");
+        }
+        assert!(decode(Value::Nil).is_err() && decode(Value::Array(vec![text("f:1")])).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! Writing a cell: its body first, where that is large, and its head last.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Pipeline, Value};
+
+use super::codec::{self, INLINE_MAX};
+use super::connection::Access;
+use super::lanes::LaneName;
+use super::layout::Generation;
+use super::replies::{Failure, Verdict};
+use super::{CHUNKS_AT_ONCE, FILL_TTL, RedisStore, chunk_lengths, chunks_of, lingering, number, pexpire, set_px};
+use crate::error::StoreError;
+use crate::store::entry::{Cell, Chunks, StoredBody};
+use crate::store::{CellKey, Write};
+
+/// A head that is to be written, now that its body is.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) value: Vec<u8>,
+    pub(super) ttl: Duration,
+    /// The writing of the body that was written just now.
+    pub(super) written: Option<Chunks>,
+}
+
+/// What became of an attempt to set the time that chunks have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expiry {
+    Set,
+    /// Some chunk is there no more.
+    Gone,
+    NotGranted,
+}
+
+impl RedisStore {
+    /// Sets the time that a body's chunks still have.
+    pub(super) async fn expire_chunks(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        ttl: Duration,
+    ) -> Result<Expiry, StoreError> {
+        let count = chunk_lengths(chunks.length).len();
+        let mut pipeline = Pipeline::with_capacity(count);
+        for index in 0..count {
+            pipeline.add_command(pexpire(&self.layout.chunk(key, chunks.generation, number(index)), ttl));
+        }
+        match self.connection.call_all(LaneName::Bodies, Access::Remove, &pipeline).await {
+            Ok(replies) if replies.iter().all(|reply| *reply == Value::Int(1)) => Ok(Expiry::Set),
+            Ok(_) => Ok(Expiry::Gone),
+            Err(Failure { verdict: Verdict::NotGranted, .. }) => Ok(Expiry::NotGranted),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    /// Chunks first, the head last: whoever finds a head finds its body. `None` where the body is not to be had.
+    pub(super) async fn write_up_to_head(&self, write: Write<'_>) -> Result<Option<Head>, StoreError> {
+        let Write { key, cell, mut ttl } = write;
+        let (mut generation, mut written) = (fastrand::u128(..), None);
+        if let Cell::Response(response) = cell
+            && let Some(planned) = response.body.chunks_to_be()
+        {
+            generation = planned.generation;
+        }
+        if let Cell::Response(response) = cell
+            && response.body.len() > INLINE_MAX
+        {
+            let expiry = match response.body.chunks() {
+                Some(chunks) => self.expire_chunks(key, chunks, ttl + lingering(chunks.length)).await?,
+                None => Expiry::Gone,
+            };
+            match (expiry, response.body.chunks()) {
+                // The body is there: it came before its head, or the head changes alone.
+                (Expiry::Set, Some(chunks)) => generation = chunks.generation,
+                _ if response.body.is_loaded() => {
+                    self.write_body(key, &response.body, generation, ttl + lingering(response.body.len())).await?;
+                    written = Some(Chunks { generation, length: response.body.len() });
+                }
+                // Its chunks cannot be given more time than they were written with.
+                (Expiry::NotGranted, Some(chunks)) => {
+                    generation = chunks.generation;
+                    ttl = ttl.min(FILL_TTL / 2);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Head { value: codec::encode(key, cell, generation), ttl, written }))
+    }
+
+    /// Writes the chunks of a body, a few at a time.
+    async fn write_body(
+        &self,
+        key: CellKey<'_>,
+        body: &StoredBody,
+        generation: Generation,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        for (some, first) in chunks_of(body).chunks(CHUNKS_AT_ONCE).zip((0..).step_by(CHUNKS_AT_ONCE)) {
+            self.write_some(key, generation, number(first), some, ttl).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_some(
+        &self,
+        key: CellKey<'_>,
+        generation: Generation,
+        first: u32,
+        chunks: &[Vec<Bytes>],
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::with_capacity(chunks.len());
+        for (chunk, index) in chunks.iter().zip(first..) {
+            let name = self.layout.chunk(key, generation, index);
+            let value = codec::encode_chunk(generation, index, chunk);
+            pipeline.add_command(set_px(&name, &value, ttl));
+        }
+        let written = self.connection.call_all(LaneName::Bodies, Access::Write, &pipeline).await;
+        written.map(|_| ()).map_err(|failure| failure.error)
+    }
+}
