@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::key::CacheKey;
-use crate::purge::label::Number;
+use crate::purge::label::Stamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::Chunks;
 
@@ -16,8 +16,10 @@ use crate::store::entry::Chunks;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Departure {
     place: u64,
-    /// The highest number of a purge that was known by then.
-    pub(crate) purges: Number,
+    /// What was known of purges by then.
+    pub(crate) purges: Stamp,
+    /// Over which connection that was read, if it was still there.
+    pub(crate) connection: Option<u64>,
 }
 
 /// Whether an answer may still be stored.
@@ -56,18 +58,18 @@ impl Order {
         }
     }
 
-    /// A request sets out, when so many purges are known.
-    pub(crate) fn depart(&self, purges: Number) -> Departure {
-        Departure { place: self.next.fetch_add(1, Ordering::Relaxed), purges }
+    /// A request sets out, when this is known of purges.
+    pub(crate) fn depart(&self, purges: Stamp, connection: Option<u64>) -> Departure {
+        Departure { place: self.next.fetch_add(1, Ordering::Relaxed), purges, connection }
     }
 
     fn event(&self) -> Departure {
-        self.depart(0)
+        self.depart(Stamp::default(), None)
     }
 
     /// Before whatever sets out next.
     pub(crate) fn present(&self) -> Departure {
-        Departure { place: self.next.load(Ordering::Relaxed), purges: 0 }
+        Departure { place: self.next.load(Ordering::Relaxed), ..Departure::default() }
     }
 
     /// What was admitted is in the store, for whoever looks from now on.
@@ -127,7 +129,7 @@ mod tests {
     fn an_older_answer_is_not_stored_over_a_newer_event() {
         let (order, key) = (Order::new(), CacheKey::from("k"));
         let [a, b] = [1, 2].map(|n| VariantKey::from_bytes([n; VariantKey::LEN]));
-        let (first, second) = (order.depart(0), order.depart(0));
+        let (first, second) = (order.depart(Stamp::default(), None), order.depart(Stamp::default(), None));
         let is_admitted = |key, variant, at| {
             let is_admitted = order.admit(key, variant, at) != Admission::OutOfDate;
             if is_admitted {
@@ -141,7 +143,7 @@ mod tests {
         assert!(!is_admitted(&key, a, second));
         let other = CacheKey::from("other");
         assert!(is_admitted(&other, a, first));
-        assert!(is_admitted(&key, a, order.depart(0)));
+        assert!(is_admitted(&key, a, order.depart(Stamp::default(), None)));
     }
 
     #[test]
@@ -149,12 +151,12 @@ mod tests {
         let (order, key, variant) = (Order::new(), CacheKey::from("k"), VariantKey::from_bytes([1; VariantKey::LEN]));
         let chunks = |generation| Some(Chunks { generation, length: 9 });
         let stores = |chunks| {
-            let admission = order.admit(&key, variant, order.depart(0));
-            order.note_stored(&key, variant, order.depart(0), chunks);
+            let admission = order.admit(&key, variant, order.depart(Stamp::default(), None));
+            order.note_stored(&key, variant, order.depart(Stamp::default(), None), chunks);
             admission
         };
         assert_eq!(stores(chunks(1)), Admission::Admitted { instead_of: None });
-        let given_up = order.admit(&key, variant, order.depart(0));
+        let given_up = order.admit(&key, variant, order.depart(Stamp::default(), None));
         assert_eq!(given_up, Admission::Admitted { instead_of: chunks(1) });
         assert_eq!(stores(chunks(2)), Admission::Admitted { instead_of: chunks(1) }, "nothing was stored in between");
         assert_eq!(stores(None), Admission::Admitted { instead_of: chunks(2) });

@@ -147,7 +147,7 @@ impl Fill {
     /// The response is as old as what is known of it by now.
     pub(super) fn stays_purged(&mut self, known: &Label) {
         let response = Arc::make_mut(&mut self.put.response);
-        response.label = Arc::new(Label { number: known.number, ..response.label.as_ref().clone() });
+        response.label = Arc::new(Label { stamp: known.stamp, ..response.label.as_ref().clone() });
     }
 
     /// The body is stored already: the head is written anew, and returned.
@@ -221,7 +221,10 @@ impl Fill {
     async fn put_in_turn(&mut self, keys: &[CacheKey]) -> Result<PutOutcome, StoreError> {
         let Self { shared, key, departure, put, .. } = self;
         let _turn = shared.order.turn(key).await;
-        let is_outdated = self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure))
+        let connection = shared.store.stamp().1;
+        let is_outdated = connection.is_none()
+            || connection != departure.connection
+            || self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure))
             || shared.store.plane().judge(key, &put.response.label) == Verdict::Purged;
         if is_outdated || !keys.iter().all(|key| is_admitted(shared, key, *departure, put)) {
             return Ok(PutOutcome::OutOfDate);

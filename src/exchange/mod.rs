@@ -91,13 +91,14 @@ impl Shared {
 
     /// A request sets out.
     fn depart(&self) -> Departure {
-        self.order.depart(self.store.plane().highest())
+        let (purges, connection) = self.store.stamp();
+        self.order.depart(purges, connection)
     }
 
     /// Whether what set out then is known to have been purged since, as far as can be told before its response has come.
     fn is_purged_since(&self, departure: Departure, key: &CacheKey, parts: &request::Parts) -> bool {
         let plane = self.store.plane();
-        departure.purges < plane.highest() && plane.is_outdated(key, &label(self, departure, parts))
+        departure.purges != plane.stamp() && plane.is_outdated(key, &label(self, departure, parts))
     }
 
     /// What a request may wait for the store. The runtime's timers count whole milliseconds and round up.
@@ -251,7 +252,7 @@ fn only_if_cached(shared: &Shared, parts: &request::Parts) -> bool {
 /// By which the response to a request is purged, but for its tags.
 fn label(shared: &Shared, departure: Departure, parts: &request::Parts) -> Label {
     let site = Site::of(&search::target_of(shared, parts), &parts.headers);
-    Label { number: departure.purges, site, tags: Box::default() }
+    Label { stamp: departure.purges, site, tags: Box::default() }
 }
 
 fn route_rules(parts: &request::Parts) -> RouteRules {

@@ -1,12 +1,13 @@
 //! One instance's copy of the purge clock: it judges entries, and never waits.
 //!
-//! An entry is good if its number is no less than the floor, and nothing that covers it was purged under a greater one.
-//! The floor stands for all records that are not kept: below it everything is taken for purged. So whatever is lost,
-//! forgotten or too much errs towards a fetch.
+//! An entry is good if it was stamped under this making of the clock, its number is no less than the floor, and nothing that
+//! covers it was purged under a greater one. The floor stands for all records that are not kept: below it everything is
+//! taken for purged. So whatever is lost, forgotten or too much errs towards a fetch.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::label::{Label, Number};
+use super::label::{Incarnation, Label, Number, Stamp};
+use super::reading::{Making, Next, Page, Whole};
 use super::target::{ALL, GROUP, KEY, Member, PREFIX, SOFT, TAG};
 use crate::key::CacheKey;
 
@@ -17,25 +18,17 @@ pub(crate) enum Verdict {
     /// It was purged softly under this number: it is stale.
     Stale(Number),
     Purged,
-    /// It knows of a purge that is not known here.
+    /// It was stamped with what is not known here.
     Ahead,
-}
-
-/// What the store has of the clock, or a part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
-    /// Which making of the clock it is: one that was lost is made anew.
-    pub(crate) incarnation: Box<[u8]>,
-    pub(crate) floor: Number,
-    /// The highest number of all, on this page or not.
-    pub(crate) highest: Number,
-    /// By number.
-    pub(crate) records: Vec<(Member, Number)>,
 }
 
 /// A copy of the clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
+    incarnation: Incarnation,
+    /// Those before it, the newest last: what was stamped under them is purged.
+    past: VecDeque<Incarnation>,
+    /// It may be higher than any number that the store has given.
     floor: Number,
     highest: Number,
     records: HashMap<Member, Number>,
@@ -53,10 +46,15 @@ struct Kinds {
     groups: bool,
 }
 
+/// Makings that are remembered, so that what is found of them needs no question.
+const MAX_PAST: usize = 16;
+
 impl Clock {
     /// Before anything is known, nothing is good.
     pub(crate) fn new(max_records: usize) -> Self {
         Self {
+            incarnation: 0,
+            past: VecDeque::new(),
             floor: 1,
             highest: 0,
             records: HashMap::new(),
@@ -66,13 +64,18 @@ impl Clock {
         }
     }
 
+    /// A clock that is nobody else's copy.
+    pub(crate) fn own(max_records: usize) -> Self {
+        Self { incarnation: 1, highest: 1, ..Self::new(max_records) }
+    }
+
     pub(crate) fn floor(&self) -> Number {
         self.floor
     }
 
-    /// The highest number that is known: what a fetch that sets out now is stamped with.
-    pub(crate) fn highest(&self) -> Number {
-        self.highest
+    /// What a fetch that sets out now is stamped with.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp { incarnation: self.incarnation, number: self.highest }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -80,21 +83,26 @@ impl Clock {
     }
 
     pub(crate) fn judge(&self, key: &CacheKey, label: &Label) -> Verdict {
-        if label.number < self.floor {
+        let Stamp { incarnation, number } = label.stamp;
+        if incarnation != self.incarnation {
+            let is_past = incarnation == 0 || self.past.contains(&incarnation);
+            return if is_past { Verdict::Purged } else { Verdict::Ahead };
+        }
+        if number < self.floor {
             return Verdict::Purged;
         }
-        if label.number > self.highest {
+        if number > self.highest {
             return Verdict::Ahead;
         }
-        if label.number == self.highest {
+        if number == self.highest {
             return Verdict::Good;
         }
         let hard = self.covering(key, label, false);
-        if hard > label.number {
+        if hard > number {
             return Verdict::Purged;
         }
         match self.kinds.is_soft.then(|| self.covering(key, label, true)) {
-            Some(soft) if soft > label.number => Verdict::Stale(soft),
+            Some(soft) if soft > number => Verdict::Stale(soft),
             _ => Verdict::Good,
         }
     }
@@ -125,16 +133,40 @@ impl Clock {
         names.highest
     }
 
-    /// Adds what the store has recorded since the last page, which was of the same incarnation and followed this one
-    /// without a gap; or all that it has.
-    pub(crate) fn learn(&mut self, page: &Page) {
-        self.highest = self.highest.max(page.highest);
-        for (member, number) in &page.records {
-            self.record(member.clone(), *number);
+    /// Takes over what the store has, and says what the store has lost of what is known here.
+    pub(crate) fn take(&mut self, whole: &Whole) -> Next {
+        let Whole { page, is_all } = whole;
+        if self.incarnation != page.making.id {
+            // It may be an older one that has come back, without what was purged since.
+            if self.incarnation != 0 && !page.making.replaces.contains(&self.incarnation) {
+                return Next::Renew(page.making.id);
+            }
+            self.begin_anew(&page.making);
         }
+        let lost = if *is_all { self.lost(page) } else { Vec::new() };
+        // Numbers of its own that the store does not know any more are given again, and are no stamp for anything.
+        self.highest = page.highest;
+        page.records.iter().for_each(|(member, number)| self.record(member.clone(), *number));
         self.raise_floor(page.floor);
+        match lost.is_empty() && page.floor >= self.floor {
+            true => Next::InStep,
+            false => Next::Restore { lost, floor: self.floor },
+        }
     }
 
+    /// Whatever was stamped before is purged.
+    fn begin_anew(&mut self, making: &Making) {
+        for past in making.replaces.iter().chain([&self.incarnation]).filter(|past| **past != 0) {
+            if !self.past.contains(past) {
+                self.past.push_back(*past);
+            }
+        }
+        let surplus = self.past.len().saturating_sub(MAX_PAST);
+        self.past.drain(..surplus);
+        *self = Self { incarnation: making.id, past: std::mem::take(&mut self.past), ..Self::new(self.max_records) };
+    }
+
+    /// A purge under a number that the store has given.
     pub(crate) fn record(&mut self, member: Member, number: Number) {
         self.highest = self.highest.max(number);
         let known = self.records.get(&member).copied().unwrap_or_default();
@@ -154,7 +186,6 @@ impl Clock {
     /// Nothing with a smaller number is good, and no record of a smaller one is needed.
     pub(crate) fn raise_floor(&mut self, floor: Number) {
         self.floor = self.floor.max(floor);
-        self.highest = self.highest.max(floor);
         while let Some((number, _)) = self.by_number.first()
             && *number <= self.floor
         {
@@ -167,11 +198,11 @@ impl Clock {
         }
     }
 
-    /// What is known here and not there, when all that is there is known: writes that were lost. By number.
-    pub(crate) fn lost(&self, floor: Number, there: &[(Member, Number)]) -> Vec<Member> {
-        let there: HashMap<&Member, Number> = there.iter().map(|(member, number)| (member, *number)).collect();
+    /// What is known here and not there, where all that is there is on this page. By number.
+    fn lost(&self, page: &Page) -> Vec<Member> {
+        let there: HashMap<&Member, Number> = page.records.iter().map(|(member, number)| (member, *number)).collect();
         let is_lost = |member: &Member, number| there.get(member).is_none_or(|known| *known < number);
-        let records = self.by_number.iter().filter(|(number, _)| *number > floor);
+        let records = self.by_number.iter().filter(|(number, _)| *number > page.floor);
         records.filter(|(number, member)| is_lost(member, *number)).map(|(_, member)| member.clone()).collect()
     }
 }
@@ -215,13 +246,23 @@ mod tests {
 
     fn label(number: Number, path: &str, tags: &[&str]) -> Label {
         let site = Site { authority: "a.example".into(), path: path.into() };
-        Label { number, site, tags: tags.iter().map(|tag| Box::from(*tag)).collect() }
+        Label { stamp: Stamp { incarnation: 7, number }, site, tags: tags.iter().map(|tag| Box::from(*tag)).collect() }
     }
 
     fn clock() -> Clock {
         let mut clock = Clock::new(1000);
-        clock.raise_floor(100);
+        assert_eq!(clock.take(&all(page(100, &[]))), Next::InStep);
         clock
+    }
+
+    fn page(floor: Number, records: &[(&str, Number)]) -> Page {
+        let records: Vec<_> = records.iter().map(|(tag, number)| (Member::tag(tag).unwrap(), *number)).collect();
+        let highest = records.last().map_or(floor, |(_, number)| *number);
+        Page { making: Making::after([6], 7), floor, highest, records }
+    }
+
+    fn all(page: Page) -> Whole {
+        Whole { page, is_all: true }
     }
 
     #[test]
@@ -253,7 +294,10 @@ mod tests {
             let mut hard = clock();
             hard.record(purged.clone(), 101);
             assert_eq!(hard.judge(&key, &entry), expected(Verdict::Purged), "{purged:?} {entry:?}");
-            assert_eq!(hard.judge(&key, &Label { number: 101, ..entry.clone() }), Verdict::Good);
+            assert_eq!(
+                hard.judge(&key, &Label { stamp: Stamp { incarnation: 7, number: 101 }, ..entry.clone() }),
+                Verdict::Good
+            );
             let mut soft = clock();
             soft.record(purged.clone().in_mode(PurgeMode::Soft), 101);
             assert_eq!(soft.judge(&key, &entry), expected(Verdict::Stale(101)), "{purged:?} {entry:?}");
@@ -265,34 +309,68 @@ mod tests {
     #[test]
     fn below_the_floor_nothing_is_good_and_from_the_future_nothing_is_known() {
         let key = CacheKey::from("k");
-        assert_eq!(Clock::new(9).judge(&key, &label(0, "/", &[])), Verdict::Purged);
+        assert_eq!(Clock::new(9).judge(&key, &label(100, "/", &[])), Verdict::Ahead);
+        assert_eq!(Clock::new(9).judge(&key, &Label::default()), Verdict::Purged);
         assert_eq!(clock().judge(&key, &label(99, "/", &[])), Verdict::Purged);
         assert_eq!(clock().judge(&key, &label(100, "/", &[])), Verdict::Good);
         assert_eq!(clock().judge(&key, &label(101, "/", &[])), Verdict::Ahead);
+        let of = |incarnation| Label { stamp: Stamp { incarnation, number: 100 }, ..label(0, "/", &[]) };
+        assert_eq!(
+            [6, 0, 8].map(|id| clock().judge(&key, &of(id))),
+            [Verdict::Purged, Verdict::Purged, Verdict::Ahead]
+        );
+        // A floor that is higher than any number there is.
+        let mut clock = clock();
+        clock.raise_floor(101);
+        assert_eq!(clock.judge(&key, &label(100, "/", &[])), Verdict::Purged);
     }
 
     #[test]
     fn records_are_bounded_and_the_floor_rises_to_those_that_go() {
-        let mut clock = Clock::new(2);
-        clock.raise_floor(100);
+        let mut clock = Clock { max_records: 2, ..clock() };
         for (tag, number) in [("a", 101), ("b", 102), ("a", 103), ("c", 104)] {
             clock.record(Member::tag(tag).unwrap(), number);
         }
-        assert_eq!((clock.len(), clock.floor(), clock.highest()), (2, 102, 104));
+        assert_eq!((clock.len(), clock.floor(), clock.stamp().number), (2, 102, 104));
         clock.raise_floor(104);
-        assert_eq!((clock.len(), clock.floor(), clock.highest()), (0, 104, 104));
+        assert_eq!((clock.len(), clock.floor(), clock.stamp().number), (0, 104, 104));
     }
 
     #[test]
     fn what_is_known_here_and_not_there_was_lost() {
-        let [a, b, c] = ["a", "b", "c"].map(|tag| Member::tag(tag).unwrap());
-        let mut clock = clock();
-        for (member, number) in [(&a, 101), (&b, 102), (&c, 103)] {
-            clock.record(member.clone(), number);
+        let tags = |tags: &[&str]| tags.iter().map(|tag| Member::tag(tag).unwrap()).collect::<Vec<_>>();
+        let known = || {
+            let mut clock = clock();
+            clock.take(&all(page(100, &[("a", 101), ("b", 102), ("c", 103)])));
+            clock
+        };
+        let restore = |names: &[&str], floor| Next::Restore { lost: tags(names), floor };
+        for (there, next) in [
+            (page(100, &[("a", 101), ("b", 102), ("c", 103)]), Next::InStep),
+            (page(100, &[("a", 101), ("b", 102), ("c", 103), ("d", 104)]), Next::InStep),
+            (page(103, &[]), Next::InStep),
+            (page(102, &[]), restore(&["c"], 102)),
+            (page(100, &[("a", 101), ("c", 102)]), restore(&["b", "c"], 100)),
+            (page(100, &[("a", 101)]), restore(&["b", "c"], 100)),
+            (page(100, &[("a", 101), ("d", 104)]), restore(&["b", "c"], 100)),
+            (page(99, &[("a", 101), ("b", 102), ("c", 103)]), restore(&[], 100)),
+        ] {
+            let mut clock = known();
+            assert_eq!(clock.take(&all(there.clone())), next, "{there:?}");
+            assert_eq!(clock.stamp().number, there.highest, "no number but the store's own");
         }
-        let there = [(a.clone(), 101), (c.clone(), 99)];
-        assert_eq!(clock.lost(100, &there), [b.clone(), c.clone()]);
-        assert_eq!(clock.lost(102, &there), [c]);
-        assert!(clock.lost(103, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_making_that_knows_nothing_of_this_one_is_replaced() {
+        let mut clock = clock();
+        let of = |making| all(Page { making, ..page(200, &[]) });
+        assert_eq!(clock.take(&of(Making::after([6], 9))), Next::Renew(9));
+        assert_eq!(clock.stamp(), Stamp { incarnation: 7, number: 100 }, "nothing of it was taken over");
+        assert_eq!(clock.take(&of(Making::after([9, 7], 10))), Next::InStep);
+        assert_eq!(clock.stamp(), Stamp { incarnation: 10, number: 200 });
+        let label = |incarnation| Label { stamp: Stamp { incarnation, number: 300 }, ..label(0, "/", &[]) };
+        let key = CacheKey::from("k");
+        assert!([6, 7, 9].iter().all(|past| clock.judge(&key, &label(*past)) == Verdict::Purged));
     }
 }

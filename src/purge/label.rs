@@ -8,11 +8,22 @@ use super::target::MAX_NAME;
 /// The number of a purge. The first ones count microseconds since 1970, so that they fit a double exactly for centuries.
 pub(crate) type Number = u64;
 
+/// Which making of the clock it is: one that was lost is made anew, under another name. 0 is none.
+pub(crate) type Incarnation = u64;
+
+/// What was known of purges at some time. An older one only errs towards "purged".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    pub(crate) incarnation: Incarnation,
+    /// The highest number that the store had given by then.
+    pub(crate) number: Number,
+}
+
 /// What a purge can find an entry by, besides its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Label {
-    /// The highest number that was known before the service was asked: an older one only errs towards "purged".
-    pub(crate) number: Number,
+    /// From before the service was asked.
+    pub(crate) stamp: Stamp,
     pub(crate) site: Site,
     /// What the response was tagged with.
     pub(crate) tags: Box<[Box<str>]>,

@@ -5,7 +5,8 @@
 //! a purge costs the same whatever it covers, and a fetch that set out before it cannot bring the old answer back,
 //! however late it comes.
 //!
-//! This is the law of it alone: [`clock`] judges, [`label`] is what an entry is found by, [`target`] what can be named,
+//! This is the law of it alone: [`clock`] judges, [`reading`] is how a copy comes to be and what
+//! a store has lost, [`label`] is what an entry is found by, [`target`] what can be named,
 //! [`tags`] and [`groups`] what responses say. Where the numbers come from is the store's affair.
 
 pub(crate) mod clock;
@@ -14,6 +15,7 @@ pub(crate) mod label;
 #[cfg(test)]
 mod model;
 pub(crate) mod plane;
+pub(crate) mod reading;
 pub(crate) mod tags;
 pub(crate) mod target;
 

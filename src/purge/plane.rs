@@ -3,13 +3,14 @@
 //! Who keeps it is the store's affair; whoever needs it newer than it is says so and waits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::clock::{Clock, Page, Verdict};
-use super::label::{Label, Number};
+use super::clock::{Clock, Verdict};
+use super::label::{Incarnation, Label, Number, Stamp};
+use super::reading::{Next, Whole};
 use super::target::Member;
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
@@ -21,8 +22,8 @@ use crate::store::entry::Chunks;
 #[derive(Debug)]
 pub(crate) struct Plane {
     clock: RwLock<Clock>,
-    /// That of the clock, to be had without the lock.
-    highest: AtomicU64,
+    /// What is stamped so is good, and it is known without the lock; the number is 0 where there is no such stamp.
+    newest: (AtomicU64, AtomicU64),
     /// Readings that have begun.
     begun: AtomicU64,
     reading: watch::Sender<Reading>,
@@ -51,6 +52,8 @@ struct Reading {
     number: u64,
     /// When it began: what was purged by then is known.
     since: Option<Stopwatch>,
+    /// Over which connection.
+    generation: Option<u64>,
     /// The place of the last one that came to nothing.
     failed: u64,
 }
@@ -58,21 +61,19 @@ struct Reading {
 impl Plane {
     /// A copy of a clock that others write to as well. Before it is first read, nothing is good.
     pub(crate) fn shared(max_records: usize, max_unsynced: Duration) -> Self {
-        Self::new(max_records, Some(max_unsynced))
+        Self::new(Clock::new(max_records), Some(max_unsynced))
     }
 
     /// The clock itself.
     pub(crate) fn own(max_records: usize) -> Self {
-        let plane = Self::new(max_records, None);
-        // What sets out before the first purge has a number as well.
-        plane.raise_floor(1);
-        plane
+        Self::new(Clock::own(max_records), None)
     }
 
-    fn new(max_records: usize, max_unsynced: Option<Duration>) -> Self {
+    fn new(clock: Clock, max_unsynced: Option<Duration>) -> Self {
+        let Stamp { incarnation, number } = clock.stamp();
         Self {
-            clock: RwLock::new(Clock::new(max_records)),
-            highest: AtomicU64::new(0),
+            newest: (AtomicU64::new(incarnation), AtomicU64::new(number)),
+            clock: RwLock::new(clock),
             begun: AtomicU64::new(0),
             reading: watch::Sender::new(Reading::default()),
             wanted: Notify::new(),
@@ -83,12 +84,8 @@ impl Plane {
     }
 
     /// What a fetch that sets out now is stamped with.
-    pub(crate) fn highest(&self) -> Number {
-        self.highest.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn floor(&self) -> Number {
-        self.read().floor()
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.read().stamp()
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -109,28 +106,39 @@ impl Plane {
 
     /// Whether nothing is known yet.
     pub(crate) fn is_unread(&self) -> bool {
-        self.highest() == 0
+        self.newest.0.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it was last read over this connection.
+    pub(crate) fn is_read_over(&self, generation: Option<u64>) -> bool {
+        self.max_unsynced.is_none() || self.is_denied() || self.reading.borrow().generation == generation
+    }
+
+    /// Whether nothing can have been purged since, as far as is known. The order tells: an incarnation is never had twice.
+    fn is_newest(&self, stamp: Stamp) -> bool {
+        stamp.number > 0
+            && self.newest.1.load(Ordering::Acquire) == stamp.number
+            && self.newest.0.load(Ordering::Acquire) == stamp.incarnation
     }
 
     pub(crate) fn judge(&self, key: &CacheKey, label: &Label) -> Verdict {
         if self.is_denied() {
             return Verdict::Good;
         }
-        // What is as new as the copy is needs no closer look. The floor is never above the highest number.
-        if label.number == self.highest() && label.number > 0 {
-            return Verdict::Good;
+        match self.is_newest(label.stamp) {
+            true => Verdict::Good,
+            false => self.read().judge(key, label),
         }
-        self.read().judge(key, label)
     }
 
     /// Whether it is known to have been purged since.
     pub(crate) fn is_outdated(&self, key: &CacheKey, label: &Label) -> bool {
-        label.number < self.highest() && matches!(self.judge(key, label), Verdict::Purged | Verdict::Stale(_))
+        !self.is_unread() && matches!(self.judge(key, label), Verdict::Purged | Verdict::Stale(_))
     }
 
     /// Whether it is known that nothing may be made of it any more.
     pub(crate) fn is_purged(&self, key: &CacheKey, label: &Label) -> bool {
-        label.number < self.highest() && self.judge(key, label) == Verdict::Purged
+        !self.is_unread() && self.judge(key, label) == Verdict::Purged
     }
 
     /// Waits until the copy is young enough.
@@ -170,11 +178,12 @@ impl Plane {
         Begun { number: self.begun.fetch_add(1, Ordering::AcqRel) + 1, since: Stopwatch::start() }
     }
 
-    /// All that was there when the reading began is known.
-    pub(crate) fn has_read(&self, begun: Begun) {
+    /// All that was there when the reading began, over this connection, is known.
+    pub(crate) fn has_read(&self, begun: Begun, generation: u64) {
         self.is_denied.store(false, Ordering::Release);
         self.reading.send_modify(|reading| {
             (reading.number, reading.since) = (begun.number, Some(begun.since));
+            reading.generation = Some(generation);
         });
     }
 
@@ -189,46 +198,39 @@ impl Plane {
         self.reading.send_modify(|reading| (reading.number, reading.since) = (begun.number, None));
     }
 
-    pub(crate) fn learn(&self, page: &Page) {
-        let mut clock = self.write();
-        clock.learn(page);
-        self.highest.store(clock.highest(), Ordering::Release);
+    /// See [`Clock::take`].
+    pub(crate) fn take(&self, whole: &Whole) -> Next {
+        self.write(|clock| clock.take(whole))
     }
 
-    /// See [`Clock::lost`].
-    pub(crate) fn lost(&self, floor: Number, there: &[(Member, Number)]) -> Vec<Member> {
-        self.read().lost(floor, there)
-    }
-
-    /// Records purges, for all under numbers of their own, from this one on; the last of them.
-    pub(crate) fn record(&self, members: &[Member], first: Number) -> Number {
-        let mut clock = self.write();
-        let mut number = first;
-        for member in members {
-            clock.record(member.clone(), number);
-            number += 1;
-        }
-        self.highest.store(clock.highest(), Ordering::Release);
-        number - 1
+    /// Records purges that the store has given numbers, for all their own, from this one on: the last of them. Where the
+    /// store has another making of the clock, that has to be read first.
+    pub(crate) fn record(&self, members: &[Member], making: Incarnation, first: Number) -> Option<Number> {
+        let numbers = first..;
+        self.write(|clock| {
+            if clock.stamp().incarnation != making {
+                return None;
+            }
+            members.iter().zip(numbers).for_each(|(member, number)| clock.record(member.clone(), number));
+            Some((first + members.len() as u64).saturating_sub(1))
+        })
     }
 
     /// The same for a clock that is nobody else's, under numbers no smaller than `now`, in microseconds since 1970.
     pub(crate) fn record_own(&self, members: &[Member], now: Number) -> Number {
-        let mut clock = self.write();
-        let mut number = clock.highest();
-        for member in members {
-            number = now.max(number + 1);
-            clock.record(member.clone(), number);
-        }
-        self.highest.store(clock.highest(), Ordering::Release);
-        number
+        self.write(|clock| {
+            let mut number = clock.stamp().number;
+            for member in members {
+                number = now.max(number + 1);
+                clock.record(member.clone(), number);
+            }
+            number
+        })
     }
 
     /// Nothing that set out before this number is good any more.
     pub(crate) fn raise_floor(&self, floor: Number) {
-        let mut clock = self.write();
-        clock.raise_floor(floor);
-        self.highest.store(clock.highest(), Ordering::Release);
+        self.write(|clock| clock.raise_floor(floor));
     }
 
     /// Whoever comes next removes it.
@@ -250,8 +252,15 @@ impl Plane {
         self.clock.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Clock> {
-        self.clock.write().unwrap_or_else(PoisonError::into_inner)
+    fn write<T>(&self, change: impl FnOnce(&mut Clock) -> T) -> T {
+        let mut clock = self.clock.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut clock);
+        let Stamp { incarnation, number } = clock.stamp();
+        let number = if number < clock.floor() { 0 } else { number };
+        // In this order: see `is_newest`.
+        self.newest.0.store(incarnation, Ordering::Release);
+        self.newest.1.store(number, Ordering::Release);
+        changed
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::observe::PurgeNews;
 use crate::purge::clock::Verdict;
-use crate::purge::label::Number;
+use crate::purge::label::{Number, Stamp};
 use crate::purge::plane::{Dead, Plane};
 use crate::purge::target::Member;
 use crate::semantics::time::Timestamp;
@@ -38,6 +38,15 @@ impl AnyStore {
         }
     }
 
+    /// What a fetch that sets out now is stamped with, and over which connection that was read, if it is still there. What
+    /// comes is written over that one alone: another may lead to a server that has given the same numbers to other purges.
+    pub(crate) fn stamp(&self) -> (Stamp, Option<u64>) {
+        match self {
+            Self::Redis(store) => store.stamp(),
+            Self::Memory(store) => (store.plane().stamp(), Some(0)),
+        }
+    }
+
     /// The cell, unless it was purged: one that was is as good as gone, and soon is.
     pub(super) async fn judged(&self, key: CellKey<'_>, cell: Cell, clock: &Clock) -> Result<Option<Cell>, StoreError> {
         let Cell::Response(response) = cell else { return Ok(Some(cell)) };
@@ -55,9 +64,14 @@ impl AnyStore {
                 plane.bury(Dead { key: key.primary.clone(), variant: key.variant, chunks: response.body.chunks() });
                 Ok(None)
             }
+            // It was stamped under a making that is no more.
+            Verdict::Ahead if response.label.stamp.incarnation != plane.stamp().incarnation => {
+                plane.bury(Dead { key: key.primary.clone(), variant: key.variant, chunks: response.body.chunks() });
+                Ok(None)
+            }
             // Purges that it knows of have been lost. Which, nobody can tell.
             Verdict::Ahead => {
-                plane.raise_floor(response.label.number);
+                plane.raise_floor(response.label.stamp.number + 1);
                 plane.want();
                 Ok(None)
             }

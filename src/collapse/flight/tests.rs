@@ -71,7 +71,7 @@ impl Default for World {
 
 impl World {
     fn join(&self) -> Turn<u64> {
-        self.flights.join(key(), self.order.depart(0))
+        self.flights.join(key(), self.order.depart(Default::default(), None))
     }
 
     fn leads(&self) -> LeadGuard<u64> {

@@ -43,7 +43,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::observe::PurgeNews;
 use crate::observe::counters::Counters;
-use crate::purge::label::Number;
+use crate::purge::label::{Number, Stamp};
 use crate::purge::plane::Plane;
 use crate::purge::target::Member;
 use crate::semantics::time::{Timestamp, millis};
@@ -143,20 +143,24 @@ impl RedisStore {
         self.purges.record(members).await
     }
 
+    pub(crate) fn stamp(&self) -> (Stamp, Option<u64>) {
+        self.purges.stamp()
+    }
+
     /// Sees to it that something is known of purges, so that what is fetched can be stored; in strict mode, that nothing
     /// has been purged that is not known here.
     async fn know_purges(&self) -> Result<(), StoreError> {
         if self.plane().is_denied() {
             return Ok(());
         }
-        if self.plane().is_unread() {
-            return self.plane().synced().await;
+        if self.plane().is_unread() || self.stamp().1.is_none() {
+            return self.plane().synced_anew().await;
         }
         if !self.is_strict {
             return Ok(());
         }
         match self.purges.highest().await? {
-            Some(highest) if highest <= self.plane().highest() => Ok(()),
+            Some(highest) if highest == self.plane().stamp().number => Ok(()),
             _ => self.plane().synced_anew().await,
         }
     }

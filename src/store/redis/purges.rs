@@ -18,15 +18,15 @@ use super::lanes::LaneName;
 use super::layout::Layout;
 use super::lease::{in_millis, is_refusal};
 use super::replies::Failure;
-use super::scripts::{CLOCK, Call, PURGE};
+use super::scripts::{CLOCK, Call, PURGE, Script};
 use super::wake::{Channels, Wake};
 use crate::clock::Stopwatch;
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::observe::PurgeNews;
-use crate::purge::clock::Page;
-use crate::purge::label::Number;
+use crate::purge::label::{Incarnation, Number, Stamp};
 use crate::purge::plane::{Begun, Plane};
+use crate::purge::reading::{Cursor, Heard, Making, Next, Page, Reading, Whole};
 use crate::purge::target::{MAX_TARGETS, Member};
 
 /// The purge clock of one namespace, as this instance has it.
@@ -50,14 +50,6 @@ struct Keeper {
     /// How far the clock has been read, over which connection.
     cursor: Mutex<Option<Cursor>>,
     has_warned: AtomicBool,
-}
-
-/// A place in the clock: what is recorded behind it is new.
-#[derive(Clone, Debug)]
-struct Cursor {
-    generation: u64,
-    incarnation: Box<[u8]>,
-    last: Number,
 }
 
 /// The right to keep the copy, given back when the task ends, however it ends.
@@ -122,9 +114,21 @@ impl Purges {
         runtime.spawn(keeping.instrument(tracing::debug_span!(parent: None, "purges")));
     }
 
-    /// Records purges; the number of the last.
+    /// Records purges; the number of the last. They are known here by then.
     pub(super) async fn record(&self, members: &[Member]) -> Result<Number, StoreError> {
-        self.keeper.record(members, 0).await
+        self.start();
+        let Recorded { making, first } = self.keeper.record(members, 0).await?;
+        if self.keeper.plane.record(members, making, first).is_none() {
+            self.keeper.plane.synced_anew().await?;
+        }
+        Ok((first + members.len() as u64).saturating_sub(1))
+    }
+
+    /// What a fetch that sets out now is stamped with, and the present connection, if that was read over it, and so from
+    /// the server that it leads to.
+    pub(super) fn stamp(&self) -> (Stamp, Option<u64>) {
+        let generation = self.keeper.connection.generation();
+        (self.plane().stamp(), generation.filter(|_| self.plane().is_read_over(generation)))
     }
 
     /// The highest number there is, `None` if the clock is gone.
@@ -149,11 +153,11 @@ async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
             keeper.sign();
             let begun = keeper.plane.begin();
             match time::timeout(keeper.connection.link.patience.max(keeper.heartbeat), keeper.read()).await {
-                Ok(Ok(true)) => {
+                Ok(Ok(Some(generation))) => {
                     keeper.has_warned.store(false, Ordering::Relaxed);
-                    keeper.plane.has_read(begun);
+                    keeper.plane.has_read(begun, generation);
                 }
-                Ok(Ok(false)) => keeper.is_denied(begun),
+                Ok(Ok(None)) => keeper.is_denied(begun),
                 failed => {
                     keeper.plane.has_failed(begun);
                     keeper.report(failed.ok().and_then(Result::err).as_ref());
@@ -200,94 +204,92 @@ impl Keeper {
         }
     }
 
-    /// Reads what is new; `false` where this user may not.
-    async fn read(&self) -> Result<bool, StoreError> {
+    /// Reads what is new, and sees to it that the store has what is known here: the connection over which that was. `None`
+    /// where this user may not.
+    async fn read(&self) -> Result<Option<u64>, StoreError> {
         for _ in 0..ATTEMPTS {
             let generation = self.connection.generation();
             let cursor = self.cursor.lock().ok().and_then(|mut cursor| cursor.take());
-            let cursor = cursor.filter(|cursor| Some(cursor.generation) == generation);
-            let Some((first, records)) = self.read_from(cursor.as_ref()).await? else { return Ok(false) };
+            let reading = Reading::begin(cursor, generation, PAGE);
+            let Some(whole) = self.read_pages(reading).await? else { return Ok(None) };
             let Some(generation) = generation.filter(|generation| Some(*generation) == self.connection.generation())
             else {
                 // It may be another server's.
                 continue;
             };
-            let is_next = |cursor: &Cursor| cursor.incarnation == first.incarnation && cursor.last <= first.highest;
-            let lost = match cursor {
-                Some(cursor) if is_next(&cursor) => Vec::new(),
-                // Lost and made anew: all of it is read.
-                Some(_) => continue,
-                None => self.plane.lost(first.floor, &records),
-            };
-            let page = Page { records, ..first };
-            self.plane.learn(&page);
-            if !lost.is_empty() || self.plane.floor() > page.floor {
-                self.restore(&lost).await?;
+            let Some(whole) = whole else { continue };
+            let next = self.plane.take(&whole);
+            if next == Next::InStep {
+                if let Ok(mut cursor) = self.cursor.lock() {
+                    *cursor = Some(whole.cursor(generation));
+                }
+                return Ok(Some(generation));
             }
-            if let Ok(mut cursor) = self.cursor.lock() {
-                *cursor = Some(Cursor { generation, incarnation: page.incarnation, last: page.highest });
-            }
-            return Ok(true);
+            self.mend(next).await?;
         }
         Err(StoreError::with_detail(StoreErrorKind::NotReady, "the purge clock changes while it is read"))
     }
 
-    /// All pages behind the cursor: the first, and the records of all.
-    async fn read_from(&self, cursor: Option<&Cursor>) -> Result<Option<(Page, Vec<(Member, Number)>)>, StoreError> {
-        let mut from = cursor.map_or_else(|| "-inf".to_owned(), |cursor| cursor.last.to_string());
-        let Some(mut page) = self.page(&from).await? else { return Ok(None) };
-        let mut records = std::mem::take(&mut page.records);
-        let mut is_last = records.len() < PAGE;
-        while !is_last && records.len() <= 2 * self.max_records {
-            if let Some((_, number)) = records.last() {
-                from = number.to_string();
+    /// All pages. Where nothing comes of them, because the clock was made anew meanwhile, that is `Some(None)`.
+    async fn read_pages(&self, mut reading: Reading) -> Result<Option<Option<Whole>>, StoreError> {
+        // Twice as many as there can be, since more are recorded meanwhile.
+        for _ in 0..2 * self.max_records / PAGE + 2 {
+            let after = reading.after().map_or_else(|| "-inf".to_owned(), |number| number.to_string());
+            let Some(page) = self.page(&after, None).await? else { return Ok(None) };
+            match reading.hear(page) {
+                Heard::More => {}
+                Heard::Again => return Ok(Some(None)),
+                Heard::Whole(whole) => return Ok(Some(Some(whole))),
             }
-            let Some(next) = self.page(&from).await? else { return Ok(None) };
-            if next.incarnation != page.incarnation {
-                return Err(StoreError::with_detail(StoreErrorKind::NotReady, "the purge clock was made anew"));
-            }
-            is_last = next.records.len() < PAGE;
-            (page.floor, page.highest) = (page.floor.max(next.floor), page.highest.max(next.highest));
-            records.extend(next.records);
         }
-        Ok(Some((page, records)))
+        Ok(Some(None))
     }
 
-    async fn page(&self, from: &str) -> Result<Option<Page>, StoreError> {
-        let call = self.call(&CLOCK).argument(from).argument(PAGE.to_string());
-        match self.run(call, Access::Script { writes: false }).await? {
+    async fn page(&self, after: &str, replaced: Option<Incarnation>) -> Result<Option<Page>, StoreError> {
+        let past = replaced.into_iter().chain([self.plane.stamp().incarnation]);
+        let begins = replaced.map(|replaced| Making::after([], replaced).name()).unwrap_or_default();
+        let call = self.call(&CLOCK, past).argument(after).argument(PAGE.to_string()).argument(begins);
+        match self.run(call, Access::Script { writes: replaced.is_some() }).await? {
             Some(answer) => decode(answer).map(Some),
             None => Ok(None),
         }
     }
 
-    /// The server has lost what is known here: it is purged once more. A floor that was lost rises again.
-    async fn restore(&self, lost: &[Member]) -> Result<(), StoreError> {
-        tracing::warn!(records = lost.len(), "the store has lost purges, which are recorded anew");
-        let floor = self.plane.floor();
-        self.record(&[], floor).await?;
-        for some in lost.chunks(MAX_TARGETS) {
-            self.record(some, floor).await?;
+    /// Sees to it that the store has what it has lost. What comes of it is read again.
+    async fn mend(&self, next: Next) -> Result<(), StoreError> {
+        match next {
+            Next::InStep => {}
+            Next::Renew(replaced) => {
+                tracing::warn!("the store has an older purge clock: all that is stored is taken for purged");
+                self.page("-inf", Some(replaced)).await?;
+            }
+            Next::Restore { lost, floor } => {
+                tracing::warn!(records = lost.len(), "the store has lost purges, which are recorded anew");
+                for some in lost.chunks(MAX_TARGETS).chain(lost.is_empty().then_some(&lost[..])) {
+                    let Recorded { making, first } = self.record(some, floor).await?;
+                    self.plane.record(some, making, first);
+                }
+            }
         }
         Ok(())
     }
 
-    async fn record(&self, members: &[Member], floor: Number) -> Result<Number, StoreError> {
-        let mut call = self.call(&PURGE).argument(self.max_records.to_string());
+    async fn record(&self, members: &[Member], floor: Number) -> Result<Recorded, StoreError> {
+        let mut call = self.call(&PURGE, [self.plane.stamp().incarnation]).argument(self.max_records.to_string());
         call = call.argument(floor.to_string()).argument(self.layout.purges());
         for member in members {
             call = call.argument(member.as_octets());
         }
         match self.run(call, Access::Script { writes: true }).await? {
-            Some(first) => Ok(self.plane.record(members, number(Some(&first))?)),
+            Some(answer) => Recorded::decode(answer),
             None => Err(StoreError::with_detail(StoreErrorKind::Denied, "scripts or sorted sets are not granted")),
         }
     }
 
     /// The arguments that both scripts begin with.
-    fn call<'a>(&self, script: &'a super::scripts::Script) -> Call<'a> {
-        let call = Call::of(script).key(self.layout.purges()).argument(self.plane.highest().to_string());
-        call.argument(format!("f:{:016x}", fastrand::u64(..))).argument(in_millis(LIFETIME))
+    fn call<'a>(&self, script: &'a Script, past: impl IntoIterator<Item = Incarnation>) -> Call<'a> {
+        let call = Call::of(script).key(self.layout.purges()).argument(self.plane.stamp().number.to_string());
+        call.argument(Making::after(past, fastrand::u64(1..)).name()).argument(in_millis(LIFETIME))
     }
 
     /// `None` where scripts, or what they do, are not granted.
@@ -310,9 +312,25 @@ impl Drop for Keeping {
 
 // ===== Answers =====
 
+/// Purges that have been recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recorded {
+    making: Incarnation,
+    /// The number of the first.
+    first: Number,
+}
+
+impl Recorded {
+    fn decode(answer: Value) -> Result<Self, StoreError> {
+        let Value::Array(parts) = answer else { return Err(unexpected()) };
+        let [first, Value::BulkString(name)] = &parts[..] else { return Err(unexpected()) };
+        Ok(Self { making: Making::parse(name).ok_or_else(unexpected)?.id, first: number(Some(first))? })
+    }
+}
+
 fn decode(answer: Value) -> Result<Page, StoreError> {
     let Value::Array(parts) = answer else { return Err(unexpected()) };
-    let [Value::BulkString(incarnation), floor, highest, Value::Array(listed)] = &parts[..] else {
+    let [Value::BulkString(name), floor, highest, Value::Array(listed)] = &parts[..] else {
         return Err(unexpected());
     };
     let record = |pair: &[Value]| match pair {
@@ -320,9 +338,9 @@ fn decode(answer: Value) -> Result<Page, StoreError> {
         _ => Err(unexpected()),
     };
     let mut records = listed.chunks(2).map(record).collect::<Result<Vec<_>, _>>()?;
-    records.retain(|(member, _)| member.as_octets() != &incarnation[..]);
+    records.retain(|(member, _)| member.as_octets() != &name[..]);
     Ok(Page {
-        incarnation: incarnation.as_slice().into(),
+        making: Making::parse(name).ok_or_else(unexpected)?,
         floor: number(Some(floor))?,
         highest: number(Some(highest))?,
         records,

@@ -13,7 +13,7 @@
 //! 17 key              u32 length, the primary key's parts
 //!    variant          u8 length (0 or 20), the variant key
 //! R: status u16 · request time u64 · response time u64 · corrected initial age u64 · lifetime u64 · origin latency u64
-//!    (times and spans in ms) · staleness: flags u8, stale-while-revalidate u64, stale-if-error u64 · label: purge number u64,
+//!    (times and spans in ms) · staleness: flags u8, stale-while-revalidate u64, stale-if-error u64 · label: purge clock u64, purge number u64,
 //!    authority and path as u16 length and octets, tags u16, each: u16 length, octets
 //!    fields u16, each: u16 length, name, u32 length, value; trailers: u8 present, then as fields
 //!    body length u64 · form u8: 0 inline, 1 in chunks · if in chunks: generation [16], chunk size u32
@@ -36,7 +36,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
-use crate::purge::label::{Label, Site};
+use crate::purge::label::{Label, Site, Stamp};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::{Params, SearchVariance};
 use crate::semantics::staleness::StalePermission;
@@ -207,7 +207,8 @@ fn put_response(value: &mut Vec<u8>, response: &StoredResponse, generation: Gene
 }
 
 fn put_label(value: &mut Vec<u8>, label: &Label) {
-    value.put_u64_le(label.number);
+    value.put_u64_le(label.stamp.incarnation);
+    value.put_u64_le(label.stamp.number);
     put_short(value, label.site.authority.as_bytes());
     put_short(value, label.site.path.as_bytes());
     value.put_u16_le(u16::try_from(label.tags.len()).expect("tags are bounded"));
@@ -218,7 +219,7 @@ fn read_label(reader: &mut Reader<'_>) -> Result<Label, Rejection> {
     fn text(octets: &[u8]) -> Result<Box<str>, Rejection> {
         std::str::from_utf8(octets).map(Box::from).map_err(|_| Rejection::Damaged)
     }
-    let number = reader.u64()?;
+    let stamp = Stamp { incarnation: reader.u64()?, number: reader.u64()? };
     let site = Site { authority: text(reader.short()?)?, path: text(reader.short()?)? };
     let count = usize::from(reader.u16()?);
     // Each takes two octets at the least.
@@ -226,7 +227,7 @@ fn read_label(reader: &mut Reader<'_>) -> Result<Label, Rejection> {
     for _ in 0..count {
         tags.push(text(reader.short()?)?);
     }
-    Ok(Label { number, site, tags: tags.into() })
+    Ok(Label { stamp, site, tags: tags.into() })
 }
 
 fn put_staleness(value: &mut Vec<u8>, freshness: &Freshness) {

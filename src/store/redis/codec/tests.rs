@@ -1,6 +1,6 @@
 use super::*;
 use crate::key::CacheKey;
-use crate::purge::label::{Label, Site};
+use crate::purge::label::{Label, Site, Stamp};
 use proptest::prelude::*;
 
 fn key() -> CacheKey {
@@ -35,7 +35,7 @@ fn response(body: Vec<Bytes>) -> StoredResponse {
         body: StoredBody::new(body),
         trailers: Some(trailers),
         label: Arc::new(Label {
-            number: 1_764_194_637_123_456,
+            stamp: Stamp { incarnation: 0xfedc_ba98_7654_3210, number: 1_764_194_637_123_456 },
             site: Site { authority: "example.com".into(), path: "/a".into() },
             tags: ["a", "b c"].map(Into::into).into(),
         }),

@@ -1,6 +1,7 @@
 -- What there is of the purge clock: the name of its floor, the floor, the highest number, records and their numbers.
 -- KEYS: the purge clock. ARGV: the highest number known to the caller, a name for the floor of a new clock, the clock's
--- lifetime in ms, the number after which records are wanted, how many at the most.
+-- lifetime in ms, the number after which records are wanted, how many at the most, how the name of the floor begins of a
+-- clock that is to be replaced, or nothing.
 local clock = KEYS[1]
 local top = redis.pcall('ZREVRANGE', clock, 0, 0, 'WITHSCORES')
 if top.err and string.find(top.err, '^WRONGTYPE') then
@@ -9,15 +10,18 @@ if top.err and string.find(top.err, '^WRONGTYPE') then
 elseif top.err then
   return top
 end
-if not top[2] then
+local bottom = redis.call('ZRANGE', clock, 0, 0, 'WITHSCORES')
+local is_replaced = ARGV[6] ~= '' and bottom[1] and string.sub(bottom[1], 1, #ARGV[6]) == ARGV[6]
+if not top[2] or is_replaced then
   -- One that was lost is made anew: whatever was stored before is taken for purged.
   local time = redis.call('TIME')
-  local floor = string.format('%.0f', math.max(time[1] * 1000000 + time[2], ARGV[1] + 1))
+  local floor = math.max(time[1] * 1000000 + time[2], (tonumber(top[2]) or 0) + 1, ARGV[1] + 1)
+  floor = string.format('%.0f', floor)
+  redis.call('UNLINK', clock)
   redis.call('ZADD', clock, floor, ARGV[2])
   redis.call('PEXPIRE', clock, ARGV[3])
   return { ARGV[2], floor, floor, {} }
 end
 if redis.call('PTTL', clock) < ARGV[3] / 2 then redis.pcall('PEXPIRE', clock, ARGV[3]) end
-local bottom = redis.call('ZRANGE', clock, 0, 0, 'WITHSCORES')
 local records = redis.call('ZRANGEBYSCORE', clock, '(' .. ARGV[4], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[5])
 return { bottom[1], bottom[2], top[2], records }

@@ -1,6 +1,6 @@
--- Records purges under numbers that no purge has had, the highest for the last: the first of them.
+-- Records purges under numbers that no purge has had: the first of them, the highest for the last, and the name of the floor.
 -- KEYS: the purge clock. ARGV: the highest number known to the caller, a name for the floor of a new clock, the clock's
--- lifetime in ms, records at the most, a floor to raise it to, a channel or nothing, what was purged.
+-- lifetime in ms, records at the most, a floor to raise it to, a channel, what was purged.
 local clock = KEYS[1]
 local function text(number) return string.format('%.0f', number) end
 local top = redis.pcall('ZREVRANGE', clock, 0, 0, 'WITHSCORES')
@@ -12,8 +12,8 @@ elseif top.err then
 end
 local time = redis.call('TIME')
 local next = math.max(time[1] * 1000000 + time[2], (tonumber(top[2]) or 0) + 1, ARGV[1] + 1)
--- One that was lost is made anew: whatever was stored before is taken for purged.
 if not top[2] then
+  -- One that was lost is made anew: whatever was stored before is taken for purged.
   redis.call('ZADD', clock, text(next), ARGV[2])
   next = next + 1
 end
@@ -33,5 +33,5 @@ if floor > tonumber(bottom[2]) then
   redis.call('ZADD', clock, text(floor), bottom[1])
 end
 redis.call('PEXPIRE', clock, ARGV[3])
-if ARGV[6] ~= '' then redis.pcall('PUBLISH', ARGV[6], text(next - 1)) end
-return text(first)
+redis.pcall('PUBLISH', ARGV[6], text(next - 1))
+return { text(first), bottom[1] }
