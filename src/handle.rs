@@ -34,6 +34,7 @@ impl CacheHandle {
             queued_fetches: self.shared.permits.queued() as u64,
             bytes_in_flight: self.shared.recording.used(),
             bytes_read_ahead: self.shared.reading.used(),
+            near_bytes: self.shared.store.near_octets(),
             purge_records: self.shared.store.plane().records() as u64,
             purge_news: self.shared.store.purge_news(),
             store_unavailable: u64::from(!self.shared.store.is_available()),

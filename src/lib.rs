@@ -60,6 +60,11 @@
 //! stored counts as purged. Tags come from `Cache-Groups` (RFC 9875), `Surrogate-Key`, `xkey`, `Cache-Tag` or
 //! [a closure](CacheConfig::tags): at most 128 of 1 KiB each, 16 KiB in all; a response with more is not stored.
 //!
+//! # Memory in front of Redis
+//!
+//! With [`near_cache`](CacheConfig::near_cache) what was found in Redis is answered from memory, without asking Redis, while
+//! it is fresh and not purged, and while enough is known of purges ([`max_unsynced`](CacheConfig::max_unsynced)).
+//!
 //! # The standards
 //!
 //! | | |
@@ -75,7 +80,7 @@
 //!
 //! # What it does not do
 //!
-//! It does not keep a memory tier in front of Redis. It speaks to one Redis server, without TLS, Cluster
+//! It speaks to one Redis server, without TLS, Cluster
 //! or Sentinel. Interim responses (1xx) pass it by in the request's extensions, where hyper's client hands them to whoever
 //! listens; tower's services have no other place for them. It is no private (browser's) cache.
 //!

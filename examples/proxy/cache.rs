@@ -64,6 +64,8 @@ fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result
     if let Some(namespace) = &args.namespace {
         config = config.namespace(namespace).map_err(|error| format!("--namespace: {error}"))?;
     }
+    config = config.max_unsynced(args.max_unsynced).strict_purges(args.strict_purges).pass_tags(args.pass_tags);
+    config = config.near_cache(args.near_cache.unwrap_or_default());
     config = config.policy(match args.policy {
         Policy::Safe => CachePolicy::safe(),
         Policy::Rfc9111 => CachePolicy::rfc9111(),

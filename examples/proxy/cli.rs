@@ -89,6 +89,22 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     pub(crate) memory_size: u64,
 
+    /// How much memory to keep in front of Redis, for answers that do not ask it [default: none]
+    #[arg(long, value_name = "SIZE", requires = "redis", value_parser = size)]
+    pub(crate) near_cache: Option<u64>,
+
+    /// For how long to go by what was last heard of purges in Redis
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) max_unsynced: Duration,
+
+    /// Ask Redis at each look-up whether anything was purged
+    #[arg(long)]
+    pub(crate) strict_purges: bool,
+
+    /// Pass the fields by which responses are tagged on to clients
+    #[arg(long)]
+    pub(crate) pass_tags: bool,
+
     /// First part of every key in Redis, so that several caches can share one [default: trc]
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,

@@ -22,7 +22,7 @@ mod purging;
 mod route;
 
 pub(crate) use origin::OriginCare;
-pub(crate) use purging::{DEFAULT_MAX_RECORDS, PurgeSettings};
+pub(crate) use purging::{DEFAULT_MAX_RECORDS, NearSettings, PurgeSettings};
 
 pub use route::{CacheOverride, Disconnected, EmptyBody};
 
@@ -61,6 +61,7 @@ pub struct CacheConfig {
     pub(crate) pace: Pace,
     pub(crate) origin: OriginCare,
     pub(crate) purges: PurgeSettings,
+    pub(crate) near: NearSettings,
     pub(crate) store_timeout: Duration,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
@@ -359,6 +360,7 @@ impl Default for CacheConfig {
             pace: Pace { heartbeat: Duration::from_secs(1) },
             origin: OriginCare::default(),
             purges: PurgeSettings::default(),
+            near: NearSettings::default(),
             store_timeout: Duration::from_millis(100),
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
@@ -384,6 +386,7 @@ impl fmt::Debug for CacheConfig {
             .field("lease_heartbeat", &self.pace.heartbeat)
             .field("origin", &self.origin)
             .field("purges", &self.purges)
+            .field("near", &self.near)
             .field("max_inflight_bytes", &self.max_inflight_bytes)
             .field("store_timeout", &self.store_timeout)
             .field("store_write_timeout", &self.store_write_timeout)

@@ -17,6 +17,19 @@ pub(crate) struct PurgeSettings {
     pub(crate) tagger: Tagger,
 }
 
+/// What is kept in front of Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NearSettings {
+    pub(crate) octets: u64,
+    pub(crate) max_entry: u64,
+}
+
+impl Default for NearSettings {
+    fn default() -> Self {
+        Self { octets: 0, max_entry: 32 * 1024 }
+    }
+}
+
 /// Purges that are kept, where nothing else is set.
 pub(crate) const DEFAULT_MAX_RECORDS: usize = 100_000;
 
@@ -45,6 +58,25 @@ impl CacheConfig {
     /// has returned. Defaults to `false`: a purge is seen by the others some milliseconds later.
     pub fn strict_purges(mut self, strict: bool) -> Self {
         self.purges.is_strict = strict;
+        self
+    }
+
+    /// A memory tier in front of Redis, of this many octets: what was found in Redis is answered from there, without asking
+    /// Redis, while it is fresh and not purged; the least useful goes first (S3-FIFO). Purges reach it as they reach
+    /// everything else ([`max_unsynced`](Self::max_unsynced)). A response that another process replaces in Redis before
+    /// its time (after a request with `Cache-Control: no-cache`, say) is answered from here until it is no longer fresh:
+    /// purge what has to go. Requests with `Cache-Control` or `Pragma`, and QUERY, ask Redis; so does everything under
+    /// [`strict_purges`](Self::strict_purges), where the tier is off. Defaults to 0: no such tier. It is not for
+    /// [`MemoryStore`](crate::MemoryStore), which is one.
+    pub fn near_cache(mut self, octets: u64) -> Self {
+        self.near.octets = octets;
+        self
+    }
+
+    /// The longest body, in octets, that is kept in the memory tier in front of Redis. Defaults to 32 KiB, and is no more
+    /// than that: longer bodies are read from Redis as they are sent.
+    pub fn near_cache_max_entry(mut self, octets: u64) -> Self {
+        self.near.max_entry = octets.min(32 * 1024);
         self
     }
 

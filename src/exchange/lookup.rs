@@ -103,6 +103,10 @@ pub(super) async fn look_up(
     sight: Sight,
 ) -> (Found<Held>, Asked) {
     let mut asked = Asked { at: shared.order.present(), ..Asked::nothing() };
+    if let Some((response, variant)) = look_up_near(shared, key, parts) {
+        asked.seen = variant.map_or(Kept::Alone, |_| Kept::Indexed);
+        return (Found::Response(Held { response, key: key.clone(), variant }), asked);
+    }
     if !shared.store.is_available() {
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);
@@ -142,6 +146,21 @@ pub(super) async fn look_up(
     }
 }
 
+/// Without asking anybody.
+fn look_up_near(
+    shared: &Shared,
+    key: &CacheKey,
+    parts: &request::Parts,
+) -> Option<(Arc<StoredResponse>, Option<VariantKey>)> {
+    let has_directives = || [header::CACHE_CONTROL, header::PRAGMA].iter().any(|name| parts.headers.contains_key(name));
+    if !is_retrieval_without_content(&parts.method) || has_directives() {
+        return None;
+    }
+    let found = shared.store.look_up_near(key, &parts.headers, shared.clock().now())?;
+    shared.counters.near_hits.increment();
+    Some(found)
+}
+
 /// What was found dead is removed, off the client's path.
 fn reclaim(shared: &Arc<Shared>) {
     let dead = shared.store.plane().take_dead();
@@ -153,6 +172,8 @@ fn reclaim(shared: &Arc<Shared>) {
     place.begin("reclaim", async move {
         let reclaiming = async {
             for dead in &dead {
+                // What this process stores in its place meanwhile stays. What another does may be fetched once more.
+                let _turn = shared.order.turn(&dead.key).await;
                 shared.store.reclaim(dead).await?;
                 shared.counters.reclaimed.increment();
             }

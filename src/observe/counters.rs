@@ -24,6 +24,8 @@ macro_rules! counters {
             pub bytes_in_flight: u64,
             /// Gauge: octets of large bodies that have been read from the store ahead of their clients.
             pub bytes_read_ahead: u64,
+            /// Gauge: octets of the memory tier in front of Redis.
+            pub near_bytes: u64,
             /// Gauge: purges that are remembered here.
             pub purge_records: u64,
             /// How this instance hears of purges.
@@ -48,6 +50,8 @@ macro_rules! counters {
 counters! {
     /// Requests answered from the cache.
     hits,
+    /// Hits that asked nobody: from the memory tier in front of Redis. They are counted as hits as well.
+    near_hits,
     /// Requests that might have been answered from the cache and were not.
     misses,
     /// Stored responses that the service found to be still right (304).

@@ -382,7 +382,7 @@ impl World {
             |instance: &Instance, step: u64| instance.synced.is_some_and(|(since, _)| step - since <= UNSYNCED);
         let near = self.instances[who].near[key].clone();
         if let Some((generation, entry)) = near
-            && generation == self.instances[who].generation
+            && self.instances[who].synced.is_some_and(|(_, over)| over == generation)
             && (is_in_sync(&self.instances[who], self.step) || self.broken == UnsyncedForEver)
             && self.instances[who].clock.judge(&CacheKey::from("k"), &entry.label) == Verdict::Good
         {

@@ -109,6 +109,11 @@ impl Plane {
         self.newest.0.load(Ordering::Acquire) == 0
     }
 
+    /// The connection over which it was last read.
+    pub(crate) fn read_over(&self) -> Option<u64> {
+        self.reading.borrow().generation.filter(|_| !self.is_denied())
+    }
+
     /// Whether it was last read over this connection.
     pub(crate) fn is_read_over(&self, generation: Option<u64>) -> bool {
         self.max_unsynced.is_none() || self.is_denied() || self.reading.borrow().generation == generation

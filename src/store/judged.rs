@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::entry::{Cell, Chunks, StoredResponse};
 use super::{AnyStore, CellKey, Store};
 use crate::clock::Clock;
 use crate::error::StoreError;
+use crate::key::CacheKey;
 use crate::observe::PurgeNews;
 use crate::purge::clock::Verdict;
 use crate::purge::label::{Number, Stamp};
 use crate::purge::plane::{Dead, Plane};
 use crate::purge::target::Member;
 use crate::semantics::time::Timestamp;
+use crate::semantics::vary::VariantKey;
 
 impl AnyStore {
     /// The purge clock, as it is known here.
@@ -45,6 +49,21 @@ impl AnyStore {
             Self::Redis(store) => store.stamp(),
             Self::Memory(store) => (store.plane().stamp(), Some(0)),
         }
+    }
+
+    /// A fresh response in this process's memory that a request without directives may have, judged as one that was read.
+    /// It is that of the server of whose purges enough is known; otherwise, and in strict mode, the store is asked.
+    pub(crate) fn look_up_near(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<(Arc<StoredResponse>, Option<VariantKey>)> {
+        let (near, plane) = (self.near()?, self.plane());
+        let connection = plane.read_over().filter(|_| plane.is_in_sync())?;
+        let (response, variant) = near.look_up(key, request, now, connection)?;
+        let is_fresh = response.freshness.remaining(now).is_some() && !response.freshness.always_validate;
+        (is_fresh && plane.judge(key, &response.label) == Verdict::Good).then_some((response, variant))
     }
 
     /// The cell, unless it was purged: one that was is as good as gone, and soon is.

@@ -109,22 +109,26 @@ impl Name {
 
 impl Weighter<Name, Slot> for ByOctets {
     fn weight(&self, name: &Name, slot: &Slot) -> u64 {
-        let content = match &slot.cell {
-            Cell::Response(response) => {
-                response.body.len()
-                    + fields_weight(&response.headers)
-                    + response.trailers.as_ref().map_or(0, fields_weight)
-                    + label_weight(&response.label)
-            }
-            Cell::Index(index) => {
-                let names: usize = index.nominations.iter().map(|nominated| nominated.names().len()).sum();
-                (index.variants.len() * 64 + (index.nominations.len() + names) * 128) as u64
-            }
-            Cell::Search(variances) => (variances.len() * 1024) as u64,
-            // A part of the slot.
-            Cell::Epoch(_) | Cell::Uncacheable => 0,
-        };
-        OVERHEAD + name.primary.len() as u64 + content
+        OVERHEAD + name.primary.len() as u64 + content_weight(&slot.cell)
+    }
+}
+
+/// The octets of what a cell holds.
+pub(super) fn content_weight(cell: &Cell) -> u64 {
+    match cell {
+        Cell::Response(response) => {
+            response.body.len()
+                + fields_weight(&response.headers)
+                + response.trailers.as_ref().map_or(0, fields_weight)
+                + label_weight(&response.label)
+        }
+        Cell::Index(index) => {
+            let names: usize = index.nominations.iter().map(|nominated| nominated.names().len()).sum();
+            (index.variants.len() * 64 + (index.nominations.len() + names) * 128) as u64
+        }
+        Cell::Search(variances) => (variances.len() * 1024) as u64,
+        // A part of the slot.
+        Cell::Epoch(_) | Cell::Uncacheable => 0,
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod entry;
 mod judged;
 pub(crate) mod memory;
+mod near;
 pub(crate) mod redis;
 pub(crate) mod select;
 
@@ -21,6 +22,7 @@ pub(crate) use self::redis::{Hearing, RedisStore};
 pub(crate) use self::select::{Kept, Lookup, Put};
 
 use self::entry::{Cell, Chunks, Live, Told};
+use self::near::NearCache;
 use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Instance, Leased, Release, Token};
 use crate::error::StoreError;
@@ -221,6 +223,24 @@ impl AnyStore {
         }
     }
 
+    fn near(&self) -> Option<&NearCache> {
+        match self {
+            Self::Redis(store) => store.near(),
+            Self::Memory(_) => None,
+        }
+    }
+
+    fn forget_near<'a>(&self, keys: impl IntoIterator<Item = CellKey<'a>>) {
+        if let Some(near) = self.near() {
+            keys.into_iter().for_each(|key| near.forget(key));
+        }
+    }
+
+    /// The octets of what is kept in front of the store.
+    pub(crate) fn near_octets(&self) -> u64 {
+        self.near().map_or(0, NearCache::octets)
+    }
+
     /// Who takes leases here.
     pub(crate) fn instance(&self) -> Option<Instance> {
         match self {
@@ -256,14 +276,19 @@ impl AnyStore {
 
 impl Store for AnyStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
+        let connection = self.stamp().1;
         let (cell, clock) = match self {
             Self::Redis(store) => (store.get(key, sight).await?, store.clock()),
             Self::Memory(store) => (store.get(key, sight).await?, &store.clock),
         };
-        match cell {
-            Some(cell) => self.judged(key, cell, clock).await,
-            None => Ok(None),
+        let Some(cell) = cell else { return Ok(None) };
+        let judged = self.judged(key, cell, clock).await?;
+        if let (Some(near), Some(cell), Some(connection)) = (self.near(), &judged, connection)
+            && self.stamp().1 == Some(connection)
+        {
+            near.keep(key, cell, connection);
         }
+        Ok(judged)
     }
 
     async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
@@ -308,6 +333,7 @@ impl Store for AnyStore {
     }
 
     async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
+        self.forget_near([key]);
         match self {
             Self::Redis(store) => store.set(key, cell, ttl).await,
             Self::Memory(store) => store.set(key, cell, ttl).await,
@@ -322,6 +348,7 @@ impl Store for AnyStore {
     }
 
     async fn remove(&self, key: CellKey<'_>, with_lease: bool) -> Result<(), StoreError> {
+        self.forget_near([key]);
         match self {
             Self::Redis(store) => store.remove(key, with_lease).await,
             Self::Memory(store) => store.remove(key, with_lease).await,
@@ -405,6 +432,7 @@ impl Store for AnyStore {
     }
 
     async fn commit(&self, lease: LeaseKey<'_>, writes: &[Write<'_>], last_is_there: bool) -> Result<bool, StoreError> {
+        self.forget_near(writes.iter().map(|write| write.key));
         match self {
             Self::Redis(store) => store.commit(lease, writes, last_is_there).await,
             Self::Memory(store) => store.commit(lease, writes, last_is_there).await,

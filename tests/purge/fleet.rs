@@ -246,7 +246,8 @@ async fn a_redis_that_evicts_anything_serves_nothing_purged() {
     let server = RedisServer::start_with(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru"]);
     let time = whole_second();
     let config = CacheConfig::new(server.url()).expect("a URL").clock(time.clock());
-    let story = Story::told_by(RedisCacheLayer::new(config.store_timeout(PATIENCE / 2)), time);
+    let config = config.near_cache(1 << 20).store_timeout(PATIENCE / 2);
+    let story = Story::told_by(RedisCacheLayer::new(config), time);
     let filler = "x".repeat(30_000);
     let (mut hits, mut version) = (0, 0);
     for round in 0..400 {

@@ -8,6 +8,7 @@ mod support;
 mod troupe;
 
 mod fleet;
+mod near;
 mod races;
 mod soft;
 mod tags;

@@ -34,6 +34,7 @@ use self::purges::Purges;
 use self::replies::{Failure, Verdict};
 pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, Live, StoredBody, Told};
+use super::near::NearCache;
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
 use crate::collapse::failing::Bearable;
@@ -63,6 +64,7 @@ pub(crate) struct RedisStore {
     unchecked: AtomicBool,
     leases: Box<Leases>,
     purges: Purges,
+    near: Option<Box<NearCache>>,
     clock: Clock,
     is_strict: bool,
     /// For how long the others are told of a failure of the service: until one of them has tried again, in all
@@ -104,6 +106,9 @@ impl RedisStore {
             unchecked: AtomicBool::new(false),
             leases: Box::new(Leases::new()),
             purges,
+            // In strict mode each look-up has to ask in any case.
+            near: (config.near.octets > 0 && !config.purges.is_strict)
+                .then(|| Box::new(NearCache::new(config.near.octets, config.near.max_entry))),
             clock: config.clock.clone(),
             is_strict: config.purges.is_strict,
             failure_memory: config.origin.failure_backoff * 2,
@@ -129,6 +134,10 @@ impl RedisStore {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) fn near(&self) -> Option<&NearCache> {
+        self.near.as_deref()
     }
 
     pub(crate) fn plane(&self) -> &Plane {
