@@ -2,7 +2,7 @@
 # make run     the caching proxy in front of ORIGIN
 # make conformance
 #              the public HTTP cache test suite against the proxy (needs Node and npm)
-# make bench   what the law and a hit in Redis cost (needs redis-server)
+# make bench   what the law, a hit and a purge cost (needs redis-server)
 # make help    this text
 
 ORIGIN ?= http://127.0.0.1:8000
@@ -18,7 +18,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 help:
 	@echo 'make test                 install redis-server where it is missing, then run all tests'
 	@echo 'make conformance          run the public HTTP cache test suite against the proxy (needs Node and npm)'
-	@echo 'make bench                measure what the law and a hit in Redis cost'
+	@echo 'make bench                measure what the law, a hit and a purge cost'
 	@echo 'make run                  start the caching proxy on 127.0.0.1:8080 in front of $(ORIGIN)'
 	@echo 'make run ORIGIN=URL       ... in front of another origin'
 	@echo "make run ARGS='--redis redis://127.0.0.1:6379'"
@@ -37,6 +37,7 @@ conformance: redis-server
 bench: redis-server
 	$(CARGO) bench --features unstable --bench law
 	$(CARGO) bench --bench redis_hit
+	$(CARGO) bench --bench purges
 
 redis-server:
 	@command -v redis-server >/dev/null || { \

@@ -1,12 +1,14 @@
-//! What a Redis hit costs, beside a bare server that does one Redis GET a request.
+//! What a Redis hit costs, beside a bare server that does one Redis GET a request; and what a hit in the memory tier costs,
+//! beside one that has the answer at hand.
 //!
 //! ```sh
 //! cargo bench --bench redis_hit            # needs redis-server in PATH
 //! ```
 //!
-//! Two servers run as processes of their own: *bare* (hyper, one `redis-rs` GET a request on a multiplexed connection,
-//! the value as the body) and *cached* (hyper and the layer, whose inner service never has to answer after the first
-//! request). The same load goes to both in turn; what counts is the CPU time that each server's process used, as the
+//! Servers run as processes of their own: *bare* (hyper, one `redis-rs` GET a request on a multiplexed connection, the
+//! value as the body) and *cached* (hyper and the layer, whose inner service never has to answer after the first request);
+//! *prebuilt* (hyper, `Bytes` that are at hand, and the fields that the layer sends) and *near* (as *cached*, with
+//! `near_cache`). The same load goes to both in turn; what counts is the CPU time that each server's process used, as the
 //! kernel accounts it, for a fixed number of requests. Medians of the rounds and their ratio are printed.
 
 mod load;
@@ -76,9 +78,10 @@ impl Drop for Server {
 fn measure() {
     let redis = RedisServer::start();
     println!("{CONNECTIONS} connections, {ROUNDS} rounds of {} requests", CONNECTIONS * REQUESTS_PER_CONNECTION);
-    for size in SIZES {
-        let bare = Server::start("bare", &redis.url(), size);
-        let cached = Server::start("cached", &redis.url(), size);
+    let in_redis = SIZES.map(|size| ("bare", "cached", size));
+    for (bare_kind, kind, size) in in_redis.into_iter().chain([("prebuilt", "near", SIZES[0])]) {
+        let bare = Server::start(bare_kind, &redis.url(), size);
+        let cached = Server::start(kind, &redis.url(), size);
         let mut costs = [Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
             for (server, costs) in [&bare, &cached].into_iter().zip(&mut costs) {
@@ -92,7 +95,8 @@ fn measure() {
             }
         }
         let [bare, cached] = costs.map(median);
-        println!("{size:>6} B: bare {bare:.1} us of CPU a request, layer {cached:.1} us, ratio {:.2}", cached / bare);
+        let ratio = cached / bare;
+        println!("{size:>6} B: {bare_kind} {bare:.1} us of CPU a request, {kind} {cached:.1} us, ratio {ratio:.2}");
     }
 }
 

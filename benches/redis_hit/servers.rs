@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -21,7 +21,9 @@ pub(crate) fn serve(kind: &str, redis_url: &str, size: usize) {
     runtime.block_on(async {
         match kind {
             "bare" => bare(redis_url, size).await,
-            _ => cached(redis_url, size).await,
+            "prebuilt" => prebuilt(size).await,
+            "near" => cached(redis_url, size, 64 * 1024 * 1024).await,
+            _ => cached(redis_url, size, 0).await,
         }
     });
 }
@@ -42,9 +44,23 @@ async fn bare(redis_url: &str, size: usize) {
     listen(service).await;
 }
 
+/// What is at hand, with the fields of a hit.
+async fn prebuilt(size: usize) {
+    let body = Bytes::from(vec![b'x'; size]);
+    let service = service_fn(move |_: Request<Incoming>| {
+        let mut response = answer(body.clone());
+        response.headers_mut().insert(AGE, HeaderValue::from_static("7"));
+        let status = HeaderValue::from_static("tower-redis-cache; hit; ttl=3593");
+        response.headers_mut().insert("cache-status", status);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    listen(service).await;
+}
+
 /// The layer over a service that answers once.
-async fn cached(redis_url: &str, size: usize) {
+async fn cached(redis_url: &str, size: usize, near: u64) {
     let config = CacheConfig::new(redis_url).expect("a URL").namespace(&format!("bench-{size}")).expect("a name");
+    let config = config.near_cache(near);
     let layer = RedisCacheLayer::new(config);
     let handle = layer.handle();
     let inner = service_fn(move |_: Request<Incoming>| {
