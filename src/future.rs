@@ -1,4 +1,4 @@
-//! The response future: unboxed for what passes, one box for what the cache has to do with.
+//! The response future: unboxed for what passes and for what is at hand, one box for what the cache has to do with.
 
 use std::fmt;
 use std::future::Future;
@@ -26,6 +26,7 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<F, B, E> {
+        Hit { response: Option<Response<CacheBody<B>>> },
         Passthrough { #[pin] inner: F, shared: Arc<Shared>, outcome: Option<Outcome> },
         // What is told at the end is told here: a future around the story's would keep room for it twice.
         Exchange { boxed: Boxed<B, E>, teller: Teller },
@@ -33,6 +34,10 @@ pin_project! {
 }
 
 impl<F, B, E> ResponseFuture<F, B, E> {
+    pub(crate) fn hit(response: Response<CacheBody<B>>) -> Self {
+        Self { kind: Kind::Hit { response: Some(response) } }
+    }
+
     pub(crate) fn passthrough(inner: F, shared: Arc<Shared>, outcome: Outcome) -> Self {
         Self { kind: Kind::Passthrough { inner, shared, outcome: Some(outcome) } }
     }
@@ -53,6 +58,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
+            KindProj::Hit { response } => {
+                Poll::Ready(Ok(response.take().expect("a future is not polled after its end")))
+            }
             KindProj::Exchange { boxed, teller } => {
                 let mut response = ready!(boxed.as_mut().poll(cx))?;
                 teller.tell(&mut response);

@@ -11,6 +11,7 @@ use tower_service::Service;
 use crate::body::CacheBody;
 use crate::config::CacheOverride;
 use crate::error::BoxError;
+use crate::exchange::near::NearHit;
 use crate::exchange::{self, Shared, Teller};
 use crate::future::ResponseFuture;
 use crate::key::CacheKey;
@@ -85,7 +86,14 @@ where
                 ResponseFuture::passthrough(future, Arc::clone(&self.shared), outcome)
             }
             Admitted::Cacheable(key) => {
-                let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
+                let shared = Arc::clone(&self.shared);
+                if let Some(hit) = NearHit::find(&shared, &key, &parts) {
+                    let teller = Teller::new(Arc::clone(&shared), &key);
+                    let mut response = hit.serve(&shared, || self.take_ready(), key, parts, body);
+                    teller.tell(&mut response);
+                    return ResponseFuture::hit(response);
+                }
+                let ready = self.take_ready();
                 let teller = Teller::new(Arc::clone(&shared), &key);
                 ResponseFuture::exchange(exchange::run(shared, ready, key, parts, body), teller)
             }

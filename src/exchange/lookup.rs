@@ -84,6 +84,12 @@ impl Asked {
         Self { index: None, seen: Kept::Alone, epoch: None, failure: None, at, since: Stopwatch::start() }
     }
 
+    /// Nobody was asked: the response, or this variant of it, was at hand.
+    pub(super) fn near(shared: &Shared, variant: Option<VariantKey>) -> Self {
+        let seen = variant.map_or(Kept::Alone, |_| Kept::Indexed);
+        Self { at: shared.order.present(), seen, ..Self::nothing() }
+    }
+
     /// Whether the key, as it was found, has room for a variant.
     pub(super) fn has_room_for(&self, shared: &Shared, variant: VariantKey) -> bool {
         let (now, most) = (shared.clock().now(), shared.config.max_variants);
@@ -103,10 +109,6 @@ pub(super) async fn look_up(
     sight: Sight,
 ) -> (Found<Held>, Asked) {
     let mut asked = Asked { at: shared.order.present(), ..Asked::nothing() };
-    if let Some((response, variant)) = look_up_near(shared, key, parts) {
-        asked.seen = variant.map_or(Kept::Alone, |_| Kept::Indexed);
-        return (Found::Response(Held { response, key: key.clone(), variant }), asked);
-    }
     if !shared.store.is_available() {
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);
@@ -144,21 +146,6 @@ pub(super) async fn look_up(
             (Found::Unavailable, asked)
         }
     }
-}
-
-/// Without asking anybody.
-fn look_up_near(
-    shared: &Shared,
-    key: &CacheKey,
-    parts: &request::Parts,
-) -> Option<(Arc<StoredResponse>, Option<VariantKey>)> {
-    let has_directives = || [header::CACHE_CONTROL, header::PRAGMA].iter().any(|name| parts.headers.contains_key(name));
-    if !is_retrieval_without_content(&parts.method) || has_directives() {
-        return None;
-    }
-    let found = shared.store.look_up_near(key, &parts.headers, shared.clock().now())?;
-    shared.counters.near_hits.increment();
-    Some(found)
 }
 
 /// What was found dead is removed, off the client's path.

@@ -12,6 +12,7 @@ mod hit;
 mod invalidate;
 mod lease;
 mod lookup;
+pub(crate) mod near;
 mod open;
 mod patience;
 mod prospect;

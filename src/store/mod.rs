@@ -230,6 +230,11 @@ impl AnyStore {
         }
     }
 
+    /// Whether there is a memory tier in front of the store.
+    pub(crate) fn has_near(&self) -> bool {
+        self.near().is_some()
+    }
+
     fn forget_near<'a>(&self, keys: impl IntoIterator<Item = CellKey<'a>>) {
         if let Some(near) = self.near() {
             keys.into_iter().for_each(|key| near.forget(key));

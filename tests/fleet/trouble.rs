@@ -90,7 +90,9 @@ async fn a_server_that_forgets_its_scripts_is_told_them_again() {
     let told = stage.server().calls("eval");
     one.client_asks(get("/b")).await.is_stored();
     one.client_asks(get("/b")).await.is_hit();
-    assert_eq!(stage.server().calls("eval"), told + 2, "one to take the lease, one to write");
+    // A heartbeat may have come in between.
+    let told = stage.server().calls("eval") - told;
+    assert!((2..=3).contains(&told), "one to take the lease, one to write, and one that reads purges: {told}");
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! The memory tier in front of Redis: it asks nobody, and serves nothing that Redis would not.
 
+use std::future::Future;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tower_redis_cache::{CacheConfig, PurgeMode, PurgeTarget};
 
-use crate::support::gate::eventually;
+use crate::support::gate::{Gate, eventually};
 use crate::support::scripted::{Reply, ok, status};
 use crate::support::story::{Stage, Story, ask, get, head, seconds};
 use crate::targets::{is_purged, url};
+use crate::troupe::client;
 
 fn near(stage: &Stage) -> Story {
     near_with(stage, |config| config)
@@ -57,6 +60,43 @@ async fn a_hit_in_memory_asks_nobody_and_is_like_any_other() {
     assert_eq!(stage.server().calls("getrange") + stage.server().calls("get"), 0);
     story.time_passes(seconds(594));
     story.client_asks(get("/a")).await.is_forwarded_for("stale").has_body("new");
+}
+
+#[tokio::test]
+async fn a_hit_in_memory_is_there_at_once() {
+    let stage = Stage::redis();
+    let story = near(&stage);
+    has_page(&story, "/a").await;
+    let first_poll = |target: &str| {
+        let mut asking = std::pin::pin!(story.client_tries(get(target)));
+        asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    assert!(first_poll("/a"));
+    assert!(!first_poll("/b"), "this one has to ask");
+}
+
+#[tokio::test]
+async fn what_is_soon_stale_is_refreshed_behind_a_hit_in_memory() {
+    let stage = Stage::redis();
+    // As early as can be: in the last tenth of its life.
+    let story = near_with(&stage, |config| config.early_refresh(1e9).expect("a factor"));
+    let gate = Gate::closed();
+    story.origin_says(page("old").head_after(&gate));
+    let (begun, asking) = (std::time::Instant::now(), client(&story, get("/a")));
+    eventually("the service takes its time", || begun.elapsed() > Duration::from_millis(20)).await;
+    gate.open();
+    asking.await.expect("an answer").is_stored();
+    story.fills_are_done().await;
+    story.client_asks(get("/a")).await.is_hit();
+    story.time_passes(seconds(550));
+    story.origin_says(page("new"));
+    story.client_asks(get("/a")).await.is_hit().has_body("old");
+    assert_eq!(near_hits(&story), 1);
+    let begun = std::time::Instant::now();
+    while story.client_asks(get("/a")).await.is_hit().body() != &b"new"[..] {
+        assert!(begun.elapsed() < crate::support::gate::PATIENCE, "it is never refreshed");
+    }
+    assert!(story.handle.stats().early_refreshes > 0);
 }
 
 #[tokio::test]

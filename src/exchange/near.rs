@@ -1,0 +1,86 @@
+//! A hit in this process's memory: no wait, no box, no task, and nobody is asked.
+
+use std::sync::Arc;
+
+use http::{Request, Response, header, request};
+use http_body::Body;
+use tower_service::Service;
+
+use super::lookup::Asked;
+use super::{Miss, Shared, hit, refresh};
+use crate::body::CacheBody;
+use crate::error::BoxError;
+use crate::key::CacheKey;
+use crate::observe::{ForwardReason, Outcome};
+use crate::semantics::PresentedRequest;
+use crate::semantics::admission::is_retrieval_without_content;
+use crate::semantics::reuse::{Decision, Found, Refresh, Reuse, decide};
+use crate::semantics::time::Timestamp;
+use crate::semantics::vary::VariantKey;
+use crate::store::entry::StoredResponse;
+
+/// A response in memory that answers a request.
+#[derive(Debug)]
+pub(crate) struct NearHit {
+    stored: Arc<StoredResponse>,
+    variant: Option<VariantKey>,
+    reuse: Reuse,
+    now: Timestamp,
+}
+
+impl NearHit {
+    /// What answers the request, if it has no directives of its own.
+    pub(crate) fn find(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> Option<Self> {
+        if !shared.store.has_near() || !is_retrieval_without_content(&parts.method) {
+            return None;
+        }
+        if [header::CACHE_CONTROL, header::PRAGMA].iter().any(|name| parts.headers.contains_key(name)) {
+            return None;
+        }
+        let now = shared.clock().now();
+        let (stored, variant) = shared.store.look_up_near(key, &parts.headers, now)?;
+        let found = Found::Response(stored.as_ref());
+        match decide(&PresentedRequest::of(parts), found, now, &shared.config.rules) {
+            Decision::Hit(reuse, _) => Some(Self { stored, variant, reuse, now }),
+            Decision::Forward(..) | Decision::Unsatisfiable(_) => None,
+        }
+    }
+
+    /// The answer. What is to be refreshed is, behind it.
+    pub(crate) fn serve<S, Q, R>(
+        self,
+        shared: &Arc<Shared>,
+        ready: impl FnOnce() -> S,
+        key: CacheKey,
+        parts: request::Parts,
+        body: Q,
+    ) -> Response<CacheBody<R>>
+    where
+        S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        Q: Body + Send + 'static,
+        R: Body<Error: Into<BoxError>> + Send + 'static,
+    {
+        let Self { stored, variant, reuse, now } = self;
+        shared.counters.near_hits.increment();
+        let refresh = refresh::of_hit(shared, &parts, &reuse, &stored, now);
+        let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
+        let outcome = Outcome::hit(reuse.ttl);
+        let response = hit::serve(shared, &PresentedRequest::of(&parts), stored, &reuse, outcome);
+        if let Some(stored) = behind {
+            let miss = Miss {
+                found_under: Some(key.clone()),
+                key,
+                variant,
+                reason: ForwardReason::Stale,
+                asked: Asked::near(shared, variant),
+                found_at: Some(stored.freshness.response_time),
+                stored: Some(stored),
+                variants: Vec::new(),
+            };
+            refresh::begin(Arc::clone(shared), ready(), miss, parts, body, refresh);
+        }
+        response
+    }
+}
