@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use crate::body::Budget;
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
+use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::Order;
 use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
@@ -91,6 +92,7 @@ impl RedisCacheLayer {
             failing,
             permits,
             order: Order::new(),
+            imminent: ImminentWrites::default(),
             background: Background::default(),
         };
         Self { shared: Arc::new(shared) }

@@ -109,6 +109,11 @@ impl<T> Flights<T> {
         retire(&self.map, key, departure);
     }
 
+    /// Whether somebody leads.
+    pub(crate) fn has(&self, key: FlightKey) -> bool {
+        lock(&self.map).flights.contains_key(&key)
+    }
+
     pub(crate) fn count(&self) -> usize {
         lock(&self.map).flights.len()
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod failing;
 pub(crate) mod flight;
+pub(crate) mod imminent;
 pub(crate) mod lease;
 pub(crate) mod order;
 pub(crate) mod permits;

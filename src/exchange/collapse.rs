@@ -13,7 +13,7 @@ use super::background::Place;
 use super::fleet::{self, Clearance, Flight};
 use super::forward::{self, Answered};
 use super::patience::{self, Standby};
-use super::{Miss, Shared, busy, epoch, hit, lookup, revalidate, unavailable_detail};
+use super::{Looked, Miss, Shared, busy, epoch, hit, look, revalidate, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::chunks::OpenBody;
 use crate::body::shared::SharedBody;
@@ -21,6 +21,7 @@ use crate::clock::Stopwatch;
 use crate::collapse::flight::{FlightKey, Follower, News, Turn};
 use crate::collapse::order::Departure;
 use crate::error::BoxError;
+use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_query;
@@ -138,16 +139,24 @@ fn is_outdated(shared: &Shared, miss: &Miss, parts: &request::Parts, departure: 
         || (is_query(&parts.method) && epoch::is_target_outdated(shared, parts, departure))
 }
 
+/// Waits, in what is left of the deadline, for what the store is about to have under this key: its client has all of it
+/// already. `false` where there is no such thing, or the request has it from the flight.
+pub(super) async fn is_written_soon(shared: &Shared, key: &CacheKey, parts: &request::Parts, looked: &Looked) -> bool {
+    let Some(ended) = shared.imminent.ended(key) else { return false };
+    let follows = may_collapse(&PresentedRequest::of(parts), true, &shared.config.rules)
+        && shared.flights.has(FlightKey::new(key, looked.variant));
+    !follows && time::timeout(looked.asked.time_left(shared), ended).await.is_ok()
+}
+
 /// The store's answer, where another has just stored one that this request came too early to find.
 async fn look_again<R>(
     shared: &Arc<Shared>,
     miss: &mut Miss,
     parts: &request::Parts,
 ) -> Option<Response<CacheBody<R>>> {
-    let (found, mut asked) = lookup::look_up(shared, &miss.key, parts, Sight::Again).await;
+    let Looked { decision, mut asked, .. } = look(shared, &miss.key, parts, Sight::Again, Stopwatch::start()).await;
     miss.asked.at = asked.at;
-    let now = shared.clock().now();
-    match decide(&PresentedRequest::of(parts), found, now, &shared.config.rules) {
+    match decision {
         Decision::Hit(reuse, held) => {
             let (stored, _) = hit::take(shared, parts, held, &mut asked).await?;
             Some(hit::serve(shared, &PresentedRequest::of(parts), stored, &reuse, Outcome::hit(reuse.ttl)))

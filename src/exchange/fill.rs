@@ -14,6 +14,7 @@ use super::search::{self, Search};
 use super::{Shared, label};
 use crate::body::recorder::Abandoned;
 use crate::body::shared::SharedBody;
+use crate::collapse::imminent::ImminentWrite;
 use crate::collapse::order::{Admission, Departure};
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -43,6 +44,8 @@ pub(crate) struct Fill {
     epoch: Option<Epoch>,
     /// Held until the response is stored: whoever comes meanwhile has it from there.
     flight: Option<FlightGuard>,
+    /// Who cannot have it from there waits for the store.
+    imminent: Option<ImminentWrite>,
 }
 
 /// How long an entry stays after it has ceased to be of use, for clocks that differ.
@@ -68,20 +71,10 @@ impl Fill {
         variant: VariantKey,
         tags: Box<[Box<str>]>,
     ) -> Self {
-        let mut headers = stored_fields(received.headers);
-        for name in &storable.withheld {
-            headers.remove(name);
-        }
-        // RFC 9110 §6.6.1: a recipient with a clock records when a response without a date was received.
-        headers.entry(header::DATE).or_insert_with(|| {
-            let date = received.response_time.to_http_date();
-            HeaderValue::from_str(&date).expect("an HTTP-date is a field value")
-        });
-        let freshness = storable.freshness;
         let response = StoredResponse {
             status: received.status,
-            headers,
-            freshness,
+            headers: fields_to_store(received, &storable),
+            freshness: storable.freshness,
             request_time: received.request_time,
             origin_latency: sent.stopwatch.elapsed(),
             body: StoredBody::default(),
@@ -113,7 +106,18 @@ impl Fill {
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
         let asked_for = sent.miss.key.clone();
-        Self { shared, key, asked_for, superseded, search, epoch, departure: sent.departure, put, flight }
+        Self {
+            shared,
+            key,
+            asked_for,
+            superseded,
+            search,
+            epoch,
+            departure: sent.departure,
+            put,
+            flight,
+            imminent: None,
+        }
     }
 
     pub(super) fn key(&self) -> &CacheKey {
@@ -131,6 +135,12 @@ impl Fill {
             variant: *variant,
         };
         landing.offer(&self.shared, flight);
+    }
+
+    /// The client is about to have all of it, and the store soon after.
+    pub(super) fn is_imminent(&mut self) {
+        let Self { shared, asked_for, .. } = self;
+        self.imminent.get_or_insert_with(|| shared.imminent.begin(asked_for));
     }
 
     /// What is told of it elsewhere, where the others wait for this very key and may have it.
@@ -157,6 +167,7 @@ impl Fill {
         let response = Arc::new(response);
         self.put.response = Arc::clone(&response);
         self.share(None);
+        self.is_imminent();
         match self.shared.background.enter_first() {
             Some(place) => {
                 place.begin("rewrite", async move {
@@ -251,6 +262,19 @@ impl Fill {
         }
         Ok(outcome)
     }
+}
+
+fn fields_to_store(received: &ReceivedHead<'_>, storable: &Storable) -> HeaderMap {
+    let mut headers = stored_fields(received.headers);
+    for name in &storable.withheld {
+        headers.remove(name);
+    }
+    // RFC 9110 §6.6.1: a recipient with a clock records when a response without a date was received.
+    headers.entry(header::DATE).or_insert_with(|| {
+        let date = received.response_time.to_http_date();
+        HeaderValue::from_str(&date).expect("an HTTP-date is a field value")
+    });
+    headers
 }
 
 /// Whether the response may still be stored under this key. What this process has stored there since it was looked up

@@ -312,7 +312,9 @@ async fn look(
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
-    let looking = async { tokio::join!(lease.take(bearable), lookup::look_up(shared, &miss.key, parts, Sight::Again)) };
+    let looking = async {
+        tokio::join!(lease.take(bearable), lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start()))
+    };
     let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
     let leased = leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()?;
     Some(Look { lease, leased, found, asked })

@@ -74,7 +74,8 @@ pub(super) struct Asked {
     pub(super) failure: Option<StoreErrorKind>,
     /// When the store was asked.
     pub(super) at: Departure,
-    since: Stopwatch,
+    /// When its time began.
+    pub(super) since: Stopwatch,
 }
 
 impl Asked {
@@ -107,8 +108,9 @@ pub(super) async fn look_up(
     key: &CacheKey,
     parts: &request::Parts,
     sight: Sight,
+    since: Stopwatch,
 ) -> (Found<Held>, Asked) {
-    let mut asked = Asked { at: shared.order.present(), ..Asked::nothing() };
+    let mut asked = Asked { at: shared.order.present(), since, ..Asked::nothing() };
     if !shared.store.is_available() {
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);

@@ -33,9 +33,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::body::{Budget, CacheBody};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
+use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::{Departure, Order};
 use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) failing: FailingKeys,
     pub(crate) permits: Permits,
     pub(crate) order: Order,
+    pub(crate) imminent: ImminentWrites,
     pub(crate) background: background::Background,
 }
 
@@ -193,12 +195,14 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let (found, mut asked) = lookup::look_up(&shared, &key, &parts, Sight::First).await;
-    let now = shared.clock().now();
-    let variant = lookup::variant_wanted(&found, &asked, &parts);
-    let found_at = lookup::found_at(&found);
+    let mut looked = look(&shared, &key, &parts, Sight::First, Stopwatch::start()).await;
+    if !matches!(looked.decision, Decision::Hit(..)) && collapse::is_written_soon(&shared, &key, &parts, &looked).await
+    {
+        looked = Box::pin(look(&shared, &key, &parts, Sight::Again, looked.asked.since)).await;
+    }
+    let Looked { decision, mut asked, now, variant, found_at } = looked;
     let mut found_under = None;
-    let (reason, stored) = match decide(&PresentedRequest::of(&parts), found, now, &shared.config.rules) {
+    let (reason, stored) = match decision {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
         Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
             Some((stored, held_key)) => {
@@ -234,6 +238,25 @@ where
     }
     // In a box of its own, so that a hit does not carry the room that a miss needs.
     Box::pin(collapse::fetch(shared, service, miss, parts, body)).await
+}
+
+/// What the store has for a request, and what is to be done with it.
+#[derive(Debug)]
+struct Looked {
+    decision: Decision<lookup::Held>,
+    asked: lookup::Asked,
+    /// When it was found.
+    now: Timestamp,
+    variant: Option<VariantKey>,
+    found_at: Option<Timestamp>,
+}
+
+async fn look(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts, sight: Sight, since: Stopwatch) -> Looked {
+    let (found, asked) = lookup::look_up(shared, key, parts, sight, since).await;
+    let now = shared.clock().now();
+    let (variant, found_at) = (lookup::variant_wanted(&found, &asked, parts), lookup::found_at(&found));
+    let decision = decide(&PresentedRequest::of(parts), found, now, &shared.config.rules);
+    Looked { decision, asked, now, variant, found_at }
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.

@@ -126,7 +126,7 @@ where
             }
             match desk.next(source.as_mut()).await {
                 Event::Frame(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(piece) if desk.pass(&piece).await => {}
+                    Ok(piece) if desk.pass_one(&piece, source.is_end_stream()).await => {}
                     Ok(_) => return desk.stop_keeping(Abandoned::ClientLeft),
                     Err(frame) => return desk.finish(frame.into_trailers().ok()).await,
                 },
@@ -175,6 +175,7 @@ impl Desk {
     /// Takes its place between the body, with what comes before it, and those who have a seat by now.
     pub(super) fn record<B: Body>(mut self, source: B, front: Vec<Bytes>) -> Recording<B> {
         if source.is_end_stream() && front.is_empty() {
+            self.is_imminent();
             // Nobody need wait to learn that there is nothing.
             self.body.end(None);
         }
@@ -205,6 +206,20 @@ impl Desk {
                 // Those who are about to read may leave without a word.
                 () = time::sleep(STALL), if left.is_none() && !self.body.is_read() => {}
             }
+        }
+    }
+
+    async fn pass_one(&mut self, octets: &Bytes, is_last: bool) -> bool {
+        if is_last {
+            self.is_imminent();
+        }
+        self.pass(octets).await
+    }
+
+    /// The client is about to have all of it.
+    fn is_imminent(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.fill.is_imminent();
         }
     }
 
@@ -374,6 +389,7 @@ impl Desk {
     /// The body has ended.
     async fn finish(mut self, trailers: Option<HeaderMap>) {
         self.permit.release();
+        self.is_imminent();
         let Some(keeper) = &self.keeper else { return self.body.end(trailers) };
         let kept_trailers = trailers.as_ref().map(|trailers| keeper.recorder.trailers(trailers)).transpose();
         match (keeper.recorder.finish(), kept_trailers) {

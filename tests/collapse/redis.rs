@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::together::{all_ask, answers, asks, frames, is_pending, nothing_is_left, octets, page, page_behind, whole};
-use crate::support::gate::{Gate, eventually};
-use crate::support::story::{Stage, get};
+use super::together::{
+    all_ask, answers, asks, frames, is_pending, nothing_is_left, octets, page, page_behind, settled, whole,
+};
+use crate::support::gate::{Gate, PATIENCE, eventually};
+use crate::support::story::{Stage, Story, ask, get};
 
 /// Writes wait, for longer than any test, until they are let go.
 fn hold_writes(stage: &Stage) {
@@ -139,4 +141,61 @@ async fn redis_that_stalls_in_the_middle_of_an_upload_holds_up_nobody() {
         let left: i64 = stage.server().cli(&["PTTL", &key]).parse().expect("a number");
         assert!((1..=15 * 60_000).contains(&left), "{key} has {left} ms");
     }
+}
+
+/// A client that has all of a response which the store does not have yet: its chunks are on their way.
+async fn client_has_what_the_store_has_not(stage: &Stage, story: &Story, body: &Bytes) {
+    story.origin_says(page("warm"));
+    story.client_asks(get("/warm")).await.is_stored();
+    let gate = Gate::closed();
+    story.origin_says(page("").chunks([body.clone()]).head_after(&gate));
+    let first = asks(story, get("/a"));
+    eventually("the origin is asked", || story.origin.calls() == 2).await;
+    hold_writes(stage);
+    gate.open();
+    first.await.expect("an answer").is_forwarded_for("uri-miss").has_body(body);
+    assert_eq!(story.handle.stats().stored, 1);
+    stage.server().cli(&["CONFIG", "RESETSTAT"]);
+}
+
+#[tokio::test]
+async fn who_has_a_response_finds_it_stored_when_asking_for_it_in_another_way() {
+    let body = octets(900_000);
+    let part = get("/a").header("range", "bytes=3-6");
+    let by_directives = get("/a").header("cache-control", "only-if-cached, min-fresh=1");
+    for (ask, status) in [(part, 206), (ask("HEAD", "/a"), 200), (by_directives, 200)] {
+        let stage = Stage::redis();
+        let story = stage.story_with(|config| config.store_timeout(PATIENCE));
+        client_has_what_the_store_has_not(&stage, &story, &body).await;
+        let second = asks(&story, ask);
+        eventually("it has looked", || stage.server().calls("getrange") > 0).await;
+        settled().await;
+        let_writes_go(&stage);
+        let answer = second.await.expect("an answer");
+        answer.is_hit().has_status(status);
+        if status == 206 {
+            answer.has_body(&body[3..7]);
+        }
+        story.origin_was_asked(2);
+        nothing_is_left(&story).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_is_about_to_have_is_waited_for_no_longer_than_the_store() {
+    let body = octets(900_000);
+    let stage = Stage::redis();
+    let story =
+        stage.story_with(|config| config.store_timeout(Duration::from_millis(100)).store_write_timeout(PATIENCE));
+    client_has_what_the_store_has_not(&stage, &story, &body).await;
+    story.origin_says(page(body.clone()));
+    // The writes never come.
+    let answer = story.client_asks_and_goes_on(get("/a").header("range", "bytes=3-6")).await;
+    answer.is_forwarded_for("uri-miss");
+    story.origin_was_asked(3);
+    // Who can have it from memory does not wait at all.
+    story.client_asks_and_goes_on(get("/a")).await.has_body(&body);
+    story.origin_was_asked(3);
+    let_writes_go(&stage);
+    nothing_is_left(&story).await;
 }
