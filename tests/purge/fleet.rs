@@ -55,6 +55,34 @@ fn user(server: &RedisServer, name: &str, rights: &[&str], settings: impl FnOnce
 }
 
 const CELLS: [&str; 6] = ["+get", "+getrange", "+exists", "+set", "+unlink", "+pexpire"];
+/// As a failover does it.
+#[tokio::test]
+async fn a_halt_on_writes_does_not_keep_the_purge_clock_from_being_read() {
+    let stage = Stage::redis();
+    let one = process(&stage);
+    all_have_page("/a", &[&one]).await;
+    one.fills_are_done().await;
+    assert_eq!(stage.server().cli(&["CLIENT", "PAUSE", "60000", "WRITE"]), "OK");
+    let readings = || stage.server().calls("evalsha_ro");
+    let before = readings();
+    eventually("it is read again and again", || readings() > before + 3).await;
+    one.client_asks_and_goes_on(get("/a")).await.is_hit();
+    assert_eq!(stage.server().cli(&["CLIENT", "UNPAUSE"]), "OK");
+}
+
+/// As before Redis 7.
+#[tokio::test]
+async fn a_server_without_scripts_that_only_read_has_a_purge_clock() {
+    let server = RedisServer::start_with(&["--rename-command", "EVALSHA_RO", "", "--rename-command", "EVAL_RO", ""]);
+    let time = whole_second();
+    let config = CacheConfig::new(server.url()).expect("a URL").clock(time.clock());
+    let story = Story::told_by(RedisCacheLayer::new(config.store_timeout(PATIENCE / 2)), time);
+    all_have_page("/a", &[&story]).await;
+    is_purged(&story, PurgeTarget::tag("t")).await;
+    assert!(!is_cached(&story, get("/a")).await);
+    assert_eq!(story.handle.stats().store_unavailable, 0);
+}
+
 const SCRIPTS: [&str; 2] = ["+eval", "+evalsha"];
 const SETS: [&str; 8] =
     ["+time", "+pttl", "+zadd", "+zcard", "+zrange", "+zrangebyscore", "+zrevrange", "+zremrangebyscore"];

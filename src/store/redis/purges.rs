@@ -50,6 +50,8 @@ struct Keeper {
     /// How far the clock has been read, over which connection.
     cursor: Mutex<Option<Cursor>>,
     has_warned: AtomicBool,
+    /// The server does not know, or grant, scripts that only read.
+    only_writing: AtomicBool,
 }
 
 /// The right to keep the copy, given back when the task ends, however it ends.
@@ -81,6 +83,7 @@ impl Purges {
             running: Mutex::new(None),
             cursor: Mutex::new(None),
             has_warned: AtomicBool::new(false),
+            only_writing: AtomicBool::new(false),
         };
         Self { keeper: Arc::new(keeper), alive: watch::Sender::new(()) }
     }
@@ -210,6 +213,9 @@ impl Keeper {
         for _ in 0..ATTEMPTS {
             let generation = self.connection.generation();
             let cursor = self.cursor.lock().ok().and_then(|mut cursor| cursor.take());
+            if cursor.is_none() {
+                self.only_writing.store(false, Ordering::Relaxed);
+            }
             let reading = Reading::begin(cursor, generation, PAGE);
             let Some(whole) = self.read_pages(reading).await? else { return Ok(None) };
             let Some(generation) = generation.filter(|generation| Some(*generation) == self.connection.generation())
@@ -245,10 +251,23 @@ impl Keeper {
         Ok(Some(None))
     }
 
+    /// As long as nothing has to be written, it is read by a command that does not wait where writes have to.
     async fn page(&self, after: &str, replaced: Option<Incarnation>) -> Result<Option<Page>, StoreError> {
         let past = replaced.into_iter().chain([self.plane.stamp().incarnation]);
         let begins = replaced.map(|replaced| Making::after([], replaced).name()).unwrap_or_default();
-        let call = self.call(&CLOCK, past).argument(after).argument(PAGE.to_string()).argument(begins);
+        let call = || {
+            let call = self.call(&CLOCK, past.clone()).argument(after);
+            call.argument(PAGE.to_string()).argument(begins.clone())
+        };
+        if replaced.is_none() && !self.only_writing.load(Ordering::Relaxed) {
+            let reading = call().argument("").only_reading();
+            match self.run(reading, Access::Script { writes: false }).await? {
+                Some(Value::Nil) => {}
+                Some(answer) => return decode(answer).map(Some),
+                None => self.only_writing.store(true, Ordering::Relaxed),
+            }
+        }
+        let call = call().argument("w");
         match self.run(call, Access::Script { writes: replaced.is_some() }).await? {
             Some(answer) => decode(answer).map(Some),
             None => Ok(None),

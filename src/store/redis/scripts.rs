@@ -43,11 +43,13 @@ pub(super) struct Call<'a> {
     script: &'a Script,
     keys: Vec<Vec<u8>>,
     arguments: Vec<Vec<u8>>,
+    /// It writes nothing, and the server is told so.
+    only_reads: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn of(script: &'a Script) -> Self {
-        Self { script, keys: Vec::new(), arguments: Vec::new() }
+        Self { script, keys: Vec::new(), arguments: Vec::new(), only_reads: false }
     }
 
     pub(super) fn key(mut self, key: Vec<u8>) -> Self {
@@ -60,14 +62,19 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// As a command that a server with a halt on writes answers as well: Redis 7.
+    pub(super) fn only_reading(self) -> Self {
+        Self { only_reads: true, ..self }
+    }
+
     /// For a server that knows the script.
     pub(super) fn by_name(&self) -> Cmd {
-        self.command("EVALSHA", self.script.hashed.get_hash())
+        self.command(if self.only_reads { "EVALSHA_RO" } else { "EVALSHA" }, self.script.hashed.get_hash())
     }
 
     /// For one that does not.
     pub(super) fn in_full(&self) -> Cmd {
-        self.command("EVAL", self.script.text)
+        self.command(if self.only_reads { "EVAL_RO" } else { "EVAL" }, self.script.text)
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
