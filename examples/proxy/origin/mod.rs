@@ -34,9 +34,10 @@ pub(crate) use connector::Trust;
 use failure::Failure;
 pub(crate) use head::HostField;
 
-/// How many idle connections are kept, and how long. Many origins close idle connections after few seconds.
+/// How many idle connections are kept, and how long: many origins close theirs after five seconds, and what is sent in
+/// that moment is lost.
 const IDLE_CONNECTIONS: usize = 64;
-const IDLE_TIME: Duration = Duration::from_secs(15);
+const IDLE_TIME: Duration = Duration::from_secs(4);
 
 /// The largest response head.
 const RESPONSE_HEAD: usize = 256 * 1024;
