@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request;
 use tokio::time;
 
 use crate::exchange::{self, Shared};
+use crate::inspect::Inspection;
 use crate::observe::counters::Stats;
 use crate::purge::target::MAX_TARGETS;
 use crate::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};
@@ -73,6 +75,24 @@ impl CacheHandle {
         // One more than there may be, to be refused.
         let targets = targets.into_iter().take(MAX_TARGETS + 1).collect();
         exchange::purge::purge(&self.shared, targets, mode).await
+    }
+
+    /// What the cache would do with a GET or HEAD that has this head, and what is stored for it: the key, the responses
+    /// with their age, freshness, tags and purges, and why it would go to the service. Nothing is fetched for it, and
+    /// nothing counted but errors of the store; it takes at most [`store_timeout`](crate::CacheConfig::store_timeout).
+    ///
+    /// ```
+    /// # use tower_redis_cache::{CacheConfig, MemoryStore, RedisCacheLayer};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = RedisCacheLayer::with_store(MemoryStore::new(1 << 20), CacheConfig::default());
+    /// let (request, ()) = http::Request::get("http://example.com/products/7").body(())?.into_parts();
+    /// let inspection = layer.handle().inspect(&request).await;
+    /// println!("{:?} because of {:?}", inspection.key, inspection.outcome.forward_reason());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn inspect(&self, request: &request::Parts) -> Inspection {
+        exchange::inspect::inspect(&self.shared, request.clone()).await
     }
 
     /// Whether the store answers. Connects if nobody has yet, and waits for that up to

@@ -4,21 +4,16 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Method, Request, Response, request};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::body::CacheBody;
-use crate::config::CacheOverride;
 use crate::error::BoxError;
+use crate::exchange::admit::Admitted;
 use crate::exchange::near::NearHit;
 use crate::exchange::{self, Shared, Teller};
 use crate::future::ResponseFuture;
-use crate::key::CacheKey;
-use crate::observe::{ForwardReason, Outcome};
-use crate::query::QueryContent;
-use crate::semantics::PresentedRequest;
-use crate::semantics::admission::{Admission, Content, admit, is_query};
 
 /// A service with a shared HTTP cache in front of it; made by [`RedisCacheLayer`](crate::RedisCacheLayer).
 ///
@@ -54,13 +49,6 @@ impl<S> RedisCache<S> {
     }
 }
 
-/// What a request is to the cache, with its key.
-enum Admitted {
-    Cacheable(CacheKey),
-    Invalidating(CacheKey),
-    Passthrough(Outcome),
-}
-
 impl<S, Q, R> Service<Request<Q>> for RedisCache<S>
 where
     S: Service<Request<Q>, Response = Response<R>> + Clone + Send + 'static,
@@ -79,7 +67,8 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        match self.admit(&mut parts, &body) {
+        let has_content = !body.is_end_stream() && body.size_hint().exact() != Some(0);
+        match Admitted::of(&self.shared, &mut parts, has_content) {
             Admitted::Passthrough(outcome) => {
                 self.shared.counters.bypasses.increment();
                 let future = self.inner.call(Request::from_parts(parts, body));
@@ -112,49 +101,4 @@ impl<S: Clone> RedisCache<S> {
         let clone = self.inner.clone();
         mem::replace(&mut self.inner, clone)
     }
-
-    fn admit<Q: Body>(&self, parts: &mut request::Parts, body: &Q) -> Admitted {
-        if parts.extensions.get::<CacheOverride>().is_some_and(|route| route.bypass) {
-            return Admitted::Passthrough(bypass("override"));
-        }
-        let known = parts.extensions.get::<QueryContent>().is_some();
-        let content = match !body.is_end_stream() && body.size_hint().exact() != Some(0) {
-            _ if known => Content::Known,
-            true => Content::Unread,
-            false => Content::Absent,
-        };
-        let admission = admit(&PresentedRequest::of(parts), content);
-        if let Admission::Passthrough(reason, detail) = admission {
-            let outcome = Outcome::forwarded(reason);
-            return Admitted::Passthrough(detail.into_iter().fold(outcome, Outcome::with_detail));
-        }
-        let invalidating = admission == Admission::Invalidating;
-        match self.key(parts) {
-            Ok(key) if invalidating => Admitted::Invalidating(key),
-            Ok(key) => Admitted::Cacheable(key),
-            Err(_) if invalidating => Admitted::Passthrough(Outcome::forwarded(ForwardReason::Method)),
-            Err(detail) => Admitted::Passthrough(bypass(detail)),
-        }
-    }
-
-    /// The key of the GET that the request is or stands for.
-    fn key(&self, parts: &mut request::Parts) -> Result<CacheKey, &'static str> {
-        let method = mem::replace(&mut parts.method, Method::GET);
-        let key = self.shared.config.key.key(parts);
-        parts.method = method;
-        let mut key = key.ok_or("no-key")?;
-        if is_query(&parts.method)
-            && let Some(content) = parts.extensions.get::<QueryContent>()
-        {
-            key = key.with_content(&parts.headers, content.as_bytes());
-        }
-        if key.parts().len() > self.shared.config.max_key_size {
-            return Err("key-size");
-        }
-        Ok(key)
-    }
-}
-
-fn bypass(detail: &'static str) -> Outcome {
-    Outcome::forwarded(ForwardReason::Bypass).with_detail(detail)
 }

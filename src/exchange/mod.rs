@@ -1,5 +1,6 @@
 //! The story of one request, in order: all the waiting, none of the decisions.
 
+pub(crate) mod admit;
 pub(crate) mod background;
 mod busy;
 mod collapse;
@@ -9,6 +10,7 @@ pub(crate) mod fill;
 mod fleet;
 mod forward;
 mod hit;
+pub(crate) mod inspect;
 mod invalidate;
 mod lease;
 mod lookup;

@@ -8,6 +8,7 @@ mod support;
 mod troupe;
 
 mod fleet;
+mod inspect;
 mod near;
 mod races;
 mod soft;

@@ -29,7 +29,7 @@ pub(crate) fn url(url: &str) -> PurgeTarget {
 }
 
 /// The key of a GET of this path of example.com.
-fn key_of(path: &str) -> CacheKey {
+pub(crate) fn key_of(path: &str) -> CacheKey {
     let (parts, ()) = http::Request::get(path).header("host", "example.com").body(()).expect("a request").into_parts();
     DefaultKey::new().key(&parts).expect("a key")
 }
