@@ -10,6 +10,7 @@ mod troupe;
 mod fleet;
 mod inspect;
 mod near;
+mod prime;
 mod races;
 mod soft;
 mod tags;
