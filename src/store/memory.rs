@@ -58,11 +58,11 @@ struct ByOctets;
 
 /// What a cell takes besides its content: the maps, the pointers, the slot.
 const OVERHEAD: u64 = 768;
-/// What a header field line takes besides its octets.
+/// What a place for a header field line takes, used or not, besides its octets.
 const LINE_OVERHEAD: usize = 120;
 
 fn fields_weight(fields: &HeaderMap) -> u64 {
-    (wire_size(fields) + LINE_OVERHEAD * fields.len()) as u64
+    (wire_size(fields) + LINE_OVERHEAD * fields.len().max(fields.capacity())) as u64
 }
 
 fn label_weight(label: &Label) -> u64 {

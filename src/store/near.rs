@@ -56,6 +56,11 @@ impl NearCache {
         self.cells.weight()
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
     /// Keeps what was read over this connection, if it is of a kind, and of a size, to be kept.
     pub(crate) fn keep(&self, key: CellKey<'_>, cell: &Cell, connection: u64) {
         let is_kept = match cell {

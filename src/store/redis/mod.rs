@@ -5,6 +5,8 @@ mod breaker;
 mod chunks;
 mod codec;
 mod connection;
+#[cfg(test)]
+mod kept;
 mod lanes;
 mod layout;
 mod lease;

@@ -1,0 +1,126 @@
+//! What is kept in memory of what Redis has: how much room it takes, and how much of what is asked for it answers.
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use quick_cache::sync::Cache;
+
+use super::codec;
+use crate::key::CacheKey;
+use crate::purge::label::{Label, Site, Stamp};
+use crate::semantics::freshness::Freshness;
+use crate::semantics::staleness::StalePermission;
+use crate::semantics::time::Timestamp;
+use crate::store::CellKey;
+use crate::store::entry::{Cell, StoredBody, StoredResponse};
+use crate::store::near::NearCache;
+
+const CONNECTION: u64 = 1;
+
+fn key(number: usize) -> CacheKey {
+    CacheKey::from_parts(["", "https", "shop.example", &format!("/products/{number}"), ""])
+}
+
+/// A response of 1 KB, as Redis has it.
+fn value(key: &CacheKey) -> Vec<u8> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("date", "Sat, 28 Nov 2026 12:00:00 GMT"),
+        ("content-type", "application/json; charset=utf-8"),
+        ("cache-control", "public, max-age=600"),
+        ("etag", "\"5f2b7c9e1a\""),
+        ("last-modified", "Fri, 27 Nov 2026 12:00:00 GMT"),
+        ("vary", "accept-encoding"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let response = StoredResponse {
+        status: StatusCode::OK,
+        headers,
+        freshness: Freshness {
+            lifetime: std::time::Duration::from_secs(600),
+            corrected_initial_age: std::time::Duration::ZERO,
+            response_time: Timestamp::from_millis(1_700_000_000_000),
+            stale: StalePermission::default(),
+            always_validate: false,
+        },
+        request_time: Timestamp::from_millis(1_700_000_000_000),
+        origin_latency: std::time::Duration::ZERO,
+        body: StoredBody::new(vec![Bytes::from(vec![b'x'; 1024])]),
+        trailers: None,
+        label: Arc::new(Label {
+            stamp: Stamp { incarnation: 1, number: 1 },
+            site: Site { authority: "shop.example".into(), path: "/products/1".into() },
+            tags: ["product-1", "catalogue"].map(Into::into).into(),
+        }),
+    };
+    codec::encode(CellKey::base(key), &Cell::Response(Arc::new(response)), 0)
+}
+
+/// Asked for, and read from Redis where it is not there.
+fn is_found(near: &NearCache, number: usize) -> bool {
+    let key = key(number);
+    let found = near.look_up(&key, &HeaderMap::new(), Timestamp::from_millis(1_700_000_000_001), CONNECTION).is_some();
+    if !found {
+        let cell = CellKey::base(&key);
+        // The client of Redis hands over a value without room to spare.
+        let value = Bytes::from(value(&key).into_boxed_slice());
+        near.keep(cell, &codec::decode(cell, &value).expect("it was written here"), CONNECTION);
+    }
+    found
+}
+
+#[test]
+fn what_is_kept_takes_hardly_more_than_the_bound() {
+    const BOUND: u64 = 32 << 20;
+    let mut near = None;
+    let held = measure(|| {
+        let cache = NearCache::new(BOUND, 64 * 1024);
+        (0..125_000).for_each(|number| assert!(!is_found(&cache, number)));
+        near = Some(cache);
+    });
+    let near = near.expect("it was made");
+    assert!(near.octets() <= BOUND && near.octets() > BOUND * 9 / 10, "{} of {BOUND}", near.octets());
+    let ratio = held.bytes_current as f64 / BOUND as f64;
+    assert!((0.75..=1.1).contains(&ratio), "{} octets are held, {ratio:.2} of the bound", held.bytes_current);
+}
+
+/// Zipf's law with an exponent of 0.99, as caches are compared by.
+struct Zipf(Vec<f64>);
+
+impl Zipf {
+    fn of(items: usize) -> Self {
+        let mut sum = 0.0;
+        Self((1..=items).map(|rank| (sum += (rank as f64).powf(-0.99), sum).1).collect())
+    }
+
+    fn next(&self, random: &mut fastrand::Rng) -> usize {
+        let point = random.f64() * self.0.last().copied().unwrap_or_default();
+        self.0.partition_point(|sum| *sum < point)
+    }
+}
+
+#[test]
+fn as_much_is_found_again_as_the_eviction_can_do() {
+    const ITEMS: usize = 50_000;
+    let (zipf, near) = (Zipf::of(ITEMS), NearCache::new(8 << 20, 64 * 1024));
+    let asked = |seed, is_found: &mut dyn FnMut(usize) -> bool| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        // Half of it, when the cache is full, is not counted.
+        let found = (0..300_000).filter(|count| is_found(zipf.next(&mut random)) && *count >= 150_000).count();
+        found as f64 / 150_000.0
+    };
+    let ours = asked(7, &mut |number| is_found(&near, number));
+    let kept = near.len();
+    let own = Cache::new(kept);
+    let best = asked(7, &mut |number| {
+        let found = own.get(&number).is_some();
+        if !found {
+            own.insert(number, ());
+        }
+        found
+    });
+    assert!(ours > best - 0.02, "{ours:.3} of what is asked for is found, and {best:.3} could be, with {kept} entries");
+}
