@@ -3,6 +3,9 @@
 //! An entry is good if it was stamped under this making of the clock, its number is no less than the floor, and nothing that
 //! covers it was purged under a greater one. The floor stands for all records that are not kept: below it everything is
 //! taken for purged. So whatever is lost, forgotten or too much errs towards a fetch.
+//!
+//! One thing is taken for granted: that a server which has lost purges in a failover, and whose clock is behind as well,
+//! does not record so many others that its floor passes the lost ones before those who know them have read it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -30,9 +33,13 @@ pub(crate) struct Clock {
     past: VecDeque<Incarnation>,
     /// It may be higher than any number that the store has given.
     floor: Number,
+    /// All purges up to this number are known. Of later ones some may be: those that were made here.
     highest: Number,
     records: HashMap<Member, Number>,
     by_number: BTreeSet<(Number, Member)>,
+    /// What the store has lost, and has to be given new numbers: till then it covers whatever it names, since the store
+    /// may have given the old numbers to others. With the highest number at the time that was seen.
+    lost: HashMap<Member, Number>,
     kinds: Kinds,
     max_records: usize,
 }
@@ -59,6 +66,7 @@ impl Clock {
             highest: 0,
             records: HashMap::new(),
             by_number: BTreeSet::new(),
+            lost: HashMap::new(),
             kinds: Kinds::default(),
             max_records: max_records.max(1),
         }
@@ -69,13 +77,24 @@ impl Clock {
         Self { incarnation: 1, highest: 1, ..Self::new(max_records) }
     }
 
-    pub(crate) fn floor(&self) -> Number {
+    #[cfg(test)]
+    fn floor(&self) -> Number {
         self.floor
     }
 
     /// What a fetch that sets out now is stamped with.
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp { incarnation: self.incarnation, number: self.highest }
+    }
+
+    /// Whether nothing that is known covers what is stamped with the highest number.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.highest >= self.floor && self.highest >= self.top() && self.lost.is_empty()
+    }
+
+    /// The highest number that is known, of the store's and of records.
+    pub(crate) fn top(&self) -> Number {
+        self.by_number.last().map_or(self.highest, |(last, _)| self.highest.max(*last))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -94,22 +113,31 @@ impl Clock {
         if number > self.highest {
             return Verdict::Ahead;
         }
-        if number == self.highest {
+        if number == self.highest && self.is_plain() {
             return Verdict::Good;
         }
-        let hard = self.covering(key, label, false);
-        if hard > number {
+        let is_lost = |is_soft| self.covering(&self.lost, key, label, is_soft).is_some();
+        if !self.lost.is_empty() && (is_lost(false) || is_lost(true)) {
             return Verdict::Purged;
         }
-        match self.kinds.is_soft.then(|| self.covering(key, label, true)) {
+        if self.covering(&self.records, key, label, false).is_some_and(|hard| hard > number) {
+            return Verdict::Purged;
+        }
+        match self.kinds.is_soft.then(|| self.covering(&self.records, key, label, true)).flatten() {
             Some(soft) if soft > number => Verdict::Stale(soft),
             _ => Verdict::Good,
         }
     }
 
-    /// The highest number of the records that cover the entry, 0 where there is none.
-    fn covering(&self, key: &CacheKey, label: &Label, is_soft: bool) -> Number {
-        let mut names = Names { clock: self, name: Vec::with_capacity(128), start: usize::from(is_soft), highest: 0 };
+    /// The highest number of those of the records that cover the entry.
+    fn covering(
+        &self,
+        records: &HashMap<Member, Number>,
+        key: &CacheKey,
+        label: &Label,
+        is_soft: bool,
+    ) -> Option<Number> {
+        let mut names = Names { records, name: Vec::with_capacity(128), start: usize::from(is_soft), highest: None };
         if is_soft {
             names.name.push(SOFT);
         }
@@ -143,15 +171,23 @@ impl Clock {
             }
             self.begin_anew(&page.making);
         }
-        let lost = if *is_all { self.lost(page) } else { Vec::new() };
         // Numbers of its own that the store does not know any more are given again, and are no stamp for anything.
         self.highest = page.highest;
+        if *is_all {
+            self.note_lost(page);
+        } else {
+            let is_there =
+                |member: &Member, since| page.records.iter().any(|(there, at)| there == member && *at > since);
+            self.lost.retain(|member, since| !is_there(member, *since));
+        }
         page.records.iter().for_each(|(member, number)| self.record(member.clone(), *number));
         self.raise_floor(page.floor);
-        match lost.is_empty() && page.floor >= self.floor {
-            true => Next::InStep,
-            false => Next::Restore { lost, floor: self.floor },
+        if self.lost.is_empty() && page.floor >= self.floor {
+            return Next::InStep;
         }
+        let mut lost: Vec<_> = self.lost.keys().cloned().collect();
+        lost.sort_unstable();
+        Next::Restore { lost, floor: self.floor }
     }
 
     /// Whatever was stamped before is purged.
@@ -166,9 +202,26 @@ impl Clock {
         *self = Self { incarnation: making.id, past: std::mem::take(&mut self.past), ..Self::new(self.max_records) };
     }
 
+    /// Purges under the numbers that the store has given them, from this one on, when it had given none above `before`.
+    /// Where that is not all that was known here, or the store has another making of the clock, it is `false`: then there
+    /// are purges that have to be read first.
+    pub(crate) fn learn(&mut self, members: &[Member], making: Incarnation, first: Number, before: Number) -> bool {
+        if self.incarnation != making {
+            return false;
+        }
+        let is_next = before <= self.highest;
+        for (member, number) in members.iter().zip(first..) {
+            self.lost.remove(member);
+            self.record(member.clone(), number);
+        }
+        if is_next {
+            self.highest = self.highest.max((first + members.len() as u64).saturating_sub(1));
+        }
+        is_next
+    }
+
     /// A purge under a number that the store has given.
-    pub(crate) fn record(&mut self, member: Member, number: Number) {
-        self.highest = self.highest.max(number);
+    fn record(&mut self, member: Member, number: Number) {
         let known = self.records.get(&member).copied().unwrap_or_default();
         if number <= self.floor || number <= known {
             return;
@@ -193,17 +246,27 @@ impl Clock {
                 self.records.remove(&member);
             }
         }
-        if self.records.is_empty() {
+        if self.records.is_empty() && self.lost.is_empty() {
             self.kinds = Kinds::default();
         }
     }
 
-    /// What is known here and not there, where all that is there is on this page. By number.
-    fn lost(&self, page: &Page) -> Vec<Member> {
+    /// What is known here and not there, where all that is there is on this page.
+    fn note_lost(&mut self, page: &Page) {
         let there: HashMap<&Member, Number> = page.records.iter().map(|(member, number)| (member, *number)).collect();
         let is_lost = |member: &Member, number| there.get(member).is_none_or(|known| *known < number);
         let records = self.by_number.iter().filter(|(number, _)| *number > page.floor);
-        records.filter(|(number, member)| is_lost(member, *number)).map(|(_, member)| member.clone()).collect()
+        let lost: Vec<_> = records.filter(|(number, member)| is_lost(member, *number)).cloned().collect();
+        self.lost.values_mut().for_each(|since| *since = page.highest);
+        for (number, member) in lost {
+            self.records.remove(&member);
+            self.by_number.remove(&(number, member.clone()));
+            self.lost.insert(member, page.highest);
+        }
+        if self.lost.len() > self.max_records {
+            self.lost.clear();
+            self.raise_floor(page.highest + 1);
+        }
     }
 }
 
@@ -223,18 +286,17 @@ impl Kinds {
 
 /// Looks for names, one after another.
 struct Names<'a> {
-    clock: &'a Clock,
+    records: &'a HashMap<Member, Number>,
     name: Vec<u8>,
     start: usize,
-    highest: Number,
+    highest: Option<Number>,
 }
 
 impl Names<'_> {
     fn look(&mut self, parts: &[&[u8]]) {
         self.name.truncate(self.start);
         parts.iter().for_each(|part| self.name.extend_from_slice(part));
-        let number = self.clock.records.get(&self.name[..]).copied().unwrap_or_default();
-        self.highest = self.highest.max(number);
+        self.highest = self.highest.max(self.records.get(&self.name[..]).copied());
     }
 }
 
@@ -258,7 +320,7 @@ mod tests {
     fn page(floor: Number, records: &[(&str, Number)]) -> Page {
         let records: Vec<_> = records.iter().map(|(tag, number)| (Member::tag(tag).unwrap(), *number)).collect();
         let highest = records.last().map_or(floor, |(_, number)| *number);
-        Page { making: Making::after([6], 7), floor, highest, records }
+        Page { making: Making::after([6], 7), floor, highest, records, next: None }
     }
 
     fn all(page: Page) -> Whole {
@@ -292,16 +354,16 @@ mod tests {
         ] {
             let expected = |verdict| if covered { verdict } else { Verdict::Good };
             let mut hard = clock();
-            hard.record(purged.clone(), 101);
+            assert!(hard.learn(&[purged.clone()], 7, 101, 100));
             assert_eq!(hard.judge(&key, &entry), expected(Verdict::Purged), "{purged:?} {entry:?}");
             assert_eq!(
                 hard.judge(&key, &Label { stamp: Stamp { incarnation: 7, number: 101 }, ..entry.clone() }),
                 Verdict::Good
             );
             let mut soft = clock();
-            soft.record(purged.clone().in_mode(PurgeMode::Soft), 101);
+            assert!(soft.learn(&[purged.clone().in_mode(PurgeMode::Soft)], 7, 101, 100));
             assert_eq!(soft.judge(&key, &entry), expected(Verdict::Stale(101)), "{purged:?} {entry:?}");
-            soft.record(purged, 102);
+            assert!(soft.learn(&[purged], 7, 102, 101));
             assert_eq!(soft.judge(&key, &entry), expected(Verdict::Purged));
         }
     }
@@ -325,11 +387,39 @@ mod tests {
         assert_eq!(clock.judge(&key, &label(100, "/", &[])), Verdict::Purged);
     }
 
+    /// Somebody else's may have come between.
+    #[test]
+    fn an_own_purge_says_nothing_of_those_before_it() {
+        let (key, mut clock) = (CacheKey::from("k"), clock());
+        assert!(!clock.learn(&[Member::tag("a").unwrap()], 8, 101, 100), "another making");
+        assert_eq!((clock.len(), clock.stamp().number, clock.top()), (0, 100, 100));
+        assert!(!clock.learn(&[Member::tag("a").unwrap()], 7, 102, 101));
+        assert_eq!((clock.stamp().number, clock.top()), (100, 102));
+        let judge = |clock: &Clock, number, tag| {
+            clock.judge(&key, &Label { stamp: Stamp { incarnation: 7, number }, ..label(0, "/", &[tag]) })
+        };
+        assert_eq!(judge(&clock, 100, "a"), Verdict::Purged);
+        assert_eq!(judge(&clock, 100, "b"), Verdict::Good);
+        assert_eq!(judge(&clock, 102, "b"), Verdict::Ahead, "whoever stamped it may know of 101");
+        clock.take(&Whole { page: Page { floor: 100, ..page(100, &[("b", 101), ("a", 102)]) }, is_all: false });
+        assert_eq!((judge(&clock, 100, "b"), judge(&clock, 102, "b")), (Verdict::Purged, Verdict::Good));
+    }
+
+    /// A reading that began before an own purge comes after it.
+    #[test]
+    fn a_reading_that_comes_late_does_not_hide_a_purge() {
+        let (key, mut clock) = (CacheKey::from("k"), clock());
+        assert!(clock.learn(&[Member::tag("a").unwrap()], 7, 101, 100));
+        clock.take(&Whole { page: page(100, &[]), is_all: false });
+        assert_eq!(clock.judge(&key, &label(100, "/", &["a"])), Verdict::Purged);
+        assert_eq!(clock.judge(&key, &label(100, "/", &["b"])), Verdict::Good);
+    }
+
     #[test]
     fn records_are_bounded_and_the_floor_rises_to_those_that_go() {
         let mut clock = Clock { max_records: 2, ..clock() };
         for (tag, number) in [("a", 101), ("b", 102), ("a", 103), ("c", 104)] {
-            clock.record(Member::tag(tag).unwrap(), number);
+            assert!(clock.learn(&[Member::tag(tag).unwrap()], 7, number, number - 1));
         }
         assert_eq!((clock.len(), clock.floor(), clock.stamp().number), (2, 102, 104));
         clock.raise_floor(104);

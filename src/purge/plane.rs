@@ -56,6 +56,8 @@ struct Reading {
     generation: Option<u64>,
     /// The place of the last one that came to nothing.
     failed: u64,
+    /// That was the last one of all: the next is not to be waited for.
+    is_failing: bool,
 }
 
 impl Plane {
@@ -86,6 +88,11 @@ impl Plane {
     /// What a fetch that sets out now is stamped with.
     pub(crate) fn stamp(&self) -> Stamp {
         self.read().stamp()
+    }
+
+    /// See [`Clock::top`].
+    pub(crate) fn top(&self) -> Number {
+        self.read().top()
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -162,9 +169,12 @@ impl Plane {
         let next = self.begun.load(Ordering::Acquire) + 1;
         self.wanted.notify_one();
         let mut reading = self.reading.subscribe();
+        if reading.borrow().is_failing {
+            return Err(unreadable());
+        }
         match reading.wait_for(|reading| reading.number.max(reading.failed) >= next).await {
             Ok(reading) if reading.number >= next => Ok(()),
-            _ => Err(StoreError::with_detail(StoreErrorKind::Unavailable, "the purge clock cannot be read")),
+            _ => Err(unreadable()),
         }
     }
 
@@ -188,19 +198,21 @@ impl Plane {
         self.is_denied.store(false, Ordering::Release);
         self.reading.send_modify(|reading| {
             (reading.number, reading.since) = (begun.number, Some(begun.since));
-            reading.generation = Some(generation);
+            (reading.generation, reading.is_failing) = (Some(generation), false);
         });
     }
 
     /// It came to nothing: whoever waits for it waits in vain.
     pub(crate) fn has_failed(&self, begun: Begun) {
-        self.reading.send_modify(|reading| reading.failed = begun.number);
+        self.reading.send_modify(|reading| (reading.failed, reading.is_failing) = (begun.number, true));
     }
 
     /// The store has no clock for this user.
     pub(crate) fn deny(&self, begun: Begun) {
         self.is_denied.store(true, Ordering::Release);
-        self.reading.send_modify(|reading| (reading.number, reading.since) = (begun.number, None));
+        self.reading.send_modify(|reading| {
+            (reading.number, reading.since, reading.is_failing) = (begun.number, None, false);
+        });
     }
 
     /// See [`Clock::take`].
@@ -208,28 +220,18 @@ impl Plane {
         self.write(|clock| clock.take(whole))
     }
 
-    /// Records purges that the store has given numbers, for all their own, from this one on: the last of them. Where the
-    /// store has another making of the clock, that has to be read first.
-    pub(crate) fn record(&self, members: &[Member], making: Incarnation, first: Number) -> Option<Number> {
-        let numbers = first..;
-        self.write(|clock| {
-            if clock.stamp().incarnation != making {
-                return None;
-            }
-            members.iter().zip(numbers).for_each(|(member, number)| clock.record(member.clone(), number));
-            Some((first + members.len() as u64).saturating_sub(1))
-        })
+    /// See [`Clock::learn`].
+    pub(crate) fn learn(&self, members: &[Member], making: Incarnation, first: Number, before: Number) -> bool {
+        self.write(|clock| clock.learn(members, making, first, before))
     }
 
     /// The same for a clock that is nobody else's, under numbers no smaller than `now`, in microseconds since 1970.
     pub(crate) fn record_own(&self, members: &[Member], now: Number) -> Number {
         self.write(|clock| {
-            let mut number = clock.stamp().number;
-            for member in members {
-                number = now.max(number + 1);
-                clock.record(member.clone(), number);
-            }
-            number
+            let Stamp { incarnation, number: before } = clock.stamp();
+            let first = now.max(before + 1);
+            clock.learn(members, incarnation, first, before);
+            clock.stamp().number
         })
     }
 
@@ -261,12 +263,16 @@ impl Plane {
         let mut clock = self.clock.write().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut clock);
         let Stamp { incarnation, number } = clock.stamp();
-        let number = if number < clock.floor() { 0 } else { number };
+        let number = if clock.is_plain() { number } else { 0 };
         // In this order: see `is_newest`.
         self.newest.0.store(incarnation, Ordering::Release);
         self.newest.1.store(number, Ordering::Release);
         changed
     }
+}
+
+fn unreadable() -> StoreError {
+    StoreError::with_detail(StoreErrorKind::Unavailable, "the purge clock cannot be read")
 }
 
 /// A reading that has begun.

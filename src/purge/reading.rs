@@ -23,6 +23,8 @@ pub(crate) struct Page {
     pub(crate) highest: Number,
     /// By number.
     pub(crate) records: Vec<(Member, Number)>,
+    /// The number after which there may be more; `None` on the last page.
+    pub(crate) next: Option<Number>,
 }
 
 /// A place in the clock: what is recorded behind it is new.
@@ -38,7 +40,6 @@ pub(crate) struct Cursor {
 #[derive(Debug)]
 pub(crate) struct Reading {
     cursor: Option<Cursor>,
-    page_size: usize,
     read: Option<Page>,
 }
 
@@ -97,31 +98,30 @@ impl Making {
 
 impl Reading {
     /// From the cursor on, if it is of this connection.
-    pub(crate) fn begin(cursor: Option<Cursor>, generation: Option<u64>, page_size: usize) -> Self {
+    pub(crate) fn begin(cursor: Option<Cursor>, generation: Option<u64>) -> Self {
         let cursor = cursor.filter(|cursor| Some(cursor.generation) == generation);
-        Self { cursor, page_size, read: None }
+        Self { cursor, read: None }
     }
 
     /// The number after which records are wanted; `None` for all.
     pub(crate) fn after(&self) -> Option<Number> {
-        let last = self.read.as_ref().and_then(|page| page.records.last()).map(|(_, number)| *number);
-        last.or(self.cursor.map(|cursor| cursor.last))
+        let next = self.read.as_ref().and_then(|page| page.next);
+        next.or(self.cursor.map(|cursor| cursor.last))
     }
 
     pub(crate) fn hear(&mut self, page: Page) -> Heard {
-        let is_last = page.records.len() < self.page_size;
         let is_of_cursor = |cursor: &Cursor| cursor.incarnation == page.making.id && cursor.last <= page.highest;
         match &mut self.read {
             None if self.cursor.as_ref().is_some_and(|cursor| !is_of_cursor(cursor)) => return Heard::Again,
             None => self.read = Some(page),
             Some(read) if read.making != page.making => return Heard::Again,
             Some(read) => {
-                (read.floor, read.highest) = (page.floor, page.highest);
+                (read.floor, read.highest, read.next) = (page.floor, page.highest, page.next);
                 read.records.extend(page.records);
             }
         }
         match self.read.take() {
-            Some(page) if is_last => Heard::Whole(Whole { page, is_all: self.cursor.is_none() }),
+            Some(page) if page.next.is_none() => Heard::Whole(Whole { page, is_all: self.cursor.is_none() }),
             read => {
                 self.read = read;
                 Heard::More
@@ -154,22 +154,23 @@ mod tests {
     #[test]
     fn pages_are_one_reading_while_the_clock_is_of_one_making() {
         let page = |id, floor, highest, numbers: &[Number]| Page {
+            next: numbers.get(1).copied(),
             making: Making::after([], id),
             floor,
             highest,
             records: numbers.iter().map(|number| (Member::tag(&number.to_string()).unwrap(), *number)).collect(),
         };
-        let mut reading = Reading::begin(None, Some(1), 2);
+        let mut reading = Reading::begin(None, Some(1));
         assert_eq!((reading.after(), reading.hear(page(1, 5, 9, &[6, 7]))), (None, Heard::More));
         assert_eq!(reading.after(), Some(7));
-        let whole = Whole { page: page(1, 5, 10, &[6, 7, 9]), is_all: true };
+        let whole = Whole { page: Page { next: None, ..page(1, 5, 10, &[6, 7, 9]) }, is_all: true };
         assert_eq!(reading.hear(page(1, 5, 10, &[9])), Heard::Whole(whole.clone()));
         let cursor = whole.cursor(3);
-        assert_eq!(Reading::begin(Some(cursor), Some(3), 2).after(), Some(10));
-        assert_eq!(Reading::begin(Some(cursor), Some(4), 2).after(), None, "another connection");
-        assert_eq!(Reading::begin(Some(cursor), Some(3), 2).hear(page(2, 5, 10, &[])), Heard::Again);
-        assert_eq!(Reading::begin(Some(cursor), Some(3), 2).hear(page(1, 5, 8, &[])), Heard::Again, "some are lost");
-        let mut reading = Reading::begin(Some(cursor), Some(3), 2);
+        assert_eq!(Reading::begin(Some(cursor), Some(3)).after(), Some(10));
+        assert_eq!(Reading::begin(Some(cursor), Some(4)).after(), None, "another connection");
+        assert_eq!(Reading::begin(Some(cursor), Some(3)).hear(page(2, 5, 10, &[])), Heard::Again);
+        assert_eq!(Reading::begin(Some(cursor), Some(3)).hear(page(1, 5, 8, &[])), Heard::Again, "some are lost");
+        let mut reading = Reading::begin(Some(cursor), Some(3));
         assert_eq!(reading.hear(page(1, 5, 12, &[11, 12])), Heard::More);
         assert_eq!(reading.hear(page(2, 5, 12, &[])), Heard::Again);
     }

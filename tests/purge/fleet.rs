@@ -70,6 +70,32 @@ async fn a_halt_on_writes_does_not_keep_the_purge_clock_from_being_read() {
     assert_eq!(stage.server().cli(&["CLIENT", "UNPAUSE"]), "OK");
 }
 
+/// More than one answer of the server holds.
+#[tokio::test]
+async fn a_long_purge_clock_is_read_whole() {
+    let stage = Stage::redis();
+    let one = process(&stage);
+    all_have_page("/a", &[&one]).await;
+    for thousand in 0..5 {
+        let tags = (0..1023).map(|number| PurgeTarget::tag(format!("{thousand}-{number}")));
+        one.handle.purge(tags.chain([PurgeTarget::tag("t")]), PurgeMode::Hard).await.expect("they are recorded");
+    }
+    let other = process(&stage);
+    other.origin_says(page("new"));
+    assert!(!is_cached(&other, get("/a")).await, "the last purge is known");
+    other.client_asks(get("/a")).await.is_stored();
+    let count = || stage.server().cli(&["ZCARD", CLOCK]);
+    let (records, number) = (count(), stage.server().cli(&["ZREVRANGE", CLOCK, "0", "0", "WITHSCORES"]));
+    // Over another connection all of it is read again, and nothing of it was lost.
+    stage.server().cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let begun = std::time::Instant::now();
+    while !is_cached(&one, get("/a")).await || !is_cached(&other, get("/a")).await {
+        assert!(begun.elapsed() < PATIENCE, "it is served again");
+    }
+    let top = stage.server().cli(&["ZREVRANGE", CLOCK, "0", "0", "WITHSCORES"]);
+    assert_eq!((count(), top), (records, number));
+}
+
 /// As before Redis 7.
 #[tokio::test]
 async fn a_server_without_scripts_that_only_read_has_a_purge_clock() {
@@ -146,6 +172,14 @@ async fn in_strict_mode_nobody_need_hear_of_it() {
         assert!(is_cached(&other, get(&target)).await, "this one has no way to hear of it");
         assert!(!is_cached(&strict, get(&target)).await);
     }
+    // A purge of one's own does not hide that of another before it.
+    for round in 20..40 {
+        let target = format!("/{round}");
+        all_have_page(&target, &[&one, &strict]).await;
+        is_purged(&one, PurgeTarget::tag("t")).await;
+        is_purged(&strict, PurgeTarget::tag("else")).await;
+        assert!(!is_cached(&strict, get(&target)).await);
+    }
 }
 
 #[tokio::test]
@@ -201,7 +235,14 @@ async fn a_purge_clock_that_is_gone_purges_everything() {
     let stage = Stage::redis();
     let (one, other) = (process(&stage), process(&stage));
     all_have_page("/a", &[&one, &other]).await;
-    for lose in [&["UNLINK", CLOCK][..], &["SET", CLOCK, "junk"]] {
+    let junk: [&[&str]; 5] = [
+        &["UNLINK", CLOCK],
+        &["SET", CLOCK, "junk"],
+        &["ZADD", CLOCK, "0", "x"],
+        &["ZADD", CLOCK, "inf", "t:x"],
+        &["EVAL", "redis.call('DEL', KEYS[1]) return redis.call('ZADD', KEYS[1], 7, 'f:junk')", "1", CLOCK],
+    ];
+    for lose in junk {
         all_have_page("/b", &[&one, &other]).await;
         stage.server().cli(lose);
         for story in [&one, &other] {
@@ -237,6 +278,45 @@ async fn purges_that_redis_has_lost_are_recorded_anew_by_those_who_know_them() {
     let third = process(&stage);
     third.origin_says(page("new"));
     assert!(!is_cached(&third, get("/a")).await, "nobody serves what was purged");
+}
+
+/// The same, and the server takes no writes for now.
+#[tokio::test]
+async fn purges_that_redis_has_lost_are_known_until_they_can_be_recorded_anew() {
+    let stage = Stage::redis();
+    let one = process(&stage);
+    all_have_page("/a", &[&one]).await;
+    one.origin_says(ok("other").cache_control("max-age=600"));
+    one.client_asks(get("/b")).await.is_stored();
+    let pairs = stage.server().command(&["ZRANGE", CLOCK, "0", "-1", "WITHSCORES"]);
+    let crate::support::redis::Reply::Array(pairs) = pairs else { panic!("a list") };
+    one.handle.purge([PurgeTarget::tag("t")], PurgeMode::Hard).await.expect("it is recorded");
+    let script = "redis.call('DEL', KEYS[1]) return redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])";
+    stage.server().cli(&["EVAL", script, "1", CLOCK, &pairs[0].to_string(), &pairs[1].to_string()]);
+    assert_eq!(stage.server().cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+    stage.server().cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let begun = std::time::Instant::now();
+    while !is_cached(&one, get("/b")).await {
+        assert!(begun.elapsed() < PATIENCE, "what was not purged is served");
+    }
+    assert!(!is_cached(&one, get("/a")).await);
+    assert_eq!(stage.server().cli(&["ZCARD", CLOCK]), "1");
+    assert_eq!(stage.server().cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]), "OK");
+    eventually("it is recorded anew", || stage.server().cli(&["ZCARD", CLOCK]) == "2").await;
+    assert!(!is_cached(&one, get("/a")).await && is_cached(&one, get("/b")).await);
+}
+
+#[tokio::test]
+async fn strict_mode_works_over_resp3() {
+    let server = RedisServer::start();
+    let time = whole_second();
+    let config = CacheConfig::new(server.url() + "/?protocol=resp3").expect("a URL").clock(time.clock());
+    let config = config.strict_purges(true).store_timeout(PATIENCE / 2).store_write_timeout(PATIENCE / 2);
+    let story = Story::told_by(RedisCacheLayer::new(config), time);
+    all_have_page("/a", &[&story]).await;
+    is_purged(&story, PurgeTarget::tag("t")).await;
+    assert!(!is_cached(&story, get("/a")).await);
+    all_have_page("/b", &[&story]).await;
 }
 
 #[tokio::test]

@@ -170,8 +170,8 @@ impl RedisStore {
         if !self.is_strict {
             return Ok(());
         }
-        match self.purges.highest().await? {
-            Some(highest) if highest == self.plane().stamp().number => Ok(()),
+        match self.purges.newest().await? {
+            Some(newest) if newest == self.plane().stamp() => Ok(()),
             _ => self.plane().synced_anew().await,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Pipeline, Value};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time;
@@ -49,9 +49,18 @@ struct Keeper {
     running: Mutex<Option<Stopwatch>>,
     /// How far the clock has been read, over which connection.
     cursor: Mutex<Option<Cursor>>,
-    has_warned: AtomicBool,
+    has_warned: Warned,
     /// The server does not know, or grant, scripts that only read.
     only_writing: AtomicBool,
+}
+
+/// What was told, and need not be told again.
+#[derive(Debug, Default)]
+struct Warned {
+    /// It cannot be read.
+    failed: AtomicBool,
+    /// Some of it is lost.
+    restored: AtomicBool,
 }
 
 /// The right to keep the copy, given back when the task ends, however it ends.
@@ -82,7 +91,7 @@ impl Purges {
             heartbeat: config.purges.max_unsynced / HEARTBEATS,
             running: Mutex::new(None),
             cursor: Mutex::new(None),
-            has_warned: AtomicBool::new(false),
+            has_warned: Warned::default(),
             only_writing: AtomicBool::new(false),
         };
         Self { keeper: Arc::new(keeper), alive: watch::Sender::new(()) }
@@ -117,14 +126,23 @@ impl Purges {
         runtime.spawn(keeping.instrument(tracing::debug_span!(parent: None, "purges")));
     }
 
-    /// Records purges; the number of the last. They are known here by then.
+    /// Records purges; the number of the last. They are known here by then, and so is what was purged before.
     pub(super) async fn record(&self, members: &[Member]) -> Result<Number, StoreError> {
         self.start();
-        let Recorded { making, first } = self.keeper.record(members, 0).await?;
-        if self.keeper.plane.record(members, making, first).is_none() {
-            self.keeper.plane.synced_anew().await?;
+        for _ in 0..ATTEMPTS {
+            let generation = self.keeper.connection.generation();
+            let Recorded { making, first, before } = self.keeper.record(members, 0).await?;
+            let is_next = self.keeper.plane.learn(members, making, first, before);
+            if generation.is_none() || generation != self.keeper.connection.generation() {
+                // The server that has it may be gone, and it with the server.
+                continue;
+            }
+            if !is_next {
+                self.keeper.plane.synced_anew().await?;
+            }
+            return Ok((first + members.len() as u64).saturating_sub(1));
         }
-        Ok((first + members.len() as u64).saturating_sub(1))
+        Err(StoreError::with_detail(StoreErrorKind::Unavailable, "the connection changes while a purge is recorded"))
     }
 
     /// What a fetch that sets out now is stamped with, and the present connection, if that was read over it, and so from
@@ -134,40 +152,44 @@ impl Purges {
         (self.plane().stamp(), generation.filter(|_| self.plane().is_read_over(generation)))
     }
 
-    /// The highest number there is, `None` if the clock is gone.
-    pub(super) async fn highest(&self) -> Result<Option<Number>, StoreError> {
-        let mut command = redis::cmd("ZREVRANGE");
-        command.arg(self.keeper.layout.purges()).arg(0).arg(0).arg("WITHSCORES");
-        let answer = self.keeper.connection.call(LaneName::Heads, Access::Read, &command).await;
-        match answer.map_err(|failure| failure.error)? {
-            Value::Array(found) if found.is_empty() => Ok(None),
-            Value::Array(found) => number(found.last()).map(Some),
-            _ => Err(unexpected()),
+    /// The clock's making, and the highest number there is; `None` if the clock is gone.
+    pub(super) async fn newest(&self) -> Result<Option<Stamp>, StoreError> {
+        let mut commands = Pipeline::with_capacity(2);
+        for end in ["ZRANGE", "ZREVRANGE"] {
+            commands.cmd(end).arg(self.keeper.layout.purges()).arg(0).arg(0).arg("WITHSCORES");
         }
+        let answers = self.keeper.connection.call_all(LaneName::Heads, Access::Read, &commands).await;
+        let answers = answers.map_err(|failure| failure.error)?;
+        let mut ends = answers.iter().map(|answer| match answer {
+            Value::Array(found) => match &found[..] {
+                [] => Ok(None),
+                // RESP3 has pairs.
+                [Value::Array(pair)] if pair.len() == 2 => Ok(Some((&pair[0], &pair[1]))),
+                [member, score] => Ok(Some((member, score))),
+                _ => Err(unexpected()),
+            },
+            _ => Err(unexpected()),
+        });
+        let (Some(bottom), Some(top)) = (ends.next(), ends.next()) else { return Err(unexpected()) };
+        let (Some((Value::BulkString(name), _)), Some((_, highest))) = (bottom?, top?) else { return Ok(None) };
+        let Some(making) = Making::parse(name) else { return Ok(None) };
+        Ok(Some(Stamp { incarnation: making.id, number: number(Some(highest))? }))
     }
 }
 
 /// Until the store is gone.
 async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
     let keeper = &right.0;
+    let mut least_pause = LEAST_PAUSE;
     loop {
         let reading = async {
-            keeper.wake.start();
-            keeper.sign();
-            let begun = keeper.plane.begin();
-            match time::timeout(keeper.connection.link.patience.max(keeper.heartbeat), keeper.read()).await {
-                Ok(Ok(Some(generation))) => {
-                    keeper.has_warned.store(false, Ordering::Relaxed);
-                    keeper.plane.has_read(begun, generation);
-                }
-                Ok(Ok(None)) => keeper.is_denied(begun),
-                failed => {
-                    keeper.plane.has_failed(begun);
-                    keeper.report(failed.ok().and_then(Result::err).as_ref());
-                }
-            }
+            // After one that came to nothing, nobody's wish brings the next about at once.
+            least_pause = match keeper.read_in_time().await {
+                true => LEAST_PAUSE,
+                false => (least_pause * 2).min(keeper.heartbeat),
+            };
             let pause = async {
-                time::sleep(LEAST_PAUSE).await;
+                time::sleep(least_pause).await;
                 keeper.plane.wanted().await;
             };
             let _ = time::timeout(keeper.heartbeat, pause).await;
@@ -189,16 +211,39 @@ impl Keeper {
         }
     }
 
+    /// Whether anything came of it.
+    async fn read_in_time(&self) -> bool {
+        self.wake.start();
+        self.sign();
+        let begun = self.plane.begin();
+        match time::timeout(self.connection.link.patience.max(self.heartbeat), self.read()).await {
+            Ok(Ok(Some(generation))) => {
+                self.has_warned.failed.store(false, Ordering::Relaxed);
+                self.plane.has_read(begun, generation);
+                true
+            }
+            Ok(Ok(None)) => {
+                self.is_denied(begun);
+                true
+            }
+            failed => {
+                self.plane.has_failed(begun);
+                self.report(failed.ok().and_then(Result::err).as_ref());
+                false
+            }
+        }
+    }
+
     fn is_denied(&self, begun: Begun) {
         self.plane.deny(begun);
-        if !self.has_warned.swap(true, Ordering::Relaxed) {
+        if !self.has_warned.failed.swap(true, Ordering::Relaxed) {
             tracing::warn!("there is no purge clock: scripts or sorted sets are not granted, so nothing can be purged");
         }
     }
 
     fn report(&self, error: Option<&StoreError>) {
         // That the server is away is told elsewhere.
-        if self.connection.is_available() && !self.has_warned.swap(true, Ordering::Relaxed) {
+        if self.connection.is_available() && !self.has_warned.failed.swap(true, Ordering::Relaxed) {
             let error = error.map_or_else(|| "no answer in time".to_owned(), ToString::to_string);
             tracing::warn!(
                 store.error = error,
@@ -216,7 +261,7 @@ impl Keeper {
             if cursor.is_none() {
                 self.only_writing.store(false, Ordering::Relaxed);
             }
-            let reading = Reading::begin(cursor, generation, PAGE);
+            let reading = Reading::begin(cursor, generation);
             let Some(whole) = self.read_pages(reading).await? else { return Ok(None) };
             let Some(generation) = generation.filter(|generation| Some(*generation) == self.connection.generation())
             else {
@@ -225,13 +270,21 @@ impl Keeper {
             };
             let Some(whole) = whole else { continue };
             let next = self.plane.take(&whole);
-            if next == Next::InStep {
-                if let Ok(mut cursor) = self.cursor.lock() {
-                    *cursor = Some(whole.cursor(generation));
-                }
-                return Ok(Some(generation));
+            if !matches!(next, Next::Renew(_))
+                && let Ok(mut cursor) = self.cursor.lock()
+            {
+                *cursor = Some(whole.cursor(generation));
             }
-            self.mend(next).await?;
+            match next {
+                Next::InStep => return Ok(Some(generation)),
+                Next::Renew(replaced) => self.renew(replaced).await?,
+                Next::Restore { lost, floor } => match self.restore(lost, floor).await {
+                    Ok(()) => self.has_warned.restored.store(false, Ordering::Relaxed),
+                    // Till it can be written, it is known here.
+                    Err(error) if error.kind() == StoreErrorKind::Full => return Ok(Some(generation)),
+                    Err(error) => return Err(error),
+                },
+            }
         }
         Err(StoreError::with_detail(StoreErrorKind::NotReady, "the purge clock changes while it is read"))
     }
@@ -274,21 +327,20 @@ impl Keeper {
         }
     }
 
+    /// Replaces a making that knows nothing of the one that is known here. What comes of it is read again.
+    async fn renew(&self, replaced: Incarnation) -> Result<(), StoreError> {
+        tracing::warn!("the store has an older purge clock: all that is stored is taken for purged");
+        self.page("-inf", Some(replaced)).await.map(|_| ())
+    }
+
     /// Sees to it that the store has what it has lost. What comes of it is read again.
-    async fn mend(&self, next: Next) -> Result<(), StoreError> {
-        match next {
-            Next::InStep => {}
-            Next::Renew(replaced) => {
-                tracing::warn!("the store has an older purge clock: all that is stored is taken for purged");
-                self.page("-inf", Some(replaced)).await?;
-            }
-            Next::Restore { lost, floor } => {
-                tracing::warn!(records = lost.len(), "the store has lost purges, which are recorded anew");
-                for some in lost.chunks(MAX_TARGETS).chain(lost.is_empty().then_some(&lost[..])) {
-                    let Recorded { making, first } = self.record(some, floor).await?;
-                    self.plane.record(some, making, first);
-                }
-            }
+    async fn restore(&self, lost: Vec<Member>, floor: Number) -> Result<(), StoreError> {
+        if !self.has_warned.restored.swap(true, Ordering::Relaxed) {
+            tracing::warn!(records = lost.len(), "the store has lost purges, which are recorded anew");
+        }
+        for some in lost.chunks(MAX_TARGETS).chain(lost.is_empty().then_some(&lost[..])) {
+            let Recorded { making, first, before } = self.record(some, floor).await?;
+            self.plane.learn(some, making, first, before);
         }
         Ok(())
     }
@@ -307,7 +359,7 @@ impl Keeper {
 
     /// The arguments that both scripts begin with.
     fn call<'a>(&self, script: &'a Script, past: impl IntoIterator<Item = Incarnation>) -> Call<'a> {
-        let call = Call::of(script).key(self.layout.purges()).argument(self.plane.stamp().number.to_string());
+        let call = Call::of(script).key(self.layout.purges()).argument(self.plane.top().to_string());
         call.argument(Making::after(past, fastrand::u64(1..)).name()).argument(in_millis(LIFETIME))
     }
 
@@ -337,13 +389,16 @@ struct Recorded {
     making: Incarnation,
     /// The number of the first.
     first: Number,
+    /// The highest number before it.
+    before: Number,
 }
 
 impl Recorded {
     fn decode(answer: Value) -> Result<Self, StoreError> {
         let Value::Array(parts) = answer else { return Err(unexpected()) };
-        let [first, Value::BulkString(name)] = &parts[..] else { return Err(unexpected()) };
-        Ok(Self { making: Making::parse(name).ok_or_else(unexpected)?.id, first: number(Some(first))? })
+        let [first, Value::BulkString(name), before] = &parts[..] else { return Err(unexpected()) };
+        let making = Making::parse(name).ok_or_else(unexpected)?.id;
+        Ok(Self { making, first: number(Some(first))?, before: number(Some(before))? })
     }
 }
 
@@ -357,12 +412,15 @@ fn decode(answer: Value) -> Result<Page, StoreError> {
         _ => Err(unexpected()),
     };
     let mut records = listed.chunks(2).map(record).collect::<Result<Vec<_>, _>>()?;
+    let next = records.last().filter(|_| records.len() >= PAGE).map(|(_, number)| *number);
+    // The floor is one of those that are listed.
     records.retain(|(member, _)| member.as_octets() != &name[..]);
     Ok(Page {
         making: Making::parse(name).ok_or_else(unexpected)?,
         floor: number(Some(floor))?,
         highest: number(Some(highest))?,
         records,
+        next,
     })
 }
 

@@ -12,8 +12,11 @@ pub(super) struct Script {
 }
 
 macro_rules! script {
-    ($path:literal) => {
-        Script { text: include_str!($path), hashed: LazyLock::new(|| redis::Script::new(include_str!($path))) }
+    ($($path:literal),+) => {
+        Script {
+            text: concat!($(include_str!($path)),+),
+            hashed: LazyLock::new(|| redis::Script::new(concat!($(include_str!($path)),+))),
+        }
     };
 }
 /// Takes a lease.
@@ -33,9 +36,9 @@ pub(super) static WITHDRAW: Script = script!("lua/withdraw.lua");
 /// Writes cells under a lease.
 pub(super) static COMMIT: Script = script!("lua/commit.lua");
 /// Records purges.
-pub(super) static PURGE: Script = script!("lua/purge.lua");
+pub(super) static PURGE: Script = script!("lua/found.lua", "lua/purge.lua");
 /// Reads the purge clock.
-pub(super) static CLOCK: Script = script!("lua/clock.lua");
+pub(super) static CLOCK: Script = script!("lua/found.lua", "lua/clock.lua");
 
 /// A script with its keys and arguments.
 #[derive(Debug)]

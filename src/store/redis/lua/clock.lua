@@ -3,17 +3,9 @@
 -- KEYS: the purge clock. ARGV: the highest number known to the caller, a name for the floor of a new clock, the clock's
 -- lifetime in ms, the number after which records are wanted, how many at the most, how the name of the floor begins of a
 -- clock that is to be replaced, or nothing, and 'w' if it may write.
-local clock, writes = KEYS[1], ARGV[7] == 'w'
-local top = redis.pcall('ZREVRANGE', clock, 0, 0, 'WITHSCORES')
-if top.err and string.find(top.err, '^WRONGTYPE') then
-  if not writes then return false end
-  redis.call('UNLINK', clock)
-  top = {}
-elseif top.err then
-  return top
-end
-local bottom = redis.call('ZRANGE', clock, 0, 0, 'WITHSCORES')
+local writes = ARGV[7] == 'w'
 local is_replaced = ARGV[6] ~= '' and bottom[1] and string.sub(bottom[1], 1, #ARGV[6]) == ARGV[6]
+if is_junk then top = {} end
 if not top[2] or is_replaced then
   -- One that was lost is made anew: whatever was stored before is taken for purged.
   if not writes then return false end

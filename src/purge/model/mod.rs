@@ -3,10 +3,11 @@
 //!
 //! The law is the real one; the store is a model of the scripts. Each rule is broken once, and must be missed.
 
-use std::collections::BTreeMap;
+mod store;
 
+use self::store::{Call, Entry, Recorded, Store};
 use super::clock::{Clock, Verdict};
-use super::label::{Incarnation, Label, Number, Stamp};
+use super::label::{Label, Number, Stamp};
 use super::reading::{Cursor, Heard, Making, Next, Page, Reading};
 use super::target::Member;
 use crate::key::CacheKey;
@@ -18,10 +19,10 @@ const MAX_RECORDS: usize = 4;
 const PAGE: usize = 2;
 /// `max_unsynced`, in steps.
 const UNSYNCED: u64 = 40;
-const STEPS: usize = 250;
+const STEPS: usize = 400;
 const SCHEDULES: u64 = 8_000;
 /// Schedules in which a broken rule has to show.
-const CHANCES: u64 = 5_000;
+const CHANCES: u64 = 25_000;
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,93 +50,25 @@ enum Broken {
     UnsyncedForEver,
     /// Written to a server of which nothing was read.
     WritingBlindly,
+    /// What a server says of a purge counts when another has taken its place.
+    LateAnswers,
+    /// Who has purged takes all that was purged before for known.
+    OwnPurgeClaimsAll,
 }
 
 use Broken::*;
 
-// ===== The store =====
-
-#[derive(Clone, Debug, Default)]
-struct Store {
-    making: Making,
-    floor: Number,
-    records: BTreeMap<Number, Member>,
-    cells: [Option<Entry>; KEYS],
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    label: Label,
-    began: u64,
-}
-
-impl Store {
-    fn highest(&self) -> Option<Number> {
-        let top = self.records.last_key_value().map(|(number, _)| *number);
-        (self.making.id != 0).then(|| top.unwrap_or_default().max(self.floor))
-    }
-
-    fn make_anew(&mut self, making: Making, floor: Number, broken: Broken) {
-        self.records.clear();
-        (self.making, self.floor) = (making, floor);
-        match broken {
-            OneMaking => self.making = Making::after([], 7),
-            NoFloorWhenLost => (self.making, self.floor) = (Making::after([], 7), 1),
-            _ => {}
-        }
-    }
-
-    /// `purge.lua`.
-    fn purge(&mut self, call: &Call, now: Number, member: &[Member], broken: Broken) -> (Incarnation, Number) {
-        let mut next = now.max(self.highest().unwrap_or_default() + 1).max(call.known + 1);
-        let mut floor = call.floor;
-        if self.making.id == 0 {
-            self.make_anew(call.making.clone(), next, broken);
-            next += 1;
-        }
-        let first = next;
-        for member in member {
-            self.records.retain(|_, known| known != member);
-            self.records.insert(next, member.clone());
-            next += 1;
-        }
-        if let Some(surplus) = self.records.len().checked_sub(MAX_RECORDS + 1) {
-            let oldest = *self.records.keys().nth(surplus).expect("more than the cap");
-            match broken {
-                NoFloorAtTheCap => self.records.retain(|number, _| *number > oldest),
-                _ => floor = floor.max(oldest),
-            }
-        }
-        self.floor = self.floor.max(floor);
-        self.records.retain(|number, _| *number > self.floor);
-        (self.making.id, first)
-    }
-
-    /// `clock.lua`.
-    fn page(&mut self, call: &Call, now: Number, after: Option<Number>, broken: Broken) -> Page {
-        if self.making.id == 0 || call.replaced == Some(self.making.id) {
-            let floor = now.max(self.highest().unwrap_or_default() + 1).max(call.known + 1);
-            self.make_anew(call.making.clone(), floor, broken);
-        }
-        let records = self.records.range(after.map_or(0, |after| after + 1)..).take(PAGE);
-        Page {
-            making: self.making.clone(),
-            floor: if broken == FloorUnread { 1 } else { self.floor },
-            highest: self.highest().expect("there is one"),
-            records: records.map(|(number, member)| (member.clone(), *number)).collect(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Call {
-    known: Number,
-    making: Making,
-    floor: Number,
-    replaced: Option<Incarnation>,
-}
-
 // ===== The instances =====
+
+#[derive(Debug)]
+struct Fetch {
+    key: usize,
+    /// The connection over which it is stamped.
+    generation: u64,
+    entry: Entry,
+    /// What it validates.
+    of: Option<Entry>,
+}
 
 #[derive(Debug)]
 struct Instance {
@@ -144,17 +77,32 @@ struct Instance {
     generation: u64,
     /// What is being read, since when, over which connection.
     reading: Option<(Reading, u64, u64)>,
+    /// A page on its way here.
+    page: Option<Page>,
+    /// What the store has lost, before it is recorded anew.
+    mending: Option<Next>,
+    /// Own purges whose numbers are on their way here, over which connection.
+    purging: Vec<(usize, Recorded, u64)>,
     /// When the last reading began that came to something, and over which connection.
     synced: Option<(u64, u64)>,
-    /// With the connection over which it is stamped.
-    fetches: Vec<(usize, u64, Entry)>,
+    fetches: Vec<Fetch>,
     near: [Option<(u64, Entry)>; KEYS],
 }
 
 impl Instance {
     fn new(generation: u64) -> Self {
-        let (clock, near) = (Clock::new(MAX_RECORDS), std::array::from_fn(|_| None));
-        Self { clock, cursor: None, generation, reading: None, synced: None, fetches: Vec::new(), near }
+        Self {
+            clock: Clock::new(MAX_RECORDS),
+            cursor: None,
+            generation,
+            reading: None,
+            page: None,
+            mending: None,
+            purging: Vec::new(),
+            synced: None,
+            fetches: Vec::new(),
+            near: std::array::from_fn(|_| None),
+        }
     }
 
     /// Whether what is known was read over the present connection.
@@ -168,6 +116,8 @@ impl Instance {
 struct Purge {
     tag: usize,
     recorded: u64,
+    /// Whoever asked for it has heard so.
+    is_done: bool,
     /// Since when the store has it, if it has.
     holds: Option<u64>,
     known_to: [bool; INSTANCES],
@@ -215,10 +165,11 @@ impl World {
                 20..35 => self.begins_to_fetch(who, key),
                 35..50 => self.is_done_with_a_fetch(who),
                 50..72 => self.looks_up(who, key)?,
-                72..84 => self.purges(who),
+                72..79 => self.purges(who),
+                79..84 => self.has_purged(who),
                 84..88 => self.replica = (self.store.clone(), self.step),
-                88..90 => self.fails_over(),
-                90..92 => {
+                88..91 => self.fails_over(),
+                91 => {
                     (self.store.making, self.store.floor) = {
                         self.store.records.clear();
                         (Making::default(), 0)
@@ -235,6 +186,11 @@ impl World {
                 _ => self.step += UNSYNCED / 2,
             }
         }
+        (0..INSTANCES).for_each(|who| {
+            while !self.instances[who].purging.is_empty() {
+                self.has_purged(who);
+            }
+        });
         (0..INSTANCES).for_each(|who| self.syncs(who));
         for who in 0..INSTANCES {
             (0..4).for_each(|_| self.syncs(who));
@@ -244,12 +200,15 @@ impl World {
     }
 
     fn call(&mut self, who: usize) -> Call {
-        let Stamp { incarnation, number } = self.instances[who].clock.stamp();
-        Call { known: number, making: Making::after([incarnation], self.random.u64(1..)), ..Call::default() }
+        let clock = &self.instances[who].clock;
+        let Stamp { incarnation, .. } = clock.stamp();
+        Call { known: clock.top(), making: Making::after([incarnation], self.random.u64(1..)), ..Call::default() }
     }
 
     /// A server that has not heard of the last writes takes over.
     fn fails_over(&mut self) {
+        // Its clock may be behind.
+        self.now = self.now.saturating_sub(self.random.u64(0..100)).max(1);
         self.store = self.replica.0.clone();
         for purge in &mut self.purges {
             purge.holds = purge.holds.filter(|since| *since <= self.replica.1);
@@ -257,19 +216,31 @@ impl World {
         self.instances.iter_mut().for_each(|instance| instance.generation += 1);
     }
 
-    /// A step of reading: a page, and what follows from the last.
+    /// A step of reading: a page is asked for, or comes, or what is lost is recorded anew.
     fn reads(&mut self, who: usize) {
+        if let Some(next) = self.instances[who].mending.take() {
+            // Or it is not: the store takes no writes for now.
+            if self.random.u32(0..4) > 0 {
+                self.mends(who, next);
+            }
+            return;
+        }
         let call = self.call(who);
         let broken = self.broken;
         let instance = &mut self.instances[who];
         let over = if broken == DeltasForEver { 1 } else { instance.generation };
-        let (mut reading, since, generation) = instance.reading.take().unwrap_or_else(|| {
-            (Reading::begin(instance.cursor.take(), Some(over), PAGE), self.step, instance.generation)
-        });
-        let mut page = self.store.page(&call, self.now, reading.after(), broken);
-        if broken == NoRenewal {
-            page.making.replaces.push(instance.clock.stamp().incarnation);
-        }
+        let (mut reading, since, generation) = instance
+            .reading
+            .take()
+            .unwrap_or_else(|| (Reading::begin(instance.cursor.take(), Some(over)), self.step, instance.generation));
+        let Some(page) = instance.page.take() else {
+            let mut page = self.store.page(&call, self.now, reading.after(), broken);
+            if broken == NoRenewal {
+                page.making.replaces.push(instance.clock.stamp().incarnation);
+            }
+            (instance.page, instance.reading) = (Some(page), Some((reading, since, generation)));
+            return;
+        };
         let whole = match reading.hear(page) {
             Heard::More => {
                 instance.reading = Some((reading, since, generation));
@@ -281,18 +252,23 @@ impl World {
         match (instance.clock.take(&whole), broken) {
             (Next::InStep, _) | (Next::Restore { .. }, NoRestoring) => {
                 instance.cursor = Some(whole.cursor(over));
-                self.is_in_step(who, since);
+                self.is_in_step(who, since, true);
             }
-            (next, _) => self.mends(who, next),
+            (next @ Next::Restore { .. }, _) => {
+                instance.cursor = Some(whole.cursor(over));
+                instance.mending = Some(next);
+                self.is_in_step(who, since, false);
+            }
+            (next, _) => instance.mending = Some(next),
         }
     }
 
-    fn is_in_step(&mut self, who: usize, since: u64) {
+    fn is_in_step(&mut self, who: usize, since: u64, has_all: bool) {
         let instance = &mut self.instances[who];
         instance.synced = Some((since, instance.generation));
         for purge in &mut self.purges {
             // Whoever knew it has seen to it by now; whoever did not learns what was there.
-            if purge.known_to[who] && purge.holds.is_none() {
+            if has_all && purge.known_to[who] && purge.holds.is_none() {
                 purge.holds = Some(self.step);
             }
             purge.known_to[who] |= purge.holds.is_some_and(|held| held <= since);
@@ -316,18 +292,18 @@ impl World {
         }
     }
 
-    fn learns(&mut self, who: usize, members: &[Member], (making, first): (Incarnation, Number)) {
+    fn learns(&mut self, who: usize, members: &[Member], recorded: Recorded) -> bool {
+        let Recorded { making, first, before } = recorded;
         let clock = &mut self.instances[who].clock;
-        if clock.stamp().incarnation == making {
-            members.iter().zip(first..).for_each(|(member, number)| clock.record(member.clone(), number));
-        }
+        let before = if self.broken == OwnPurgeClaimsAll { clock.stamp().number } else { before };
+        clock.learn(members, making, first, before)
     }
 
     /// Reads until the copy and the store are in step.
     fn syncs(&mut self, who: usize) {
         let before = self.instances[who].synced;
-        self.instances[who].reading = None;
-        for _ in 0..40 {
+        (self.instances[who].reading, self.instances[who].page) = (None, None);
+        for _ in 0..80 {
             self.step += 1;
             self.reads(who);
             if self.instances[who].synced != before {
@@ -340,22 +316,48 @@ impl World {
         let (call, tag) = (self.call(who), self.random.usize(0..TAGS.len()));
         let member = [Member::tag(TAGS[tag]).expect("a tag")];
         let recorded = self.store.purge(&call, self.now, &member, self.broken);
-        self.learns(who, &member, recorded);
-        let mut known_to = [false; INSTANCES];
-        known_to[who] = true;
-        self.purges.push(Purge { tag, recorded: self.step, holds: Some(self.step), known_to });
-        if recorded.0 != self.instances[who].clock.stamp().incarnation {
-            self.syncs(who);
+        let known_to = [false; INSTANCES];
+        let generation = self.instances[who].generation;
+        self.instances[who].purging.push((self.purges.len(), recorded, generation));
+        self.purges.push(Purge { tag, recorded: self.step, is_done: false, holds: Some(self.step), known_to });
+    }
+
+    /// The number of an own purge comes here.
+    fn has_purged(&mut self, who: usize) {
+        if self.instances[who].purging.is_empty() {
+            return;
         }
+        let one = self.random.usize(0..self.instances[who].purging.len());
+        let (purge, recorded, generation) = self.instances[who].purging.swap_remove(one);
+        let member = [Member::tag(TAGS[self.purges[purge].tag]).expect("a tag")];
+        let before = self.instances[who].synced;
+        if generation != self.instances[who].generation && self.broken != LateAnswers {
+            // The server that has it may be gone: nobody is told that it is done.
+            return;
+        }
+        let is_of_this_making = recorded.making == self.instances[who].clock.stamp().incarnation;
+        if !self.learns(who, &member, recorded) {
+            self.syncs(who);
+            if self.instances[who].synced == before {
+                // It failed, as far as anybody can tell.
+                return;
+            }
+        }
+        self.purges[purge].is_done = true;
+        self.purges[purge].known_to[who] |= is_of_this_making;
     }
 
     fn begins_to_fetch(&mut self, who: usize, key: usize) {
+        let of = self.store.cells[key].clone().filter(|_| self.random.bool());
         let instance = &mut self.instances[who];
+        let judge = |entry: &Entry| instance.clock.judge(&CacheKey::from("k"), &entry.label);
+        let of = of.filter(|entry| judge(entry) == Verdict::Good);
         if instance.fetches.len() < 4 {
             let tags = TAGS.iter().filter(|_| self.random.bool()).map(|tag| Box::from(*tag)).collect();
+            let tags = of.as_ref().map_or(tags, |entry| entry.label.tags.clone());
             let stamp = if instance.is_current() { instance.clock.stamp() } else { Stamp::default() };
-            let label = Label { stamp, tags, ..Label::default() };
-            instance.fetches.push((key, instance.generation, Entry { label, began: self.step }));
+            let entry = Entry { label: Label { stamp, tags, ..Label::default() }, began: self.step };
+            instance.fetches.push(Fetch { key, generation: instance.generation, entry, of });
         }
     }
 
@@ -366,11 +368,19 @@ impl World {
         }
         let one = self.random.usize(0..instance.fetches.len());
         let instance = &mut self.instances[who];
-        let (key, generation, mut entry) = instance.fetches.swap_remove(one);
+        let Fetch { key, generation, mut entry, of } = instance.fetches.swap_remove(one);
+        let is_purged = |entry: &Entry| instance.clock.judge(&CacheKey::from("k"), &entry.label) == Verdict::Purged;
+        if let Some(validated) = of {
+            if is_purged(&validated) {
+                return;
+            }
+            // It is as old as it was.
+            entry.began = validated.began;
+        }
         if self.broken == StampedLate {
             entry.label.stamp = instance.clock.stamp();
         }
-        let is_purged = instance.clock.judge(&CacheKey::from("k"), &entry.label) == Verdict::Purged;
+        let is_purged = is_purged(&entry);
         if !is_purged && (generation == instance.generation || self.broken == WritingBlindly) {
             instance.near[key] = Some((generation, entry.clone()));
             self.store.cells[key] = Some(entry);
@@ -386,9 +396,23 @@ impl World {
             && (is_in_sync(&self.instances[who], self.step) || self.broken == UnsyncedForEver)
             && self.instances[who].clock.judge(&CacheKey::from("k"), &entry.label) == Verdict::Good
         {
-            self.serves(who, &entry)?;
+            self.serves(who, &entry, false)?;
         }
         let Some(entry) = self.store.cells[key].clone() else { return Ok(()) };
+        let is_strict = self.random.bool();
+        let is_told = |world: &Self| {
+            let instance = &world.instances[who];
+            let newest = world.store.highest().map(|number| Stamp { incarnation: world.store.making.id, number });
+            instance.is_current() && newest == Some(instance.clock.stamp())
+        };
+        let is_current = self.instances[who].is_current();
+        if !is_current || (is_strict && !is_told(self)) {
+            let before = self.instances[who].synced;
+            self.syncs(who);
+            if self.instances[who].synced == before {
+                return Ok(());
+            }
+        }
         if !is_in_sync(&self.instances[who], self.step) && self.broken != UnsyncedForEver {
             self.syncs(who);
             if !is_in_sync(&self.instances[who], self.step) {
@@ -409,7 +433,7 @@ impl World {
             Verdict::Good => {
                 let generation = self.instances[who].generation;
                 self.instances[who].near[key] = Some((generation, entry.clone()));
-                self.serves(who, &entry)?;
+                self.serves(who, &entry, is_strict)?;
             }
             Verdict::Ahead if entry.label.stamp.incarnation == clock.stamp().incarnation => {
                 clock.raise_floor(entry.label.stamp.number + 1);
@@ -420,13 +444,16 @@ impl World {
     }
 
     /// The rule.
-    fn serves(&mut self, who: usize, entry: &Entry) -> Result<(), String> {
+    fn serves(&mut self, who: usize, entry: &Entry, is_strict: bool) -> Result<(), String> {
         self.served += 1;
         let synced = self.instances[who].synced.map_or(0, |(since, _)| since);
         for purge in &self.purges {
             let covers = entry.label.tags.iter().any(|tag| **tag == *TAGS[purge.tag]);
-            let Some(held) = purge.holds.filter(|_| covers && entry.began < purge.recorded) else { continue };
-            if synced >= held || self.step > held + UNSYNCED {
+            if !covers || entry.began >= purge.recorded {
+                continue;
+            }
+            let is_heard = |held| synced >= held || self.step > held + UNSYNCED || (is_strict && purge.is_done);
+            if purge.known_to[who] || purge.holds.is_some_and(is_heard) {
                 let Self { step, .. } = self;
                 return Err(format!("{who} at {step}, synced {synced}, serves {entry:?}, purged by {purge:?}"));
             }
@@ -462,6 +489,8 @@ fn each_rule_is_missed_when_it_is_broken() {
         AheadIsGood,
         UnsyncedForEver,
         WritingBlindly,
+        OwnPurgeClaimsAll,
+        LateAnswers,
     ];
     let shown = all.map(|broken| (0..CHANCES).find(|seed| World::new(*seed, broken).run().is_err()));
     let seeds: Vec<_> = all.into_iter().zip(shown).collect();
