@@ -140,7 +140,11 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
     let mut keys = vec![key];
     let extractor = shared.config.key.as_ref();
     keys.extend(targets.iter().skip(1).filter_map(|parts| key_for(extractor, parts, parts.uri.clone())));
-    keys.iter().for_each(|key| shared.order.invalidate(key));
+    for key in &keys {
+        shared.order.invalidate(key);
+        // Even if the store is away: in memory at least it ends.
+        shared.store.forget_near(key);
+    }
     if !shared.store.is_available() {
         return false;
     }

@@ -65,7 +65,7 @@ fn fields_weight(fields: &HeaderMap) -> u64 {
     (wire_size(fields) + LINE_OVERHEAD * fields.len().max(fields.capacity())) as u64
 }
 
-fn label_weight(label: &Label) -> u64 {
+pub(super) fn label_weight(label: &Label) -> u64 {
     let tags: usize = label.tags.iter().map(|tag| 16 + tag.len()).sum();
     (label.site.authority.len() + label.site.path.len() + tags) as u64
 }

@@ -235,9 +235,10 @@ impl AnyStore {
         self.near().is_some()
     }
 
-    fn forget_near<'a>(&self, keys: impl IntoIterator<Item = CellKey<'a>>) {
+    /// Nothing under this key, or with its variants, is answered from memory that was there or is being read.
+    pub(crate) fn forget_near(&self, key: &CacheKey) {
         if let Some(near) = self.near() {
-            keys.into_iter().for_each(|key| near.forget(key));
+            near.forget(CellKey::base(key));
         }
     }
 
@@ -282,16 +283,17 @@ impl AnyStore {
 impl Store for AnyStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
         let connection = self.stamp().1;
+        let changes = self.near().map(|near| near.changes(key.primary));
         let (cell, clock) = match self {
             Self::Redis(store) => (store.get(key, sight).await?, store.clock()),
             Self::Memory(store) => (store.get(key, sight).await?, &store.clock),
         };
         let Some(cell) = cell else { return Ok(None) };
         let judged = self.judged(key, cell, clock).await?;
-        if let (Some(near), Some(cell), Some(connection)) = (self.near(), &judged, connection)
+        if let (Some(near), Some(changes), Some(cell), Some(connection)) = (self.near(), changes, &judged, connection)
             && self.stamp().1 == Some(connection)
         {
-            near.keep(key, cell, connection);
+            near.keep(key, cell, connection, changes);
         }
         Ok(judged)
     }
@@ -338,7 +340,7 @@ impl Store for AnyStore {
     }
 
     async fn set(&self, key: CellKey<'_>, cell: &Cell, ttl: Duration) -> Result<(), StoreError> {
-        self.forget_near([key]);
+        let _changing = self.near().map(|near| near.changing([key]));
         match self {
             Self::Redis(store) => store.set(key, cell, ttl).await,
             Self::Memory(store) => store.set(key, cell, ttl).await,
@@ -353,7 +355,7 @@ impl Store for AnyStore {
     }
 
     async fn remove(&self, key: CellKey<'_>, with_lease: bool) -> Result<(), StoreError> {
-        self.forget_near([key]);
+        let _changing = self.near().map(|near| near.changing([key]));
         match self {
             Self::Redis(store) => store.remove(key, with_lease).await,
             Self::Memory(store) => store.remove(key, with_lease).await,
@@ -437,7 +439,7 @@ impl Store for AnyStore {
     }
 
     async fn commit(&self, lease: LeaseKey<'_>, writes: &[Write<'_>], last_is_there: bool) -> Result<bool, StoreError> {
-        self.forget_near(writes.iter().map(|write| write.key));
+        let _changing = self.near().map(|near| near.changing(writes.iter().map(|write| write.key)));
         match self {
             Self::Redis(store) => store.commit(lease, writes, last_is_there).await,
             Self::Memory(store) => store.commit(lease, writes, last_is_there).await,

@@ -4,6 +4,7 @@
 //! while the clock is known well enough, and while that was read from the server that the entry came from.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderMap;
 use quick_cache::Weighter;
@@ -11,7 +12,7 @@ use quick_cache::sync::Cache;
 
 use super::CellKey;
 use super::entry::{Cell, StoredResponse};
-use super::memory::content_weight;
+use super::memory::{content_weight, label_weight};
 use crate::key::CacheKey;
 use crate::semantics::fields::wire_size;
 use crate::semantics::time::Timestamp;
@@ -21,6 +22,8 @@ use crate::semantics::vary::VariantKey;
 #[derive(Debug)]
 pub(crate) struct NearCache {
     cells: Cache<Name, Slot, ByOctets>,
+    /// How often anything was forgotten, by the first octet of the key.
+    changes: [AtomicU64; 256],
     max_entry: u64,
 }
 
@@ -36,6 +39,16 @@ struct Slot {
     cell: Cell,
     /// The connection over which it was read.
     connection: u64,
+    /// The octets of the key that the value has in it.
+    key_length: u32,
+}
+
+/// A change of what the store has under these names, which begins here and ends when this is dropped: what is read
+/// meanwhile may be what was there before.
+#[derive(Debug)]
+pub(super) struct Changing<'a> {
+    near: &'a NearCache,
+    names: Vec<Name>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +61,8 @@ impl NearCache {
     pub(crate) fn new(max_octets: u64, max_entry: u64) -> Self {
         // An estimate for the tables, which grow by need.
         let items = usize::try_from(max_octets / 4096).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        Self { cells: Cache::with_weighter(items, max_octets, ByOctets), max_entry }
+        let cells = Cache::with_weighter(items, max_octets, ByOctets);
+        Self { cells, changes: [const { AtomicU64::new(0) }; 256], max_entry }
     }
 
     /// The octets in use.
@@ -61,21 +75,49 @@ impl NearCache {
         self.cells.len()
     }
 
-    /// Keeps what was read over this connection, if it is of a kind, and of a size, to be kept.
-    pub(crate) fn keep(&self, key: CellKey<'_>, cell: &Cell, connection: u64) {
+    /// What has to be asked for before a cell is read that may be [kept](Self::keep).
+    pub(crate) fn changes(&self, key: &CacheKey) -> u64 {
+        self.changes_of(key.digest()).load(Ordering::Acquire)
+    }
+
+    fn changes_of(&self, digest: &[u8; CacheKey::DIGEST_LEN]) -> &AtomicU64 {
+        &self.changes[usize::from(digest[0])]
+    }
+
+    /// Keeps what was read over this connection, if it is of a kind, and of a size, to be kept, and nothing like it has
+    /// been forgotten since.
+    pub(crate) fn keep(&self, key: CellKey<'_>, cell: &Cell, connection: u64, changes: u64) {
         let is_kept = match cell {
             Cell::Response(response) => response.body.is_loaded() && response.body.len() <= self.max_entry,
             Cell::Index(_) => true,
             Cell::Search(_) | Cell::Epoch(_) | Cell::Uncacheable => false,
         };
-        if is_kept {
-            self.cells.insert(Name::of(key), Slot { cell: cell.clone(), connection });
+        if !is_kept || self.changes(key.primary) != changes {
+            return;
+        }
+        let key_length = u32::try_from(key.primary.parts().len()).unwrap_or(u32::MAX);
+        self.cells.insert(Name::of(key), Slot { cell: cell.clone(), connection, key_length });
+        // Forgotten in between, it is so again.
+        if self.changes(key.primary) != changes {
+            self.cells.remove(&Name::of(key));
         }
     }
 
-    /// Something else is written in its place, or it is removed.
+    /// Nor is it kept by those who are reading it.
     pub(crate) fn forget(&self, key: CellKey<'_>) {
-        self.cells.remove(&Name::of(key));
+        self.forget_name(&Name::of(key));
+    }
+
+    fn forget_name(&self, name: &Name) {
+        self.changes_of(&name.digest).fetch_add(1, Ordering::AcqRel);
+        self.cells.remove(name);
+    }
+
+    /// Something else is written in their place, or they are removed.
+    pub(super) fn changing<'a>(&self, keys: impl IntoIterator<Item = CellKey<'a>>) -> Changing<'_> {
+        let names: Vec<_> = keys.into_iter().map(Name::of).collect();
+        names.iter().for_each(|name| self.forget_name(name));
+        Changing { near: self, names }
     }
 
     /// The newest response that a request selects, if all that it may select are here.
@@ -107,6 +149,12 @@ impl NearCache {
     }
 }
 
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.names.iter().for_each(|name| self.near.forget_name(name));
+    }
+}
+
 impl Name {
     fn of(key: CellKey<'_>) -> Self {
         Self { digest: *key.primary.digest(), variant: key.variant }
@@ -115,11 +163,14 @@ impl Name {
 
 impl Weighter<Name, Slot> for ByOctets {
     fn weight(&self, _: &Name, slot: &Slot) -> u64 {
-        // The body is a part of the value that was read, which has the fields in it as well.
+        // The body is a part of the value that was read, which has all the rest in it as well.
         let again = match &slot.cell {
-            Cell::Response(response) => wire_size(&response.headers) as u64,
+            Cell::Response(response) => {
+                let trailers = response.trailers.as_ref().map_or(0, wire_size);
+                (wire_size(&response.headers) + trailers) as u64 + label_weight(&response.label)
+            }
             Cell::Index(_) | Cell::Search(_) | Cell::Epoch(_) | Cell::Uncacheable => 0,
         };
-        OVERHEAD + content_weight(&slot.cell) + again
+        OVERHEAD + content_weight(&slot.cell) + again + u64::from(slot.key_length)
     }
 }

@@ -185,6 +185,23 @@ async fn without_redis_memory_answers_until_too_little_is_known_of_purges() {
     }
 }
 
+/// RFC 9111 §4.4.
+#[tokio::test]
+async fn an_unsafe_request_ends_what_is_in_memory_without_redis_as_well() {
+    let mut stage = Stage::redis();
+    let settings = |config: CacheConfig| config.max_unsynced(Duration::from_secs(3600));
+    let story = near_with(&stage, |config| settings(config).store_timeout(Duration::from_millis(300)));
+    has_page(&story, "/a").await;
+    is_near(&story, "/a").await;
+    stage.server_mut().kill();
+    eventually("it is known", || story.handle.stats().store_unavailable == 1).await;
+    is_near(&story, "/a").await;
+    story.origin_says(status(204));
+    story.client_asks(ask("POST", "/a")).await.has_status(204).has_detail("not-invalidated");
+    story.origin_says(page("new"));
+    story.client_asks(get("/a")).await.is_forwarded_for("miss").has_body("new");
+}
+
 #[tokio::test]
 async fn after_a_new_connection_redis_is_asked_again() {
     let stage = Stage::redis();

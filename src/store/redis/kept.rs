@@ -67,7 +67,8 @@ fn is_found(near: &NearCache, number: usize) -> bool {
         let cell = CellKey::base(&key);
         // The client of Redis hands over a value without room to spare.
         let value = Bytes::from(value(&key).into_boxed_slice());
-        near.keep(cell, &codec::decode(cell, &value).expect("it was written here"), CONNECTION);
+        let read = codec::decode(cell, &value).expect("it was written here");
+        near.keep(cell, &read, CONNECTION, near.changes(&key));
     }
     found
 }
@@ -123,4 +124,25 @@ fn as_much_is_found_again_as_the_eviction_can_do() {
         found
     });
     assert!(ours > best - 0.02, "{ours:.3} of what is asked for is found, and {best:.3} could be, with {kept} entries");
+}
+
+#[test]
+fn what_was_being_read_when_it_was_forgotten_is_not_kept() {
+    let (near, key) = (NearCache::new(1 << 20, 64 * 1024), key(1));
+    let cell = CellKey::base(&key);
+    let read = codec::decode(cell, &value(&key).into()).expect("it was written here");
+    let is_kept = |changes| {
+        near.keep(cell, &read, CONNECTION, changes);
+        near.look_up(&key, &HeaderMap::new(), Timestamp::from_millis(1_700_000_000_001), CONNECTION).is_some()
+    };
+    let before = near.changes(&key);
+    assert!(is_kept(before));
+    let changing = near.changing([cell]);
+    assert!(!is_kept(before), "it is read since before the change");
+    let meanwhile = near.changes(&key);
+    assert!(is_kept(meanwhile));
+    drop(changing);
+    assert!(near.look_up(&key, &HeaderMap::new(), Timestamp::from_millis(0), CONNECTION).is_none());
+    assert!(!is_kept(meanwhile), "it was read before the change was done");
+    assert!(is_kept(near.changes(&key)));
 }
