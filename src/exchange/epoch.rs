@@ -12,6 +12,7 @@ use super::Shared;
 use crate::collapse::order::Departure;
 use crate::error::StoreError;
 use crate::key::CacheKey;
+use crate::purge::label::Label;
 use crate::semantics::time::Timestamp;
 use crate::store::entry::Cell;
 use crate::store::select::{self, Kept, Lookup};
@@ -43,7 +44,13 @@ pub(super) async fn look_up(
     let epoch = Epoch { target, number, is_new: false };
     let key = epoch.key(key);
     let (lookup, seen) = select::look_up(&shared.store, &key, &parts.headers, now, sight).await?;
-    Ok((lookup, seen, key, Some(epoch)))
+    match lookup {
+        // By a purge that could not find its epoch: it was yet to be stored.
+        Lookup::Found(response, _) if shared.store.plane().is_outdated(&epoch.target, &response.label) => {
+            nothing(Some(epoch))
+        }
+        lookup => Ok((lookup, seen, key, Some(epoch))),
+    }
 }
 
 impl Epoch {
@@ -53,8 +60,8 @@ impl Epoch {
     }
 
     /// Whether this process knows that the target has changed since.
-    pub(super) fn is_outdated(&self, shared: &Shared, departure: Departure) -> bool {
-        shared.order.is_outdated(&self.target, departure)
+    pub(super) fn is_outdated(&self, shared: &Shared, departure: Departure, label: &Label) -> bool {
+        shared.order.is_outdated(&self.target, departure) || shared.store.plane().is_outdated(&self.target, label)
     }
 
     /// Makes the epoch last as long as a response that is about to be stored; `false` if it is over. One that is over
@@ -90,7 +97,10 @@ pub(super) async fn end(store: &AnyStore, target: &CacheKey) -> Result<(), Store
 
 /// Whether this process knows that the target of a QUERY has changed since.
 pub(super) fn is_target_outdated(shared: &Shared, parts: &request::Parts, departure: Departure) -> bool {
-    target_of(shared, parts).is_some_and(|target| shared.order.is_outdated(&target, departure))
+    let is_outdated = |target: CacheKey| {
+        shared.order.is_outdated(&target, departure) || shared.is_purged_since(departure, &target, parts)
+    };
+    target_of(shared, parts).is_some_and(is_outdated)
 }
 
 fn cell_of(target: &CacheKey) -> CacheKey {

@@ -235,8 +235,8 @@ impl Fill {
         let connection = shared.store.stamp().1;
         let is_outdated = connection.is_none()
             || connection != departure.connection
-            || self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure))
-            || shared.store.plane().judge(key, &put.response.label) == Verdict::Purged;
+            || self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure, &put.response.label))
+            || keys.iter().any(|key| shared.store.plane().judge(key, &put.response.label) == Verdict::Purged);
         if is_outdated || !keys.iter().all(|key| is_admitted(shared, key, *departure, put)) {
             return Ok(PutOutcome::OutOfDate);
         }

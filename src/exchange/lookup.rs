@@ -206,13 +206,14 @@ async fn look_up_all(
         return Ok((lookup, seen, key.clone()));
     }
     // In a box of its own, as all that a hit has no use for.
-    let found = Box::pin(look_up_equal(shared, parts, now, sight)).await?;
+    let found = Box::pin(look_up_equal(shared, key, parts, now, sight)).await?;
     Ok(found.unwrap_or_else(|| (lookup, seen, key.clone())))
 }
 
 /// A response for a query that differs from the request's in nothing that matters.
 async fn look_up_equal(
     shared: &Shared,
+    own: &CacheKey,
     parts: &request::Parts,
     now: Timestamp,
     sight: Sight,
@@ -220,7 +221,10 @@ async fn look_up_equal(
     for (canonical, variance) in search::alternatives(shared, parts, sight).await? {
         let (lookup, seen) = select::look_up(&shared.store, &canonical, &parts.headers, now, sight).await?;
         match lookup {
-            Lookup::Found(response, variant) if SearchVariance::of(&response.headers).as_ref() == Some(&variance) => {
+            Lookup::Found(response, variant)
+                if SearchVariance::of(&response.headers).as_ref() == Some(&variance)
+                    && !shared.store.plane().is_outdated(own, &response.label) =>
+            {
                 return Ok(Some((Lookup::Found(response, variant), seen, canonical)));
             }
             _ => {}

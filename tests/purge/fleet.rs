@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tower_redis_cache::{CacheConfig, PurgeError, PurgeMode, PurgeNews, PurgeTarget, RedisCacheLayer};
+use tower_redis_cache::{CacheConfig, PurgeError, PurgeMode, PurgeNews, PurgeTarget, QueryContent, RedisCacheLayer};
 
 use crate::support::gate::{Gate, PATIENCE, eventually};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{Reply, ok, status};
-use crate::support::story::{Stage, Story, ask, get, whole_second};
+use crate::support::story::{Ask, Stage, Story, ask, get, whole_second};
 use crate::targets::{is_cached, is_purged, url};
 use crate::troupe::{client, is_asked, process};
 
@@ -228,6 +228,36 @@ async fn what_is_coming_elsewhere_is_not_read_after_it_was_purged() {
     assert_eq!(late.await.expect("an answer").body().len(), 600_000);
     reader.await.expect("an answer").has_body("new");
     other.origin_was_asked(asked + 1);
+}
+
+/// What is stored for it goes by other keys, which nobody else knows before it comes.
+#[tokio::test]
+async fn a_purge_of_a_url_ends_what_is_fetched_elsewhere_for_its_queries() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    let query =
+        |_: &str| ask("QUERY", "/q").header("content-type", "text/sql").body("q").extension(QueryContent::new("q"));
+    let equal = |target: &str| get(target);
+    let asks: [(&str, &dyn Fn(&str) -> Ask); 2] = [("/q", &query), ("/p?b=2&a=1", &equal)];
+    for mode in [PurgeMode::Hard, PurgeMode::Soft] {
+        for (target, question) in asks {
+            let (asked, gate) = (one.origin.calls(), Gate::closed());
+            let reply = page("old").header("no-vary-search", "key-order");
+            one.origin_says(reply.clone().head_after(&gate));
+            let late = client(&one, question(target));
+            is_asked(&one, asked + 1).await;
+            other.handle.purge([url(&format!("http://example.com{target}"))], mode).await.expect("it is recorded");
+            gate.open();
+            late.await.expect("an answer").has_body("old");
+            one.fills_are_done().await;
+            for story in [&other, &one] {
+                story.origin_says(page("new").header("no-vary-search", "key-order"));
+                let answer = story.client_asks(question(target)).await;
+                answer.has_body("new");
+            }
+            is_purged(&other, PurgeTarget::everything()).await;
+        }
+    }
 }
 
 #[tokio::test]
