@@ -95,6 +95,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stdout)]
 
+mod abreast;
 mod body;
 mod clock;
 mod collapse;

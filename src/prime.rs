@@ -1,13 +1,13 @@
 //! Filling the cache before clients ask: after a purge, or a start.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
+use crate::abreast::abreast;
 use crate::error::BoxError;
 use crate::observe::Outcome;
 use crate::service::RedisCache;
@@ -76,38 +76,23 @@ impl<S> RedisCache<S> {
         I: IntoIterator<Item = Request<Q>>,
     {
         let (cache, at_once) = (self.clone(), at_once.clamp(1, MOST_AT_ONCE));
-        let mut requests = requests.into_iter().fuse();
-        let (mut primed, mut running) = (Primed::default(), Vec::with_capacity(at_once));
-        poll_fn(move |cx| {
-            loop {
-                while running.len() < at_once
-                    && let Some(request) = requests.next()
-                {
-                    running.push(Box::pin(ask(cache.clone(), request)));
-                }
-                let before = running.len();
-                running.retain_mut(|asking| !primed.has_ended(asking.as_mut(), cx));
-                match running.len() {
-                    0 if before == 0 => return Poll::Ready(primed),
-                    left if left == before => return Poll::Pending,
-                    _ => {}
-                }
-            }
-        })
+        let asking = requests.into_iter().map(move |request| ask(cache.clone(), request));
+        async move {
+            let mut primed = Primed::default();
+            abreast(asking, at_once, |answer| primed.count(answer)).await;
+            primed
+        }
     }
 }
 
 impl Primed {
-    /// Whether this one has; then it counts.
-    fn has_ended(&mut self, asking: Pin<&mut impl Future<Output = Answer>>, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(answer) = asking.poll(cx) else { return false };
+    fn count(&mut self, answer: Answer) {
         *match answer {
             Answer::Stored => &mut self.stored,
             Answer::Present => &mut self.present,
             Answer::NotStored => &mut self.not_stored,
             Answer::Failed => &mut self.failed,
         } += 1;
-        true
     }
 }
 

@@ -99,7 +99,7 @@ impl Drop for Unanswered<'_> {
         place.begin_in(&runtime, "invalidate", async move {
             // What cannot be removed in time ends by itself.
             let ending = Ending { keys: vec![key], ..Ending::default() };
-            let _ = time::timeout(shared.config.store_write_timeout, ending.end(&shared, PurgeMode::Hard)).await;
+            ending.end(&shared, PurgeMode::Hard).await;
         });
     }
 }
@@ -152,9 +152,6 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
     let site = targets.first().map(|parts| Site::of(&parts.uri, &parts.headers)).unwrap_or_default();
     let groups = groups::invalidated(response).iter().map(|group| Member::group(&site, group)).collect();
     let (owned, ending) = (Arc::clone(shared), Ending { keys, members: groups, targets });
-    let ending = place.begin("invalidate", async move {
-        let ended = time::timeout(owned.config.store_write_timeout, ending.end(&owned, PurgeMode::Hard)).await;
-        ended.is_ok_and(|ended| ended.is_complete())
-    });
+    let ending = place.begin("invalidate", async move { ending.end(&owned, PurgeMode::Hard).await.is_complete() });
     matches!(time::timeout(shared.store_deadline(), ending).await, Ok(Ok(Some(true))))
 }

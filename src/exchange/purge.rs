@@ -10,11 +10,15 @@ use http::{Method, Request, Uri, header, request};
 use tokio::time;
 
 use super::{Shared, epoch, search};
+use crate::abreast::abreast;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::{CacheKey, key_for};
 use crate::purge::target::{MAX_TARGETS, Member};
 use crate::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};
 use crate::store::{Sight, select};
+
+/// What is asked of the store at one time.
+const AT_ONCE: usize = 64;
 
 /// What is to be ended.
 #[derive(Debug, Default)]
@@ -40,9 +44,7 @@ pub(crate) async fn purge(
     for target in targets {
         ending.add(shared, target)?;
     }
-    let limit = shared.config.store_write_timeout;
-    let ended = time::timeout(limit, ending.end(shared, mode)).await;
-    let ended = ended.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
+    let ended = ending.end(shared, mode).await;
     let number = ended.recorded?;
     // Removal only gives room back.
     if let Err(error) = ended.removed {
@@ -96,47 +98,82 @@ impl Ending {
         Ok(())
     }
 
-    /// Records and removes, side by side: what is stored between the two is purged all the same.
+    /// Records and removes, side by side: what is stored between the two is purged all the same. Each is done within the
+    /// time for writing to the store.
     pub(super) async fn end(self, shared: &Shared, mode: PurgeMode) -> Ended {
-        let recording = record(shared, &self.keys, self.members, mode);
-        let (recorded, removed) = tokio::join!(recording, remove(shared, &self.keys, &self.targets, mode));
-        Ended { recorded, removed }
+        let limit = shared.config.store_write_timeout;
+        let recording = time::timeout(limit, self.record(shared, mode));
+        let removing = time::timeout(limit, remove(shared, &self.keys, mode));
+        let (recorded, removed) = tokio::join!(recording, removing);
+        let (recorded, mut removed) = (in_time(recorded), in_time(removed));
+        if let Ok((_, others)) = &recorded
+            && mode == PurgeMode::Hard
+            && !others.is_empty()
+        {
+            let removing = others.iter().map(|key| select::invalidate(&shared.store, key)).collect();
+            removed = removed.and(in_time(time::timeout(limit, remove_all(removing)).await));
+        }
+        Ended { recorded: recorded.map(|(number, _)| number), removed }
+    }
+
+    /// The number of the last record, and the keys besides those that are named which it covers: under them a GET of the
+    /// targets may find something.
+    async fn record(&self, shared: &Shared, mode: PurgeMode) -> Result<(u64, Vec<CacheKey>), StoreError> {
+        let named = record(shared, &self.keys, &self.members, mode);
+        let (named, others) = tokio::join!(named, alternatives(shared, &self.targets));
+        let (number, others) = (named?, others?);
+        match others.is_empty() {
+            true => Ok((number, others)),
+            false => Ok((record(shared, &others, &[], mode).await?, others)),
+        }
     }
 }
 
-async fn record(shared: &Shared, keys: &[CacheKey], others: Vec<Member>, mode: PurgeMode) -> Result<u64, StoreError> {
-    let members = keys.iter().map(Member::key).chain(others).map(|member| member.in_mode(mode));
+fn in_time<T>(done: Result<Result<T, StoreError>, time::error::Elapsed>) -> Result<T, StoreError> {
+    done.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
+}
+
+async fn record(shared: &Shared, keys: &[CacheKey], others: &[Member], mode: PurgeMode) -> Result<u64, StoreError> {
+    let members = keys.iter().map(Member::key).chain(others.iter().cloned()).map(|member| member.in_mode(mode));
     keys.iter().for_each(|key| shared.order.invalidate(key));
     shared.store.purge(&members.collect::<Vec<_>>()).await
 }
 
+/// What a GET of these targets may find under other keys.
+async fn alternatives(shared: &Shared, targets: &[request::Parts]) -> Result<Vec<CacheKey>, StoreError> {
+    let (mut found, mut failure) = (Vec::new(), None);
+    let looking: Vec<_> =
+        targets.iter().map(|parts| search::alternatives_of(shared, parts, &parts.uri, Sight::First)).collect();
+    abreast(looking, AT_ONCE, |alternatives| match alternatives {
+        Ok(alternatives) => found.extend(alternatives.into_iter().map(|(key, _)| key)),
+        Err(error) => failure = Some(error),
+    })
+    .await;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
+}
+
 /// What stays in its place is stale: only what a hard purge ends is removed.
-async fn remove(
-    shared: &Shared,
-    keys: &[CacheKey],
-    targets: &[request::Parts],
-    mode: PurgeMode,
-) -> Result<(), StoreError> {
-    for key in keys {
-        match mode {
-            PurgeMode::Hard => epoch::invalidate(&shared.store, key).await?,
-            // The responses to QUERYs cannot be found one by one, to be made stale.
-            PurgeMode::Soft => epoch::end(&shared.store, key).await?,
+async fn remove(shared: &Shared, keys: &[CacheKey], mode: PurgeMode) -> Result<(), StoreError> {
+    match mode {
+        PurgeMode::Hard => remove_all(keys.iter().map(|key| epoch::invalidate(&shared.store, key)).collect()).await,
+        // The responses to QUERYs cannot be found one by one, to be made stale.
+        PurgeMode::Soft => remove_all(keys.iter().map(|key| epoch::end(&shared.store, key)).collect()).await,
+    }
+}
+
+/// One that cannot be removed does not keep the others.
+async fn remove_all(removing: Vec<impl Future<Output = Result<(), StoreError>>>) -> Result<(), StoreError> {
+    let mut removed = Ok(());
+    abreast(removing, AT_ONCE, |one| {
+        if one.is_err() {
+            removed = one;
         }
-    }
-    let mut others = Vec::new();
-    for parts in targets {
-        let alternatives = search::alternatives_of(shared, parts, &parts.uri, Sight::First).await?;
-        others.extend(alternatives.into_iter().map(|(key, _)| key));
-    }
-    if others.is_empty() {
-        return Ok(());
-    }
-    record(shared, &others, Vec::new(), mode).await?;
-    for key in others.iter().filter(|_| mode == PurgeMode::Hard) {
-        select::invalidate(&shared.store, key).await?;
-    }
-    Ok(())
+    })
+    .await;
+    removed
 }
 
 /// A GET of a URL with no fields but the host, as it may be sent: with the whole URL, or with its path and query.
