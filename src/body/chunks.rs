@@ -31,6 +31,11 @@ pub(crate) trait ChunkSource: fmt::Debug + Send + Sync {
     /// A client got less than the whole.
     fn broke_off(&self);
 
+    /// Whether a chunk can be read at once, as far as is known: another is not begun ahead of its time.
+    fn is_there(&self, _index: u32) -> bool {
+        true
+    }
+
     /// Whether it is known that not all of it is to be had.
     fn is_broken(&self) -> bool {
         false
@@ -219,7 +224,7 @@ impl ChunkReader {
             return Some(Awaited::AtHand(chunk));
         }
         let ahead = self.steps.iter().filter(|step| matches!(step, Step::Next(Awaited::Reading(_), _))).count();
-        if ahead >= READ_AHEAD {
+        if ahead >= READ_AHEAD || (ahead > 0 && !self.source.is_there(index)) {
             return None;
         }
         let octets = self.chunks.length_of(index);

@@ -31,6 +31,8 @@ pub(crate) enum Abandoned {
     NoRoom,
     /// The store did not take it as fast as it came.
     SlowStore,
+    /// It took longer than what is written of it lasts.
+    TooLong,
     /// It is shorter or longer than its Content-Length.
     WrongLength,
     /// It ended in an error.

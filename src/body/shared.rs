@@ -61,6 +61,8 @@ struct State {
     is_full: bool,
     /// Somebody is about to read, from the beginning.
     is_awaited: bool,
+    /// The store does not have what it had taken.
+    is_torn: bool,
     end: Option<End>,
     /// Since the last piece came.
     idle: Stopwatch,
@@ -151,6 +153,7 @@ impl SharedBody {
             stored_to: 0,
             is_full: false,
             is_awaited: false,
+            is_torn: false,
             end: None,
             idle: Stopwatch::start(),
             readers: Vec::new(),
@@ -163,7 +166,7 @@ impl SharedBody {
     pub(crate) fn reader(self: &Arc<Self>, patience: Duration) -> Option<SharedReader> {
         let mut state = self.lock();
         let hangs = state.end.is_none() && !state.is_full && state.idle.elapsed() > patience;
-        let is_gone = state.start > state.stored_to;
+        let is_gone = state.start > state.stored_to || (state.is_torn && state.start > 0);
         if hangs || is_gone || matches!(state.end, Some(End::Broken(..))) {
             return None;
         }
@@ -303,7 +306,8 @@ impl State {
     fn fits(&mut self, octets: u64) -> bool {
         let most = match self.most {
             u64::MAX => u64::MAX,
-            most => most.min(self.reservation.share().max(Chunks::SIZE)),
+            // With a piece that began before the chunk which is being collected, and this one that completes it.
+            most => most.min(self.reservation.share().max(Chunks::SIZE + 2 * octets)),
         };
         let held = self.held() + octets;
         held <= most && self.reservation.cover(held)
@@ -413,7 +417,13 @@ impl SharedReader {
             if let Some(missed) = &mut self.missed {
                 match ready!(missed.poll_frame(cx)) {
                     None => self.missed = None,
-                    frame => return Poll::Ready(frame),
+                    frame => {
+                        if let Some(Err(_)) = &frame {
+                            // Nobody is to begin with what others cannot go on with.
+                            self.body.lock().is_torn = true;
+                        }
+                        return Poll::Ready(frame);
+                    }
                 }
             }
             let next = self.body.lock().next(self.place, self.offset, cx);

@@ -74,7 +74,7 @@ const DEFAULT_MAX_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// What `max_ttl` can be at the most: the greatest delta-seconds (RFC 9111 §1.2.2).
 const GREATEST_TTL: Duration = Duration::from_secs(1 << 31);
 /// The greatest `max_body_size`: a Redis string ends at 512 MiB, a body is kept in chunks, and this is memory's sake.
-const GREATEST_BODY: u64 = 1024 * 1024 * 1024;
+pub(crate) const GREATEST_BODY: u64 = 1024 * 1024 * 1024;
 /// The greatest `max_head_size`.
 const GREATEST_HEAD: usize = 256 * 1024;
 

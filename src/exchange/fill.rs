@@ -25,7 +25,7 @@ use crate::semantics::collapse::is_for_others;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
 use crate::semantics::vary::VariantKey;
-use crate::store::entry::{Chunks, Live, StoredBody, StoredResponse};
+use crate::store::entry::{Cell, Chunks, Live, StoredBody, StoredResponse};
 use crate::store::select::{self, PutOutcome};
 use crate::store::{CellKey, Put, Store};
 
@@ -58,6 +58,24 @@ pub(super) fn discard(shared: &Arc<Shared>, key: CacheKey, chunks: Chunks) {
     place.begin("discard", async move {
         let discarding = shared.store.discard(CellKey::base(&key), chunks);
         // What cannot be reached in time ends by itself.
+        let _ = time::timeout(shared.config.store_write_timeout, discarding).await;
+    });
+}
+
+/// The same where it is not known whether the head was written.
+fn discard_unless_held(shared: &Arc<Shared>, key: CacheKey, cells: [Option<VariantKey>; 2], chunks: Chunks) {
+    let Some(place) = shared.background.enter_first() else { return };
+    let shared = Arc::clone(shared);
+    place.begin("discard", async move {
+        let discarding = async {
+            for variant in cells {
+                let held = shared.store.peek(CellKey { primary: &key, variant }).await?;
+                if matches!(held, Some(Cell::Response(held)) if held.body.chunks() == Some(chunks)) {
+                    return Ok(());
+                }
+            }
+            shared.store.discard(CellKey::base(&key), chunks).await
+        };
         let _ = time::timeout(shared.config.store_write_timeout, discarding).await;
     });
 }
@@ -197,11 +215,12 @@ impl Fill {
         (response.body, response.trailers) = (body, trailers);
         let (shared, key, chunks) = (Arc::clone(&self.shared), self.key.clone(), response.body.chunks_to_be());
         self.put.response = Arc::new(response);
-        if self.put_away().await != Some(PutOutcome::Stored)
-            && let Some(chunks) = chunks
-        {
+        let cells = [None, Some(self.put.variant)];
+        match (self.put_away().await, chunks) {
+            (Some(PutOutcome::Stored), _) | (_, None) => {}
             // No head leads to them, though they may have been given its time already.
-            discard(&shared, key, chunks);
+            (Some(_), Some(chunks)) => discard(&shared, key, chunks),
+            (None, Some(chunks)) => discard_unless_held(&shared, key, cells, chunks),
         }
     }
 
@@ -258,7 +277,7 @@ impl Fill {
             && let Some(own_key) = self.superseded.as_ref().filter(|own_key| *own_key != key)
         {
             // What was stored under the request's own target would hide the newer response.
-            select::supersede(&shared.store, own_key).await?;
+            select::tidied(select::supersede(&shared.store, own_key).await);
         }
         Ok(outcome)
     }

@@ -130,7 +130,7 @@ impl Flight {
     /// What has landed is not to be had by anybody who comes from now on, nor will it be stored.
     pub(super) fn abandon(&self, reason: Abandoned) {
         self.release(match reason {
-            Abandoned::Capped | Abandoned::NoRoom | Abandoned::SlowStore => Release::Unshared,
+            Abandoned::Capped | Abandoned::NoRoom | Abandoned::SlowStore | Abandoned::TooLong => Release::Unshared,
             Abandoned::WrongLength | Abandoned::Failed | Abandoned::ClientLeft => Release::Free,
         });
         self.lead.close();

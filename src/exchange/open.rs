@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use super::lookup::{Asked, Held, read_body};
 use super::relay::Progress;
 use crate::body::chunks::{Chunk, ChunkSource, OpenBody};
 use crate::body::shared::Backing;
-use crate::error::BodyError;
+use crate::error::{BodyError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{Cell, Chunks, StoredResponse};
@@ -36,10 +37,14 @@ pub(super) struct StoredChunks {
     pub(super) runtime: Handle,
     /// Where they are still being written.
     pub(super) progress: Option<Progress>,
+    /// One of them was not to be had.
+    pub(super) is_torn: AtomicBool,
 }
 
 /// A store that could not be asked is asked again after so long.
 const RETRY: Duration = Duration::from_millis(50);
+/// A chunk waits its turn so many times as long as the store may take for it.
+const TURNS: u32 = 10;
 
 /// The response with its body, or with the way to it; `None` where the `wanted` parts are not to be had.
 pub(super) async fn open(
@@ -79,7 +84,8 @@ async fn open_chunks(
             let (shared, runtime) = (Arc::clone(shared), Handle::current());
             let budget = shared.reading.clone();
             let (key, variant) = (held.key.clone(), held.variant);
-            let source = StoredChunks { shared, key, variant, chunks, runtime, progress: None };
+            let is_torn = AtomicBool::new(false);
+            let source = StoredChunks { shared, key, variant, chunks, runtime, progress: None, is_torn };
             held.response.body.opened(OpenBody::new(Arc::new(source), chunks, budget, at_hand))
         }
     };
@@ -100,7 +106,8 @@ impl Backing for WrittenChunks {
         let chunks = Chunks { generation: self.generation, length: octets };
         let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
         let budget = shared.reading.clone();
-        let source = StoredChunks { shared, key: self.key.clone(), variant: None, chunks, runtime, progress: None };
+        let (key, is_torn) = (self.key.clone(), AtomicBool::new(false));
+        let source = StoredChunks { shared, key, variant: None, chunks, runtime, progress: None, is_torn };
         OpenBody::new(Arc::new(source), chunks, budget, None)
     }
 }
@@ -119,7 +126,11 @@ impl ChunkSource for StoredChunks {
     }
 
     fn is_broken(&self) -> bool {
-        self.progress.as_ref().is_some_and(Progress::is_broken)
+        self.is_torn.load(Ordering::Acquire) || self.progress.as_ref().is_some_and(Progress::is_broken)
+    }
+
+    fn is_there(&self, index: u32) -> bool {
+        self.progress.as_ref().is_none_or(|progress| progress.has(self.end_of(index)))
     }
 }
 
@@ -127,38 +138,45 @@ impl StoredChunks {
     async fn read(&self, index: u32) -> Result<Bytes, BodyError> {
         let shared = &self.shared;
         if let Some(progress) = &self.progress {
-            let end = u64::from(index) * Chunks::SIZE + self.chunks.length_of(index);
-            progress.reaches(end).await?;
+            progress.reaches(self.end_of(index)).await?;
         }
-        let mut failed = false;
-        match time::timeout(shared.config.store_write_timeout, self.ask(index, &mut failed)).await {
-            Ok(Some(octets)) => Ok(octets),
-            Ok(None) => Err(BodyError::new("a part of the stored body is missing or damaged")),
-            Err(_) if failed => {
-                shared.counters.store_errors.increment();
-                Err(BodyError::new("the rest of the stored body cannot be reached"))
-            }
-            Err(_) => {
-                shared.counters.store_timeouts.increment();
-                shared.slow_bodies.note(&self.key, shared.clock().now());
-                Err(BodyError::new("a part of the stored body came too late"))
-            }
-        }
+        // What waits for its turn says nothing of the store: others are served meanwhile.
+        let patience = shared.config.store_write_timeout * TURNS;
+        time::timeout(patience, self.ask(index)).await.unwrap_or_else(|_| {
+            shared.counters.store_timeouts.increment();
+            Err(BodyError::new("a part of the stored body came too late"))
+        })
+    }
+
+    fn end_of(&self, index: u32) -> u64 {
+        u64::from(index) * Chunks::SIZE + self.chunks.length_of(index)
     }
 
     /// Asks until there is an answer: a connection that was lost is soon replaced.
-    async fn ask(&self, index: u32, failed: &mut bool) -> Option<Bytes> {
+    async fn ask(&self, index: u32) -> Result<Bytes, BodyError> {
+        let shared = &self.shared;
+        let mut left = shared.config.store_write_timeout;
         loop {
-            match self.shared.store.read_chunk(self.cell(), self.chunks, index).await {
-                Ok(Some(octets)) => return Some(octets),
+            match shared.store.read_chunk(self.cell(), self.chunks, index).await {
+                Ok(Some(octets)) => return Ok(octets),
                 Ok(None) => {
+                    self.is_torn.store(true, Ordering::Release);
                     self.remove_head().await;
-                    return None;
+                    return Err(BodyError::new("a part of the stored body is missing or damaged"));
                 }
-                Err(error) => {
-                    tracing::debug!(store.error = %error, "reading a chunk failed");
-                    *failed = true;
+                Err(error) if error.kind() == StoreErrorKind::Timeout => {
+                    shared.counters.store_timeouts.increment();
+                    shared.slow_bodies.note(&self.key, shared.clock().now());
+                    return Err(BodyError::new("a part of the stored body came too late"));
+                }
+                Err(error) if left.is_zero() => {
+                    tracing::debug!(store.error = %error, "a chunk cannot be read");
+                    shared.counters.store_errors.increment();
+                    return Err(BodyError::new("the rest of the stored body cannot be reached"));
+                }
+                Err(_) => {
                     time::sleep(RETRY).await;
+                    left = left.saturating_sub(RETRY);
                 }
             }
         }

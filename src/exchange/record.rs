@@ -36,6 +36,10 @@ const STALL: Duration = Duration::from_secs(5);
 /// How long, and how often, room is asked for that others have to give back.
 const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 const ROOM_POLL: Duration = Duration::from_millis(5);
+/// A longer piece is taken as several.
+const MAX_PIECE: usize = 256 * 1024;
+/// Chunks that are not led to by then may be gone.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
 
 /// A body, and those who want it.
 #[derive(Debug)]
@@ -60,6 +64,7 @@ pub(super) struct Desk {
     passed: u64,
     /// How long it has waited for the store.
     waited: Duration,
+    begun: Stopwatch,
     /// Since when nobody has read it.
     unread: Option<Stopwatch>,
     /// Given back when the body has ended.
@@ -116,7 +121,7 @@ where
         let Self { source, front, mut desk } = self;
         let mut source = pin!(source);
         for piece in front {
-            if !desk.pass(&piece).await {
+            if !desk.pass_in_pieces(&piece, false).await {
                 return desk.stop_keeping(Abandoned::ClientLeft);
             }
         }
@@ -126,7 +131,7 @@ where
             }
             match desk.next(source.as_mut()).await {
                 Event::Frame(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(piece) if desk.pass_one(&piece, source.is_end_stream()).await => {}
+                    Ok(octets) if desk.pass_in_pieces(&octets, source.is_end_stream()).await => {}
                     Ok(_) => return desk.stop_keeping(Abandoned::ClientLeft),
                     Err(frame) => return desk.finish(frame.into_trailers().ok()).await,
                 },
@@ -162,6 +167,7 @@ impl Desk {
             for_store_alone: false,
             passed: 0,
             waited: Duration::ZERO,
+            begun: Stopwatch::start(),
             unread: None,
             place,
         }
@@ -209,11 +215,19 @@ impl Desk {
         }
     }
 
-    async fn pass_one(&mut self, octets: &Bytes, is_last: bool) -> bool {
+    /// The same for octets in one piece of any length: what is longer than a chunk may never find room.
+    async fn pass_in_pieces(&mut self, octets: &Bytes, is_last: bool) -> bool {
+        let mut octets = octets.clone();
         if is_last {
             self.is_imminent();
         }
-        self.pass(octets).await
+        while !octets.is_empty() {
+            let piece = octets.split_to(octets.len().min(MAX_PIECE));
+            if !self.pass(&piece).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// The client is about to have all of it.
@@ -234,8 +248,11 @@ impl Desk {
             Some(Err(reason)) => self.stop_keeping(reason),
             None => {}
         }
+        if self.begun.elapsed() > LONGEST {
+            self.stop_keeping(Abandoned::TooLong);
+        }
         self.passed += piece.len() as u64;
-        if let Err((back, full)) = self.body.push(piece.clone(), self.is_awaited())
+        if let Err((back, full)) = self.push(piece.clone())
             && !self.pass_when_there_is_room(back, full).await
         {
             return false;
@@ -244,6 +261,18 @@ impl Desk {
             keeper.add(&piece);
         }
         true
+    }
+
+    /// Adds a piece, if there is room. What is told to the other processes does not wait for the clients of this one: they
+    /// have it from the store.
+    fn push(&self, piece: Bytes) -> Result<(), (Bytes, Full)> {
+        match self.body.push(piece, self.is_awaited()) {
+            Err((piece, Full::Readers)) if self.publication().is_some() => {
+                self.body.lean_on_store();
+                self.body.push(piece, self.is_awaited())
+            }
+            pushed => pushed,
+        }
     }
 
     /// Waits until the piece may be added; `false` if there is nobody any more.
@@ -279,7 +308,7 @@ impl Desk {
                 stall.set(time::sleep(STALL));
                 is_stalled = false;
             }
-            match self.body.push(piece, self.is_awaited()) {
+            match self.push(piece) {
                 Ok(()) => break,
                 Err(back) => (piece, full) = back,
             }

@@ -4,6 +4,7 @@
 //! nothing is an error for those who read it, and never a short end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::request;
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use crate::clock::Stopwatch;
 use crate::collapse::lease::Token;
 use crate::error::{BodyError, StoreError, StoreErrorKind};
 use crate::key::CacheKey;
+use crate::purge::clock::Verdict;
 use crate::semantics::collapse::is_for_others;
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::entry::{Cell, Chunks, Live, StoredResponse, Told};
@@ -88,8 +90,8 @@ pub(super) async fn board(
         return Boarding::Vary(own);
     }
     let plane = shared.store.plane();
-    let is_purged = !plane.is_in_sync() || plane.is_outdated(&miss.key, &response.label);
-    if is_purged || !is_for_others(&response.freshness, shared.clock().now(), &shared.config.rules.grace) {
+    let is_good = plane.is_in_sync() && plane.judge(&miss.key, &response.label) == Verdict::Good;
+    if !is_good || !is_for_others(&response.freshness, shared.clock().now(), &shared.config.rules.grace) {
         return Boarding::Nothing;
     }
     let Some(place) = shared.background.enter() else { return Boarding::Nothing };
@@ -101,6 +103,7 @@ pub(super) async fn board(
         chunks,
         runtime: Handle::current(),
         progress: Some(Progress { state: progress.subscribe(), length: chunks.length }),
+        is_torn: AtomicBool::new(false),
     };
     let body = response.body.opened(OpenBody::new(Arc::new(source), chunks, shared.reading.clone(), None));
     let response = Arc::new(StoredResponse { body, ..Arc::unwrap_or_clone(response) });
@@ -138,6 +141,11 @@ impl Progress {
             Ok(State::Written(_)) => Ok(()),
             Ok(State::Broken) | Err(_) => Err(BodyError::new("what another process fetches has broken off")),
         }
+    }
+
+    /// Whether so many octets are there.
+    pub(super) fn has(&self, octets: u64) -> bool {
+        matches!(*self.state.borrow(), State::Written(written) if written >= octets)
     }
 
     /// Whether nothing more will come.

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::time;
 
 use super::Shared;
 use super::collapse::FlightGuard;
@@ -40,6 +42,8 @@ type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Chunks in one writing: the next is collected while it is under way, and a writing takes its length twice over.
 const CHUNKS_AT_ONCE: usize = 1;
+/// A store that did not take a chunk is asked again after so long.
+const RETRY: Duration = Duration::from_millis(50);
 
 impl Upload {
     pub(super) fn new(shared: &Arc<Shared>, key: &CacheKey) -> Self {
@@ -148,11 +152,22 @@ impl Upload {
         let (shared, key, generation) = (Arc::clone(&self.shared), self.key.clone(), self.generation);
         let (publication, written) = (self.publication.clone(), self.octets(self.given));
         self.underway = Some(Box::pin(async move {
-            shared.store.write_chunks(CellKey::base(&key), generation, first, &chunks).await?;
-            if let Some(publication) = publication {
-                publication.tell(written).await;
+            let mut left = shared.config.store_write_timeout;
+            loop {
+                let result = shared.store.write_chunks(CellKey::base(&key), generation, first, &chunks).await;
+                match (result, &publication) {
+                    (Ok(()), Some(publication)) => {
+                        publication.tell(written).await;
+                        return Ok(());
+                    }
+                    // Those who read it elsewhere have nothing else: a connection that was lost is soon replaced.
+                    (Err(_), Some(_)) if !left.is_zero() => {
+                        time::sleep(RETRY).await;
+                        left = left.saturating_sub(RETRY);
+                    }
+                    (result, _) => return result,
+                }
             }
-            Ok(())
         }));
     }
 

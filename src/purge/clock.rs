@@ -354,7 +354,7 @@ mod tests {
         ] {
             let expected = |verdict| if covered { verdict } else { Verdict::Good };
             let mut hard = clock();
-            assert!(hard.learn(&[purged.clone()], 7, 101, 100));
+            assert!(hard.learn(std::slice::from_ref(&purged), 7, 101, 100));
             assert_eq!(hard.judge(&key, &entry), expected(Verdict::Purged), "{purged:?} {entry:?}");
             assert_eq!(
                 hard.judge(&key, &Label { stamp: Stamp { incarnation: 7, number: 101 }, ..entry.clone() }),

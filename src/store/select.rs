@@ -125,10 +125,17 @@ pub(crate) async fn put(
     };
     if written == PutOutcome::Stored {
         for chunks in fill.replaces.iter().filter(|chunks| fill.response.body.chunks_to_be() != Some(**chunks)) {
-            store.discard(CellKey::base(key), *chunks).await?;
+            tidied(store.discard(CellKey::base(key), *chunks).await);
         }
     }
     Ok(written)
+}
+
+/// What is replaced ends by itself where it cannot be ended: what replaces it is there.
+pub(crate) fn tidied(result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::debug!(store.error = %error, "what was replaced is left to end by itself");
+    }
 }
 
 async fn put_variant(

@@ -293,3 +293,40 @@ async fn a_client_far_behind_another_goes_on_from_the_store() {
     story.client_asks(get("/a")).await.is_hit().has_body(chunk.repeat(200));
     story.origin_was_asked(1);
 }
+
+/// The store may evict what is yet to be led to.
+#[tokio::test]
+async fn a_chunk_that_is_lost_while_its_body_comes_breaks_off_one_client_and_no_more() {
+    let stage = Stage::redis();
+    let story = stage.story_with(|config| config.max_inflight_bytes(1 << 20));
+    let gate = Gate::closed();
+    let (start, rest) = (body().slice(..10 * CHUNK), body().slice(10 * CHUNK..));
+    let slow = || ok("").chunks([start.clone()]).waits_for(&gate).chunks([rest.clone()]).cache_control("max-age=60");
+    story.origin_says(slow());
+    let mut first = story.client_begins(get("/a")).await;
+    let mut had = 0;
+    while had < start.len() {
+        had += first.reads_on().await;
+    }
+    eventually("its beginning is written", || stage.server().keys("*:b:*:0").len() == 1).await;
+    eventually("its beginning is not held any more", || story.handle.stats().bytes_in_flight < 9 * CHUNK as u64).await;
+    lose(&stage, [0]);
+    let second = story.client_begins(get("/a")).await;
+    second.reads_to_the_end().await.breaks_off();
+    story.origin_says(ok(body()).cache_control("max-age=60"));
+    story.client_asks_and_goes_on(get("/a")).await.has_body(body());
+    story.origin_was_asked(2);
+    gate.open();
+    first.reads_to_the_end().await;
+}
+
+#[tokio::test]
+async fn a_body_in_two_pieces_however_uneven_is_stored() {
+    let stage = Stage::redis();
+    let story = stage.story_with(|config| config.max_body_size(32 << 20));
+    let pieces = [Bytes::from_static(&[b'a'; 1000]), Bytes::from(vec![b'b'; 6 << 20])];
+    let whole = pieces.concat();
+    story.origin_says(ok("").chunks(pieces).cache_control("max-age=60"));
+    story.client_asks(get("/a")).await.has_body(&whole);
+    story.client_asks(get("/a")).await.is_hit().has_body(&whole);
+}

@@ -295,3 +295,28 @@ async fn junk_in_place_of_what_is_told_is_nothing() {
     other.origin_was_asked(0);
     other.time_passes(seconds(1));
 }
+
+/// Its own client is not the measure of all others.
+#[tokio::test]
+async fn a_slow_client_of_the_process_that_fetches_slows_nobody_elsewhere() {
+    const FRAME: usize = 64 * 1024;
+    const LENGTH: usize = 16 << 20;
+    let stage = Stage::redis();
+    let large = |config: tower_redis_cache::CacheConfig| config.max_body_size(64 << 20).max_inflight_bytes(4 << 20);
+    let (one, other) = (process_with(&stage, large), process_with(&stage, large));
+    let frames = (0..LENGTH / FRAME).map(|number| vec![b'a' + (number % 26) as u8; FRAME]);
+    one.origin_says(ok("").chunks(frames).header("content-length", &LENGTH.to_string()).cache_control("max-age=60"));
+    let mut slow = one.client_begins(get("/a")).await;
+    let fast = client(&other, get("/a"));
+    let mut had = 0;
+    while !fast.is_finished() && had < LENGTH {
+        had += slow.reads_on().await;
+        // So slow it is.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(had < LENGTH - (5 << 20), "the other had to wait for it: {had} octets");
+    assert_eq!(fast.await.expect("an answer").body().len(), LENGTH);
+    other.origin_was_asked(0);
+    let answer = slow.reads_to_the_end().await;
+    assert_eq!(answer.body().len(), LENGTH);
+}

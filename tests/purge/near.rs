@@ -173,6 +173,7 @@ async fn without_redis_memory_answers_until_too_little_is_known_of_purges() {
         has_page(&story, "/a").await;
         is_near(&story, "/a").await;
         stage.server_mut().kill();
+        assert!(!story.handle.ready().await);
         eventually("it is known", || story.handle.stats().store_unavailable == 1 || !lasts).await;
         if lasts {
             is_near(&story, "/a").await;
@@ -194,6 +195,7 @@ async fn an_unsafe_request_ends_what_is_in_memory_without_redis_as_well() {
     has_page(&story, "/a").await;
     is_near(&story, "/a").await;
     stage.server_mut().kill();
+    assert!(!story.handle.ready().await);
     eventually("it is known", || story.handle.stats().store_unavailable == 1).await;
     is_near(&story, "/a").await;
     story.origin_says(status(204));

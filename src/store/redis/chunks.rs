@@ -69,7 +69,7 @@ impl RedisStore {
     ) -> Result<Option<Bytes>, StoreError> {
         loop {
             let command = self.get_chunk(key, chunks, index);
-            match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command).await {
+            match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command, self.chunk_timeout).await {
                 Ok(value) => return self.decoded(chunks, index, value),
                 Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(false) => {}
                 Err(failure) => return self.failed(failure).map(|()| None),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use redis::{Client, Cmd, Pipeline, Value};
 use tokio::sync::{SemaphorePermit, watch};
+use tokio::time;
 
 use super::address::RedisAddress;
 use super::lanes::{Lane, LaneName, Linked};
@@ -119,10 +120,18 @@ impl Connection {
         self.link.heads.link().map(|linked| linked.generation)
     }
 
-    /// The same, waiting for its turn where as many commands are in flight as may be.
-    pub(crate) async fn call_in_turn(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
+    /// The same, waiting for its turn where as many commands are in flight as may be, and from then on for no longer than
+    /// `limit`.
+    pub(crate) async fn call_in_turn(
+        &self,
+        lane: LaneName,
+        access: Access,
+        command: &Cmd,
+        limit: Duration,
+    ) -> Result<Value, Failure> {
         let turn = self.link.lane(lane).queue().await.map_err(Failure::ignored)?;
-        self.answer(lane, access, command, &turn.in_flight).await
+        let answer = time::timeout(limit, self.answer(lane, access, command, &turn.in_flight)).await;
+        answer.unwrap_or_else(|_| Err(Failure::ignored(StoreError::new(StoreErrorKind::Timeout))))
     }
 
     async fn answer(

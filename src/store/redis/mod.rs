@@ -68,6 +68,8 @@ pub(crate) struct RedisStore {
     purges: Purges,
     near: Option<Box<NearCache>>,
     clock: Clock,
+    /// What one chunk may take when its turn has come.
+    chunk_timeout: Duration,
     is_strict: bool,
     /// For how long the others are told of a failure of the service: until one of them has tried again, in all
     /// likelihood.
@@ -112,6 +114,7 @@ impl RedisStore {
             near: (config.near.octets > 0 && !config.purges.is_strict)
                 .then(|| Box::new(NearCache::new(config.near.octets, config.near.max_entry))),
             clock: config.clock.clone(),
+            chunk_timeout: config.store_write_timeout,
             is_strict: config.purges.is_strict,
             failure_memory: config.origin.failure_backoff * 2,
         }

@@ -36,6 +36,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
+use crate::config::GREATEST_BODY;
 use crate::purge::label::{Label, Site, Stamp};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::{Params, SearchVariance};
@@ -406,7 +407,10 @@ fn read_body(reader: &mut Reader<'_>, length: u64) -> Result<StoredBody, Rejecti
     }
     let generation = Generation::from_be_bytes(reader.array()?);
     // Another size would let a few octets ask for any number of reads.
-    if reader.u32()? as usize != CHUNK_SIZE || length <= INLINE_MAX || !reader.is_at_end() {
+    if reader.u32()? as usize != CHUNK_SIZE
+        || !(INLINE_MAX + 1..=GREATEST_BODY).contains(&length)
+        || !reader.is_at_end()
+    {
         return Err(Rejection::Damaged);
     }
     Ok(StoredBody::in_chunks(Chunks { generation, length }))

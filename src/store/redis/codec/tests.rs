@@ -205,3 +205,16 @@ proptest! {
         prop_assert_eq!(found.body.pieces().concat(), body);
     }
 }
+
+#[test]
+fn a_body_longer_than_any_is_refused() {
+    let key = key();
+    let refused = |length| {
+        let mut response = response(Vec::new());
+        response.body = StoredBody::in_chunks(Chunks { generation: 7, length });
+        let value = encode(CellKey::base(&key), &Cell::Response(Arc::new(response)), 7).into();
+        decode(CellKey::base(&key), &value).is_err()
+    };
+    assert!(!refused(crate::config::GREATEST_BODY));
+    assert!(refused(crate::config::GREATEST_BODY + 1) && refused(1 << 60) && refused(u64::MAX));
+}
