@@ -15,6 +15,7 @@ use crate::body::chunks::Segment;
 use crate::body::shared::SharedReader;
 use crate::key::CacheKey;
 use crate::observe::Outcome;
+use crate::observe::cache_status::digits;
 use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_retrieval;
 use crate::semantics::precondition::{self, Precondition};
@@ -71,7 +72,7 @@ pub(super) fn serve<R>(
     // Out of Redis the response is ours alone; out of memory it is shared.
     let StoredResponse { status, mut headers, body, trailers, .. } = Arc::unwrap_or_clone(stored);
     // RFC 9111 §5.1, and §4: a response used without validation has an Age.
-    headers.insert(header::AGE, HeaderValue::from(reuse.age.as_secs()));
+    headers.insert(header::AGE, digits(reuse.age.as_secs()));
     let (status, body) = match (verdict, selection) {
         (Precondition::NotModified, _) => {
             precondition::reduce_to_not_modified(&mut headers);
@@ -110,7 +111,7 @@ pub(super) fn serve_live<R>(
     outcome: Outcome,
 ) -> Response<CacheBody<R>> {
     let mut headers = stored.headers.clone();
-    headers.insert(header::AGE, HeaderValue::from(reuse.age.as_secs()));
+    headers.insert(header::AGE, digits(reuse.age.as_secs()));
     let (status, body) = match precondition::evaluate(request, stored.status, &stored.headers) {
         Precondition::Proceed => (stored.status, CacheBody::shared(reader)),
         Precondition::NotModified => {

@@ -7,8 +7,9 @@ mod default;
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header, request};
+use smallvec::SmallVec;
 
 pub use default::DefaultKey;
 
@@ -172,24 +173,24 @@ impl fmt::Display for Hex<'_> {
 
 // ===== KeyBuilder =====
 
-/// Collects the parts of a key in one buffer.
+/// Collects the parts of a key in one buffer, which most keys fit without a room of its own.
 #[derive(Debug)]
 pub(crate) struct KeyBuilder {
-    parts: BytesMut,
+    parts: SmallVec<[u8; 256]>,
 }
 
 impl KeyBuilder {
     pub(crate) fn new() -> Self {
-        Self { parts: BytesMut::with_capacity(128) }
+        Self { parts: SmallVec::new() }
     }
 
     pub(crate) fn part(&mut self, part: &[u8]) {
-        self.parts.put_u32_le(u32::try_from(part.len()).unwrap_or(u32::MAX));
-        self.parts.put_slice(part);
+        self.parts.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.parts.extend_from_slice(part);
     }
 
     pub(crate) fn finish(self) -> CacheKey {
-        let parts = self.parts.freeze();
+        let parts = Bytes::copy_from_slice(&self.parts);
         let mut digest = [0; CacheKey::DIGEST_LEN];
         digest.copy_from_slice(&blake3::hash(&parts).as_bytes()[..CacheKey::DIGEST_LEN]);
         CacheKey { parts, digest }

@@ -1,10 +1,11 @@
 //! The `Cache-Status` response field (RFC 9211).
 
-use std::fmt::Write;
+use std::io::Write;
 
-use bytes::{BufMut, BytesMut};
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use smallvec::SmallVec;
 
 use super::Outcome;
 use crate::error::ConfigError;
@@ -52,37 +53,49 @@ pub(crate) fn append(headers: &mut HeaderMap, name: &CacheName, key: Option<&Cac
 }
 
 fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> HeaderValue {
-    let mut text = BytesMut::with_capacity(name.item.len() + 80);
-    text.put_slice(name.item.as_bytes());
+    let mut text = SmallVec::<[u8; 256]>::new();
+    text.extend_from_slice(name.item.as_bytes());
     if outcome.is_hit() {
-        text.put_slice(b"; hit");
+        text.extend_from_slice(b"; hit");
     }
     if let Some(reason) = outcome.forward {
-        text.put_slice(b"; fwd=");
-        text.put_slice(reason.as_str().as_bytes());
+        text.extend_from_slice(b"; fwd=");
+        text.extend_from_slice(reason.as_str().as_bytes());
     }
     if let Some(status) = outcome.forward_status {
-        text.put_slice(b"; fwd-status=");
-        text.put_slice(StatusCode::as_str(&status).as_bytes());
+        text.extend_from_slice(b"; fwd-status=");
+        text.extend_from_slice(StatusCode::as_str(&status).as_bytes());
     }
     if let Some(ttl) = outcome.ttl {
         write!(text, "; ttl={}", ttl.as_secs()).expect("memory takes any text");
     }
     if outcome.stored {
-        text.put_slice(b"; stored");
+        text.extend_from_slice(b"; stored");
     }
     if outcome.collapsed {
-        text.put_slice(b"; collapsed");
+        text.extend_from_slice(b"; collapsed");
     }
     if let Some(key) = key {
         // A digest: the key itself may hold a secret.
         write!(text, "; key=\"{}\"", key.hex()).expect("memory takes any text");
     }
     if let Some(detail) = outcome.detail {
-        text.put_slice(b"; detail=");
-        text.put_slice(detail.as_bytes());
+        text.extend_from_slice(b"; detail=");
+        text.extend_from_slice(detail.as_bytes());
     }
-    HeaderValue::from_maybe_shared(text.freeze()).expect("a cache name, tokens and digits make a field value")
+    field_value(&text)
+}
+
+/// Digits, in one allocation.
+pub(crate) fn digits(number: u64) -> HeaderValue {
+    let mut text = SmallVec::<[u8; 20]>::new();
+    write!(text, "{number}").expect("memory takes any text");
+    field_value(&text)
+}
+
+fn field_value(text: &[u8]) -> HeaderValue {
+    let text = Bytes::copy_from_slice(text);
+    HeaderValue::from_maybe_shared(text).expect("a cache name, tokens and digits make a field value")
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(crate) struct Told {
 /// A body in the pieces in which it is kept, or the knowledge of where it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredBody {
-    pieces: Vec<Bytes>,
+    pieces: Pieces,
     /// The writing of the body that is in the store, where it is kept in chunks.
     chunks: Option<Chunks>,
     /// The writing that it is to be, where it has yet to be written.
@@ -74,6 +74,15 @@ pub(crate) struct StoredBody {
     held: Option<Arc<Reservation>>,
     /// The way to the chunks, where they are read as they are sent.
     open: Option<Arc<OpenBody>>,
+}
+
+/// Shared by those who send it: whoever takes a body takes no room.
+#[derive(Clone, Debug, Default)]
+enum Pieces {
+    #[default]
+    None,
+    One(Bytes),
+    Several(Arc<[Bytes]>),
 }
 
 /// One immutable writing of a body in chunks.
@@ -99,16 +108,36 @@ pub(crate) struct IndexedVariant {
     pub(crate) until: Timestamp,
 }
 
+impl Pieces {
+    fn as_slice(&self) -> &[Bytes] {
+        match self {
+            Self::None => &[],
+            Self::One(piece) => std::slice::from_ref(piece),
+            Self::Several(pieces) => pieces,
+        }
+    }
+}
+
+impl From<Vec<Bytes>> for Pieces {
+    fn from(mut pieces: Vec<Bytes>) -> Self {
+        match pieces.len() {
+            0 => Self::None,
+            1 => pieces.pop().map_or(Self::None, Self::One),
+            _ => Self::Several(pieces.into()),
+        }
+    }
+}
+
 // ===== impl StoredBody =====
 
 impl StoredBody {
     pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
-        Self { pieces, ..Self::default() }
+        Self { pieces: pieces.into(), ..Self::default() }
     }
 
     /// A body that is yet to be written, as these chunks.
     pub(crate) fn planned(pieces: Vec<Bytes>, chunks: Option<Chunks>) -> Self {
-        Self { pieces, planned: chunks, ..Self::default() }
+        Self { pieces: pieces.into(), planned: chunks, ..Self::default() }
     }
 
     /// The chunks in which it is, or is to be, in the store.
@@ -123,7 +152,7 @@ impl StoredBody {
 
     /// The same body with its pieces, and the room that they take.
     pub(crate) fn loaded(&self, pieces: Vec<Bytes>, room: Arc<Reservation>) -> Self {
-        Self { pieces, chunks: self.chunks, planned: None, held: Some(room), open: None }
+        Self { pieces: pieces.into(), chunks: self.chunks, planned: None, held: Some(room), open: None }
     }
 
     /// The same body with the way to its chunks.
@@ -142,7 +171,7 @@ impl StoredBody {
 
     /// Whether all of it is in memory.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.chunks.is_none() || !self.pieces.is_empty()
+        self.chunks.is_none() || !self.pieces().is_empty()
     }
 
     pub(crate) fn chunks(&self) -> Option<Chunks> {
@@ -150,18 +179,18 @@ impl StoredBody {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.chunks.map_or_else(|| self.pieces.iter().map(|piece| piece.len() as u64).sum(), |chunks| chunks.length)
+        self.chunks.map_or_else(|| self.pieces().iter().map(|piece| piece.len() as u64).sum(), |chunks| chunks.length)
     }
 
     pub(crate) fn pieces(&self) -> &[Bytes] {
-        &self.pieces
+        self.pieces.as_slice()
     }
 
     /// A part of the body, without copying.
     fn slice(&self, part: &Range<u64>) -> Vec<Bytes> {
         let mut pieces = Vec::new();
         let mut at = 0_u64;
-        for piece in &self.pieces {
+        for piece in self.pieces() {
             let end = at + piece.len() as u64;
             let (from, to) = (part.start.max(at), part.end.min(end));
             if from < to {
@@ -182,13 +211,13 @@ impl StoredBody {
                 Segment::Part(part) => pieces.extend(self.slice(&part)),
             }
         }
-        Self { pieces, chunks: None, planned: None, held: self.held.clone(), open: None }
+        Self { pieces: pieces.into(), chunks: None, planned: None, held: self.held.clone(), open: None }
     }
 }
 
 impl PartialEq for StoredBody {
     fn eq(&self, other: &Self) -> bool {
-        self.pieces == other.pieces && self.chunks == other.chunks
+        self.pieces() == other.pieces() && self.chunks == other.chunks
     }
 }
 
