@@ -5,6 +5,7 @@ use tower_redis_cache::{CacheConfig, CachePolicy, DefaultKey, MemoryStore, Redis
 use crate::care::CareArgs;
 use crate::cli::{CacheArgs, KeyArgs, Policy};
 use crate::redact::redact;
+use crate::redis::RedisArgs;
 use crate::units::size_text;
 
 /// The layer and where it keeps what it stores, for people.
@@ -22,12 +23,12 @@ impl Cache {
     /// # Errors
     ///
     /// A sentence that names the argument to change.
-    pub(crate) fn new(args: &CacheArgs, key: &KeyArgs, care: &CareArgs) -> Result<Self, String> {
+    pub(crate) fn new(args: &CacheArgs, redis: &RedisArgs, key: &KeyArgs, care: &CareArgs) -> Result<Self, String> {
         let base = match &args.redis {
             Some(url) => CacheConfig::new(url).map_err(|error| format!("--redis or REDIS_URL: {error}"))?,
             None => CacheConfig::default(),
         };
-        let config = configure(care.apply(base)?, args, key)?;
+        let config = configure(redis.apply(care.apply(base)?)?, args, key)?;
         Ok(match &args.redis {
             Some(url) => Self { layer: RedisCacheLayer::new(config), kept_in: format!("Redis at {}", redact(url)) },
             None => Self {

@@ -12,6 +12,7 @@ use crate::care::CareArgs;
 use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
 use crate::redact::redact;
+use crate::redis::RedisArgs;
 use crate::trusted::Network;
 use crate::units::{duration, size, timeout};
 
@@ -32,6 +33,8 @@ pub(crate) struct Cli {
     pub(crate) origin: OriginArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) redis: RedisArgs,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]

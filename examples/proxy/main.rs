@@ -36,6 +36,7 @@ mod monitor;
 mod origin;
 mod origin_url;
 mod redact;
+mod redis;
 mod request_body;
 mod response_body;
 mod shutdown;
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
 /// Serves until a signal says otherwise; an error is a sentence that says what to change.
 async fn run(cli: Cli) -> Result<(), String> {
     access_log::start(&cli.log)?;
-    let cache = Cache::new(&cli.cache, &cli.key, &cli.care)?;
+    let cache = Cache::new(&cli.cache, &cli.redis, &cli.key, &cli.care)?;
     let handle = cache.layer.handle();
     let limits = listener_limits(&cli);
     descriptors::make_room_for(limits.max_connections);

@@ -19,6 +19,7 @@ use crate::store::RedisAddress;
 
 mod origin;
 mod purging;
+mod redis;
 mod route;
 
 pub(crate) use origin::OriginCare;
@@ -79,13 +80,18 @@ pub(crate) const GREATEST_BODY: u64 = 1024 * 1024 * 1024;
 const GREATEST_HEAD: usize = 256 * 1024;
 
 impl CacheConfig {
-    /// Settings for a cache in the Redis at this URL: `redis://[user[:password]@]host[:port][/database]`, or
-    /// `unix:///path`. No connection is made.
+    /// Settings for a cache in the Redis at this URL. No connection is made.
+    ///
+    /// - `redis://[user[:password]@]host[:port][/database]`, and `rediss://` for TLS (feature `tls`);
+    /// - `unix:///path`;
+    /// - `redis+sentinel://[user[:password]@]host[:port],host[:port]…/name[/database]`, or `rediss+sentinel://`: up to 16
+    ///   sentinels, by default on port 26379, which ask for no password, and the name of the primary that they watch. Each
+    ///   new connection asks them where it is; after a failover that is within a second or two.
     ///
     /// # Errors
     ///
-    /// The URL cannot be understood, or asks for TLS, which this build does not have. The message does not repeat it,
-    /// since it may hold a password.
+    /// The URL cannot be understood, or asks for TLS, which a build without the feature does not have. The message does not
+    /// repeat it, since it may hold a password.
     pub fn new(redis_url: impl AsRef<str>) -> Result<Self, ConfigError> {
         Ok(Self { redis: RedisAddress::parse(redis_url.as_ref())?, ..Self::default() })
     }

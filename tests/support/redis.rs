@@ -209,7 +209,8 @@ fn end(process: &mut Child) {
 
 /// A port that was free a moment ago. The server that binds it may still lose a race; it then exits, and the
 /// caller tries the next.
-fn free_port() -> Option<u16> {
+/// A port that is free at present, for a server that is about to be started.
+pub fn free_port() -> Option<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
     let start = std::process::id() as u16;

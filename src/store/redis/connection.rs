@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::{Client, Cmd, Pipeline, Value};
+use redis::{Cmd, ConnectionAddr, Pipeline, Value};
 use tokio::sync::{SemaphorePermit, watch};
 use tokio::time;
 
@@ -30,9 +30,10 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(super) client: Client,
-    /// Shown in the log; holds no secret.
+    /// What is shown of it in the log holds no secret.
     pub(super) address: RedisAddress,
+    /// Where the present connection leads.
+    pub(super) present: Mutex<Option<ConnectionAddr>>,
     /// A key to read when asking whether the server answers.
     pub(super) probe: Vec<u8>,
     /// A server that does not answer a read within this time is of no use.
@@ -71,10 +72,9 @@ pub(crate) enum Access {
 impl Connection {
     /// Makes no connection: the first command does.
     pub(crate) fn new(address: RedisAddress, probe: Vec<u8>, patience: Duration) -> Self {
-        let client = Client::open(address.info().clone()).expect("a parsed address is an address");
         let link = Link {
-            client,
             address,
+            present: Mutex::new(None),
             probe,
             patience,
             heads: Lane::new(),

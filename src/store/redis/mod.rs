@@ -17,6 +17,7 @@ mod reader;
 mod repair;
 mod replies;
 mod scripts;
+mod sentinel;
 mod wake;
 mod writes;
 

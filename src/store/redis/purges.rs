@@ -76,6 +76,8 @@ const ATTEMPTS: usize = 3;
 const LOST: Duration = Duration::from_secs(5);
 /// No server is asked more often than this.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// How often Sentinel is asked where the primary is, while nothing is amiss.
+const FOLLOWING: Duration = Duration::from_secs(5);
 /// What was purged is known within a heartbeat, if nothing else tells of it.
 const HEARTBEATS: u32 = 5;
 
@@ -180,9 +182,16 @@ impl Purges {
 /// Until the store is gone.
 async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
     let keeper = &right.0;
-    let mut least_pause = LEAST_PAUSE;
+    let (mut least_pause, mut followed) = (LEAST_PAUSE, Stopwatch::start());
     loop {
         let reading = async {
+            let link = &keeper.connection.link;
+            if link.address.is_watched() && followed.elapsed() > FOLLOWING {
+                followed = Stopwatch::start();
+                if link.follow_primary().await {
+                    keeper.wake.leave();
+                }
+            }
             // After one that came to nothing, nobody's wish brings the next about at once.
             least_pause = match keeper.read_in_time().await {
                 true => LEAST_PAUSE,

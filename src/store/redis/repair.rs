@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Value};
+use redis::{AsyncConnectionConfig, Client, Value};
 use tokio::runtime::Handle;
 use tokio::time;
 use tracing::Instrument;
@@ -118,27 +118,35 @@ impl Link {
         may
     }
 
+    /// Goes where the primary is by now, if that is elsewhere: one that nobody watches any more may take reads and writes for ever.
+    pub(super) async fn follow_primary(self: &Arc<Self>) -> bool {
+        let present = self.present.lock().ok().and_then(|present| present.clone());
+        let Some(present) = present else { return false };
+        let has_moved = self.address.has_moved_from(&present).await;
+        if has_moved {
+            tracing::warn!(redis = %self.address, "another Redis is the primary now");
+            self.start_repair();
+        }
+        has_moved
+    }
+
     fn next_pause(&self) -> Duration {
         self.repair.lock().map_or(LAST_RETRY, |mut repair| repair.backoff.next())
     }
 
     async fn connect(&self) -> Result<[MultiplexedConnection; 2], StoreError> {
-        match time::timeout(CONNECT_TIMEOUT, self.open_lanes()).await {
-            Ok(Ok(lanes)) => self.read_through(lanes).await,
+        let client = self.address.client(None).await?;
+        match time::timeout(CONNECT_TIMEOUT, open_lanes(&client)).await {
+            Ok(Ok(lanes)) => {
+                let lanes = self.read_through(lanes).await?;
+                if let Ok(mut present) = self.present.lock() {
+                    *present = Some(client.get_connection_info().addr().clone());
+                }
+                Ok(lanes)
+            }
             Ok(Err(error)) => Err(Failure::from(&error).error),
             Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
         }
-    }
-
-    async fn open_lanes(&self) -> redis::RedisResult<[MultiplexedConnection; 2]> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(PIPELINE_DEPTH);
-        Ok([
-            self.client.get_multiplexed_async_connection_with_config(&config).await?,
-            self.client.get_multiplexed_async_connection_with_config(&config).await?,
-        ])
     }
 
     /// A server that takes longer for a read than a request may wait is of no use yet.
@@ -169,6 +177,17 @@ impl Link {
             tracing::warn!(redis = %self.address, "Redis is available again");
         }
     }
+}
+
+async fn open_lanes(client: &Client) -> redis::RedisResult<[MultiplexedConnection; 2]> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(PIPELINE_DEPTH);
+    Ok([
+        client.get_multiplexed_async_connection_with_config(&config).await?,
+        client.get_multiplexed_async_connection_with_config(&config).await?,
+    ])
 }
 
 /// Tries until it has succeeded, somebody else has taken over, or the store is gone.

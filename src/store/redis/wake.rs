@@ -36,13 +36,15 @@ pub(super) struct Wake {
 
 #[derive(Debug)]
 struct Office {
-    client: Client,
+    address: RedisAddress,
     channels: Channels,
     plane: Arc<Plane>,
     /// How purges are heard of, as a number.
     hears_by: AtomicU8,
     /// The server has told by itself of a change.
     probed: Notify,
+    /// Another server is to be listened to.
+    left: Arc<Notify>,
     waiting: Mutex<HashMap<Digest, watch::Sender<()>>>,
     is_listening: AtomicBool,
     /// After a connection that could not be had, or was lost.
@@ -79,16 +81,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Wake {
     pub(super) fn new(address: &RedisAddress, channels: Channels, plane: Arc<Plane>) -> Self {
-        let info = address.info().clone();
-        // The messages come between the replies.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings)).expect("a parsed address is an address");
         let office = Office {
-            client,
+            address: address.clone(),
             channels,
             plane,
             hears_by: AtomicU8::new(PurgeNews::Heartbeat as u8),
             probed: Notify::new(),
+            left: Arc::default(),
             waiting: Mutex::default(),
             is_listening: AtomicBool::new(false),
             pause: Mutex::new(Pause::new()),
@@ -112,6 +111,11 @@ impl Wake {
         Hearing { office: Arc::clone(&self.office), digest, news }
     }
 
+    /// Listens no more to the server that it listens to: another is the right one by now.
+    pub(super) fn leave(&self) {
+        self.office.left.notify_waiters();
+    }
+
     /// Listens from now on.
     pub(super) fn start(&self) {
         let is_paused = self.office.pause.lock().is_ok_and(|pause| pause.is_on());
@@ -126,8 +130,12 @@ impl Wake {
 /// Until the connection or the store is gone.
 async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
     let Some(office) = right.0.upgrade() else { return };
-    let is_gone = Arc::new(Notify::new());
-    let connected = time::timeout(CONNECT_TIMEOUT, office.connect(&is_gone)).await;
+    let (is_gone, left) = (Arc::new(Notify::new()), Arc::clone(&office.left));
+    // The messages come between the replies.
+    let connected = match office.address.client(Some(ProtocolVersion::RESP3)).await {
+        Ok(client) => time::timeout(CONNECT_TIMEOUT, office.connect(&client, &is_gone)).await.map_err(|_| ()),
+        Err(_) => Err(()),
+    };
     if let Ok(Ok(connection)) = &connected {
         let hears_by = office.listen_for_purges(&mut connection.clone()).await;
         office.hears_by(hears_by);
@@ -138,6 +146,7 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
     if let Ok(Ok(_connection)) = connected {
         tokio::select! {
             () = is_gone.notified() => {}
+            () = left.notified() => {}
             _ = alive.changed() => return,
         }
     }
@@ -152,7 +161,11 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
 // ===== impl Office =====
 
 impl Office {
-    async fn connect(self: &Arc<Self>, is_gone: &Arc<Notify>) -> Result<MultiplexedConnection, RedisError> {
+    async fn connect(
+        self: &Arc<Self>,
+        client: &Client,
+        is_gone: &Arc<Notify>,
+    ) -> Result<MultiplexedConnection, RedisError> {
         let (office, is_gone) = (Arc::downgrade(self), Arc::clone(is_gone));
         let receive = move |message: PushInfo| {
             match message.kind {
@@ -170,7 +183,7 @@ impl Office {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CONNECT_TIMEOUT))
             .set_push_sender(receive);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         connection.subscribe(&self.channels.wake).await?;
         if let Ok(mut pause) = self.pause.lock() {
             pause.end();

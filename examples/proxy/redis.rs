@@ -1,0 +1,63 @@
+//! How the Redis is reached, besides its URL.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tower_redis_cache::CacheConfig;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Redis")]
+pub(crate) struct RedisArgs {
+    /// Take the password from this file, which is read again for each new connection
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_password_file: Option<PathBuf>,
+
+    /// Trust a rediss:// server by these certificates (PEM) alone, in place of the system's
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_ca: Option<PathBuf>,
+
+    /// Show a rediss:// server this certificate (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_key"])]
+    pub(crate) redis_cert: Option<PathBuf>,
+
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_cert"])]
+    pub(crate) redis_key: Option<PathBuf>,
+}
+
+impl RedisArgs {
+    /// # Errors
+    ///
+    /// A sentence that names the argument to change.
+    pub(crate) fn apply(&self, mut config: CacheConfig) -> Result<CacheConfig, String> {
+        if let Some(file) = &self.redis_password_file {
+            config = config.redis_password_file(file);
+        }
+        self.secure(config)
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure(&self, mut config: CacheConfig) -> Result<CacheConfig, String> {
+        let read = |flag: &str, file: &PathBuf| {
+            std::fs::read(file).map_err(|error| format!("{flag}: {} cannot be read: {error}", file.display()))
+        };
+        if let Some(file) = &self.redis_ca {
+            let pem = read("--redis-ca", file)?;
+            config = config.redis_root_certificates(pem).map_err(|error| format!("--redis-ca: {error}"))?;
+        }
+        if let (Some(certificate), Some(key)) = (&self.redis_cert, &self.redis_key) {
+            let (certificate, key) = (read("--redis-cert", certificate)?, read("--redis-key", key)?);
+            let set = config.redis_client_certificate(certificate, key);
+            config = set.map_err(|error| format!("--redis-cert or --redis-key: {error}"))?;
+        }
+        Ok(config)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self, config: CacheConfig) -> Result<CacheConfig, String> {
+        match self.redis_ca.is_some() || self.redis_cert.is_some() {
+            true => Err("--redis-ca and --redis-cert need a proxy built with --features tls".to_owned()),
+            false => Ok(config),
+        }
+    }
+}

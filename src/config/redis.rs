@@ -1,0 +1,44 @@
+//! How the Redis is reached, besides its URL.
+
+use std::path::PathBuf;
+
+use super::CacheConfig;
+#[cfg(feature = "tls")]
+use crate::error::ConfigError;
+
+impl CacheConfig {
+    /// The password is the content of this file, without line ends, whatever the URL says; the user is that of the URL. The
+    /// file, of up to 64 KiB, is read each time a connection is made, so that a new password needs no restart: connections
+    /// that are there already go on. With Sentinel it is the password of the primary.
+    pub fn redis_password_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.redis.set_password_file(file.into());
+        self
+    }
+
+    /// For `rediss://`: the certificates, in PEM, by which that of the server is verified, in place of those of the system.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read, or the URL is not one of `rediss://` or `rediss+sentinel://`.
+    #[cfg(feature = "tls")]
+    pub fn redis_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
+        self.redis.set_root_certificates(pem.into())?;
+        Ok(self)
+    }
+
+    /// For `rediss://`: the certificate, with those that lead to its root, and the key, both in PEM, by which the server
+    /// knows this client (mutual TLS).
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read, or the URL is not one of `rediss://` or `rediss+sentinel://`.
+    #[cfg(feature = "tls")]
+    pub fn redis_client_certificate(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<Self, ConfigError> {
+        self.redis.set_client_certificate(certificate.into(), key.into())?;
+        Ok(self)
+    }
+}
