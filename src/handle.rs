@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::request;
 use tokio::time;
 
+use crate::doctor::Diagnosis;
 use crate::exchange::{self, Shared};
 use crate::inspect::Inspection;
 use crate::observe::counters::Stats;
@@ -93,6 +94,14 @@ impl CacheHandle {
     /// ```
     pub async fn inspect(&self, request: &request::Parts) -> Inspection {
         exchange::inspect::inspect(&self.shared, request.clone()).await
+    }
+
+    /// Looks at the store: whether and how fast it answers, kind and version of the server, its memory and what becomes of
+    /// it when that is full, which of the commands that are used this user may run, how far the clocks are apart, how
+    /// purges are heard of; and what is degraded by what is missing. It asks a few dozen small questions, each for at most
+    /// two seconds, and works where CONFIG, INFO and HELLO are not granted. Nothing that is stored is touched.
+    pub async fn doctor(&self) -> Diagnosis {
+        Diagnosis::new(self.shared.store.diagnose().await)
     }
 
     /// Whether the store answers. Connects if nobody has yet, and waits for that up to

@@ -42,6 +42,10 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
 
+    /// Look at the store, say what is well and what is not, and end: with 2 if nothing can be cached, else with 0
+    #[arg(long)]
+    pub(crate) check: bool,
+
     /// What to log on standard error, as level or target=level pairs: warn,access=off
     #[arg(
         long,

@@ -50,7 +50,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
-use tower_redis_cache::{CacheHandle, QueryLayer};
+use tower_redis_cache::{CacheHandle, QueryLayer, Severity};
 
 use banner::Banner;
 use cache::Cache;
@@ -86,11 +86,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says how the store is; an error where nothing can be cached.
+async fn check(handle: &CacheHandle) -> Result<(), String> {
+    let diagnosis = handle.doctor().await;
+    print!("{diagnosis}");
+    match diagnosis.severity() {
+        Severity::Broken => Err("nothing can be cached like this".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// Serves until a signal says otherwise; an error is a sentence that says what to change.
 async fn run(cli: Cli) -> Result<(), String> {
     access_log::start(&cli.log)?;
     let cache = Cache::new(&cli.cache, &cli.redis, &cli.key, &cli.care)?;
     let handle = cache.layer.handle();
+    if cli.check {
+        return check(&handle).await;
+    }
     let limits = listener_limits(&cli);
     descriptors::make_room_for(limits.max_connections);
     let lenient = cli.cache.default_ttl.is_some() || cli.cache.ttl.is_some();

@@ -25,6 +25,7 @@ use self::entry::{Cell, Chunks, Live, Told};
 use self::near::NearCache;
 use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Instance, Leased, Release, Token};
+use crate::doctor::{Finding, Severity};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::time::Timestamp;
@@ -268,6 +269,17 @@ impl AnyStore {
         match self {
             Self::Redis(store) => Some(store.hear(key)),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// What is to be said of the store and of what it is granted.
+    pub(crate) async fn diagnose(&self) -> Vec<Finding> {
+        match self {
+            Self::Redis(store) => store.diagnose().await,
+            Self::Memory(_) => {
+                let says = "this process's memory: nobody else shares it, and it ends with the process";
+                vec![Finding::new("store", Severity::Fine, says)]
+            }
         }
     }
 

@@ -17,6 +17,19 @@ async fn the_banner_says_where_it_listens_what_it_caches_in_and_how_to_see_that_
 }
 
 #[tokio::test]
+async fn the_store_can_be_looked_at_before_anything_is_served() {
+    let mut server = RedisServer::start_with(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
+    let url = server.url();
+    let arguments = ["--origin", "http://127.0.0.1:1", "--redis", &url, "--check"];
+    let well = refused(&arguments).await;
+    assert_eq!(well.code, Some(0), "{}", well.stderr);
+    assert!(well.stdout.contains("64 MiB, allkeys-lru") && !well.stdout.contains("broken"), "{}", well.stdout);
+    server.kill();
+    let ill = refused(&arguments).await;
+    assert!(ill.code == Some(2) && ill.stdout.contains("broken"), "{}", ill.stdout);
+}
+
+#[tokio::test]
 async fn help_names_every_setting_under_headings() {
     let help = refused(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
@@ -37,6 +50,11 @@ async fn help_names_every_setting_under_headings() {
         "--soft-timeout",
         "--failure-backoff",
         "--early-refresh",
+        "--redis-password-file",
+        "--redis-ca",
+        "--redis-cert",
+        "--redis-key",
+        "--check",
         "--max-fetches",
         "--max-queued-fetches",
         "--fetch-queue-timeout",

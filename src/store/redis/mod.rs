@@ -5,6 +5,7 @@ mod breaker;
 mod chunks;
 mod codec;
 mod connection;
+mod doctor;
 #[cfg(test)]
 mod kept;
 mod lanes;

@@ -1,0 +1,20 @@
+-- Which of the commands that the other scripts use this user may not run, and the server's time in ms.
+-- KEYS: a key of its own, which is gone afterwards.
+local key, missing = KEYS[1], {}
+local function try(name, ...)
+  local answer = redis.pcall(name, ...)
+  if type(answer) == 'table' and answer.err then table.insert(missing, name) end
+  return answer
+end
+redis.pcall('UNLINK', key)
+try('ZADD', key, 1, 'a')
+try('ZCARD', key)
+try('ZRANGE', key, 0, 0, 'WITHSCORES')
+try('ZREVRANGE', key, 0, 0, 'WITHSCORES')
+try('ZRANGEBYSCORE', key, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+try('ZREMRANGEBYSCORE', key, '-inf', 1)
+try('PTTL', key)
+local time = try('TIME')
+redis.pcall('UNLINK', key)
+local now = time.err and '' or string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+return { now, missing }

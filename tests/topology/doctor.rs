@@ -1,0 +1,98 @@
+//! What is said of a Redis before anybody trusts it with a cache.
+
+use tower_redis_cache::{CacheConfig, Diagnosis, MemoryStore, RedisCacheLayer, Severity};
+
+use super::story;
+use crate::support::redis::RedisServer;
+
+async fn diagnose(url: &str) -> Diagnosis {
+    story(CacheConfig::new(url).expect("a URL")).handle.doctor().await
+}
+
+/// The worst that is said of a subject, and all that is said of it.
+fn on<'a>(diagnosis: &'a Diagnosis, subject: &str) -> (Severity, String) {
+    let findings: Vec<_> = diagnosis.findings().iter().filter(|finding| finding.subject == subject).collect();
+    let severity = findings.iter().map(|finding| finding.severity).max();
+    let says: Vec<&'a str> = findings.iter().map(|finding| &*finding.says).collect();
+    (severity.unwrap_or_else(|| panic!("nothing is said of {subject}:\n{diagnosis}")), says.join("; "))
+}
+
+#[tokio::test]
+async fn a_server_as_it_should_be_is_fine() {
+    let server = RedisServer::start_with(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lfu"]);
+    let diagnosis = diagnose(&server.url()).await;
+    assert_eq!(diagnosis.severity(), Severity::Fine, "{diagnosis}");
+    assert!(on(&diagnosis, "server").1.contains("standalone"), "{diagnosis}");
+    assert_eq!(on(&diagnosis, "memory").1, "64 MiB, allkeys-lfu");
+    assert!(on(&diagnosis, "clock").1.contains("ms apart"));
+    assert!(on(&diagnosis, "purges").1.contains("tracking"));
+    // It leaves nothing behind but the purge clock.
+    assert!(server.keys("*").iter().all(|key| key.contains("{purge}")), "{:?}", server.keys("*"));
+    let over_resp3 = diagnose(&(server.url() + "/?protocol=resp3")).await;
+    assert_eq!(over_resp3.severity(), Severity::Fine, "{over_resp3}");
+}
+
+#[tokio::test]
+async fn what_will_go_wrong_is_told_with_what_helps() {
+    let server = RedisServer::start_with(&["--maxmemory", "64mb", "--maxmemory-policy", "noeviction"]);
+    let full = diagnose(&server.url()).await;
+    let (severity, says) = on(&full, "memory");
+    assert!(severity == Severity::Degraded && says.contains("allkeys-lfu"), "{full}");
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    let (severity, says) = on(&diagnose(&server.url()).await, "memory").clone();
+    assert!(severity == Severity::Degraded && says.contains("maxmemory is not set"));
+    let primary = RedisServer::start();
+    server.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    let replica = diagnose(&server.url()).await;
+    let (severity, says) = on(&replica, "server");
+    assert!(severity == Severity::Degraded && says.contains("primary"), "{replica}");
+}
+
+#[tokio::test]
+async fn each_right_that_is_missing_is_named_with_what_is_lost() {
+    let server = RedisServer::start();
+    let user = |rights: &[&str]| {
+        let base = ["ACL", "SETUSER", "cache", "reset", "on", ">pw", "~trc:*", "&trc:*"];
+        assert_eq!(server.cli(&[&base[..], rights].concat()), "OK");
+        server.url_of_user("cache", "pw")
+    };
+    let plain = diagnose(&user(&["+get", "+set"])).await;
+    assert_eq!(plain.severity(), Severity::Degraded, "{plain}");
+    for missing in ["GETRANGE", "EXISTS", "PEXPIRE", "UNLINK", "EVAL", "PUBLISH"] {
+        assert!(on(&plain, "rights").1.contains(&format!("{missing} is not granted")), "{missing}:\n{plain}");
+    }
+    assert!(on(&plain, "memory").1.contains("unknown"), "{plain}");
+    assert!(on(&plain, "purges").1.contains("no purge clock"));
+    let without_sets = diagnose(&user(&["+@all", "-zadd", "-@admin", "-info", "-hello", "-config"])).await;
+    assert!(on(&without_sets, "rights").1.contains("ZADD not granted in scripts"), "{without_sets}");
+    let without_set = diagnose(&user(&["+@all", "-set"])).await;
+    assert_eq!(on(&without_set, "rights").0, Severity::Broken, "{without_set}");
+}
+
+/// The rights that the README names are enough.
+#[tokio::test]
+async fn the_rights_in_the_readme_are_enough() {
+    let readme = include_str!("../../README.md");
+    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER cache")).expect("it is in there");
+    let server = RedisServer::start();
+    let command: Vec<_> = line.split(' ').collect();
+    assert_eq!(server.cli(&command), "OK");
+    let diagnosis = diagnose(&server.url_of_user("cache", "password")).await;
+    assert_eq!(on(&diagnosis, "rights").0, Severity::Fine, "{diagnosis}");
+    assert!(on(&diagnosis, "purges").1.contains("tracking"), "{diagnosis}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_all_there_is_to_say() {
+    let mut server = RedisServer::start();
+    server.kill();
+    let diagnosis = diagnose(&server.url().replace("redis://", "redis://user:s3cret@")).await;
+    assert_eq!((diagnosis.severity(), diagnosis.findings().len()), (Severity::Broken, 1), "{diagnosis}");
+    assert!(diagnosis.to_string().contains("check that the server runs") && !diagnosis.to_string().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn memory_has_nothing_to_be_asked() {
+    let layer = RedisCacheLayer::with_store(MemoryStore::new(1 << 20), CacheConfig::default());
+    assert_eq!(layer.handle().doctor().await.severity(), Severity::Fine);
+}
