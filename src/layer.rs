@@ -15,6 +15,7 @@ use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
 use crate::exchange::Shared;
 use crate::exchange::background::Background;
+use crate::exchange::told::ToldHeads;
 use crate::handle::CacheHandle;
 use crate::observe::counters::Counters;
 use crate::service::RedisCache;
@@ -93,6 +94,7 @@ impl RedisCacheLayer {
             permits,
             order: Order::new(),
             imminent: ImminentWrites::default(),
+            told: ToldHeads::new(),
             background: Background::default(),
         };
         Self { shared: Arc::new(shared) }

@@ -77,9 +77,7 @@ where
             Admitted::Cacheable(key) => {
                 let shared = Arc::clone(&self.shared);
                 if let Some(hit) = NearHit::find(&shared, &key, &parts) {
-                    let teller = Teller::new(Arc::clone(&shared), &key);
-                    let mut response = hit.serve(&shared, || self.take_ready(), key, parts, body);
-                    teller.tell(&mut response);
+                    let response = hit.serve(&shared, || self.take_ready(), key, parts, body);
                     return ResponseFuture::hit(response);
                 }
                 let ready = self.take_ready();

@@ -25,6 +25,7 @@ mod refresh;
 mod relay;
 mod revalidate;
 mod search;
+pub(crate) mod told;
 mod upload;
 
 use std::sync::Arc;
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Permits,
     pub(crate) order: Order,
     pub(crate) imminent: ImminentWrites,
+    pub(crate) told: told::ToldHeads,
     pub(crate) background: background::Background,
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, header, request};
+use http::{Method, Request, Response, header, request};
 use http_body::Body;
 use tower_service::Service;
 
 use super::lookup::Asked;
-use super::{Miss, Shared, hit, refresh};
+use super::{Miss, Shared, Teller, conclude, hit, refresh};
 use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::key::CacheKey;
@@ -18,6 +18,16 @@ use crate::semantics::reuse::{Decision, Found, Refresh, Reuse, decide};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::StoredResponse;
+
+/// By which two requests for the same may have different answers.
+const SHAPING: [header::HeaderName; 6] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+];
 
 /// A response in memory that answers a request.
 #[derive(Debug)]
@@ -66,8 +76,7 @@ impl NearHit {
         shared.counters.near_hits.increment();
         let refresh = refresh::of_hit(shared, &parts, &reuse, &stored, now);
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
-        let outcome = Outcome::hit(reuse.ttl);
-        let response = hit::serve(shared, &PresentedRequest::of(&parts), stored, &reuse, outcome);
+        let response = tell(shared, &key, &PresentedRequest::of(&parts), stored, &reuse);
         if let Some(stored) = behind {
             let miss = Miss {
                 found_under: Some(key.clone()),
@@ -83,4 +92,31 @@ impl NearHit {
         }
         response
     }
+}
+
+/// The answer, with what is told of it. Of those that are alike in one second the first two are made, and the others copied.
+fn tell<R>(
+    shared: &Arc<Shared>,
+    key: &CacheKey,
+    request: &PresentedRequest<'_>,
+    stored: Arc<StoredResponse>,
+    reuse: &Reuse,
+) -> Response<CacheBody<R>> {
+    let outcome = Outcome::hit(reuse.ttl);
+    let is_plain = *request.method == Method::GET && !SHAPING.iter().any(|name| request.headers.contains_key(name));
+    if is_plain && let Some(headers) = shared.told.get(key, &stored, reuse) {
+        shared.counters.hits.increment();
+        outcome.record(stored.status);
+        let mut response = Response::new(CacheBody::stored(stored.body.clone(), stored.trailers.clone()));
+        (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);
+        conclude(outcome, &mut response);
+        return response;
+    }
+    let again = is_plain.then(|| Arc::clone(&stored));
+    let mut response = hit::serve(shared, request, stored, reuse, outcome);
+    Teller::new(Arc::clone(shared), key).tell(&mut response);
+    if let Some(stored) = again {
+        shared.told.note(key, &stored, reuse, response.headers());
+    }
+    response
 }

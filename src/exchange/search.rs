@@ -88,7 +88,7 @@ pub(super) async fn note(shared: &Shared, search: &Search, ttl: std::time::Durat
 
 fn index_key(shared: &Shared, request: &request::Parts, target: &Uri) -> Option<CacheKey> {
     let path = key_of(shared, request, without_query(target)?)?;
-    Some(CacheKey::from_parts([&b"no-vary-search"[..], &path.parts()[..]]))
+    Some(CacheKey::from_parts([&b"no-vary-search"[..], path.parts()]))
 }
 
 /// The target that the client sent.

@@ -6,6 +6,7 @@
 mod default;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header, request};
@@ -23,7 +24,7 @@ pub use default::DefaultKey;
 /// ```
 #[derive(Clone)]
 pub struct CacheKey {
-    parts: Bytes,
+    parts: KeyOctets,
     digest: [u8; CacheKey::DIGEST_LEN],
 }
 
@@ -112,7 +113,7 @@ impl CacheKey {
     pub(crate) fn with_content(&self, headers: &HeaderMap, content: &[u8]) -> Self {
         let mut builder = KeyBuilder::new();
         builder.part(b"QUERY");
-        builder.part(&self.parts);
+        builder.part(self.parts());
         builder.part(blake3::hash(content).as_bytes());
         for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
             builder.part(name.as_str().as_bytes());
@@ -121,8 +122,13 @@ impl CacheKey {
         builder.finish()
     }
 
-    pub(crate) fn parts(&self) -> &Bytes {
-        &self.parts
+    pub(crate) fn parts(&self) -> &[u8] {
+        self.parts.as_slice()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_parts(&self) -> KeyOctets {
+        self.parts.clone()
     }
 
     /// The digest as Redis keys and logs show it.
@@ -171,6 +177,57 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+// ===== KeyOctets =====
+
+/// The octets of a key: in the key itself, where they are few, as those of most keys are.
+#[derive(Clone)]
+pub(crate) enum KeyOctets {
+    Inline(u8, [u8; KeyOctets::INLINE]),
+    Shared(Bytes),
+}
+
+impl KeyOctets {
+    const INLINE: usize = 110;
+
+    fn of(octets: &[u8]) -> Self {
+        let mut inline = [0; Self::INLINE];
+        match (inline.get_mut(..octets.len()), u8::try_from(octets.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(octets);
+                Self::Inline(length, inline)
+            }
+            _ => Self::Shared(Bytes::copy_from_slice(octets)),
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Inline(length, octets) => &octets[..usize::from(*length)],
+            Self::Shared(octets) => octets,
+        }
+    }
+}
+
+impl PartialEq for KeyOctets {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for KeyOctets {}
+
+impl Hash for KeyOctets {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
+    }
+}
+
+impl fmt::Debug for KeyOctets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} octets", self.as_slice().len())
+    }
+}
+
 // ===== KeyBuilder =====
 
 /// Collects the parts of a key in one buffer, which most keys fit without a room of its own.
@@ -190,9 +247,9 @@ impl KeyBuilder {
     }
 
     pub(crate) fn finish(self) -> CacheKey {
-        let parts = Bytes::copy_from_slice(&self.parts);
+        let parts = KeyOctets::of(&self.parts);
         let mut digest = [0; CacheKey::DIGEST_LEN];
-        digest.copy_from_slice(&blake3::hash(&parts).as_bytes()[..CacheKey::DIGEST_LEN]);
+        digest.copy_from_slice(&blake3::hash(&self.parts).as_bytes()[..CacheKey::DIGEST_LEN]);
         CacheKey { parts, digest }
     }
 }

@@ -155,6 +155,11 @@ impl Outcome {
         self
     }
 
+    /// The one event of a request.
+    pub(crate) fn record(&self, status: StatusCode) {
+        events::record(self, status);
+    }
+
     /// Whether the response was fetched for another request like this one, at the same time (RFC 9211 §2.6).
     pub fn is_collapsed(&self) -> bool {
         self.collapsed

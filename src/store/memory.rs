@@ -15,7 +15,7 @@ use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release};
 use crate::config::DEFAULT_MAX_RECORDS;
 use crate::error::StoreError;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyOctets};
 use crate::purge::label::{Label, Number};
 use crate::purge::plane::Plane;
 use crate::purge::target::Member;
@@ -43,7 +43,7 @@ pub struct MemoryStore {
 /// The whole key, not its digest alone, so that a hit compares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Name {
-    primary: Bytes,
+    primary: KeyOctets,
     variant: Option<VariantKey>,
 }
 
@@ -103,13 +103,13 @@ impl std::fmt::Debug for MemoryStore {
 
 impl Name {
     fn of(key: CellKey<'_>) -> Self {
-        Self { primary: key.primary.parts().clone(), variant: key.variant }
+        Self { primary: key.primary.shared_parts(), variant: key.variant }
     }
 }
 
 impl Weighter<Name, Slot> for ByOctets {
     fn weight(&self, name: &Name, slot: &Slot) -> u64 {
-        OVERHEAD + name.primary.len() as u64 + content_weight(&slot.cell)
+        OVERHEAD + name.primary.as_slice().len() as u64 + content_weight(&slot.cell)
     }
 }
 

@@ -15,7 +15,7 @@ use tower_redis_cache::{CacheConfig, RedisCacheLayer};
 
 use crate::support::redis::RedisServer;
 
-const REQUESTS: u64 = 200;
+const REQUESTS: u64 = 201;
 
 fn request() -> Request<Full<Bytes>> {
     let request = Request::get("/products/7?a=1").header("host", "shop.example").header("accept", "*/*");
@@ -29,8 +29,8 @@ fn answer(body: &Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-/// Allocations for one request, its answer and its whole body, on this thread.
-async fn allocations<S, B>(mut service: S) -> f64
+/// Allocations for a request, its answer and its whole body, on this thread: the median of many.
+async fn allocations<S, B>(mut service: S) -> u64
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: std::fmt::Debug,
@@ -38,23 +38,23 @@ where
     B::Error: std::fmt::Debug,
 {
     let runtime = tokio::runtime::Handle::current();
-    let mut requests: Vec<_> = (0..REQUESTS).map(|_| request()).collect();
-    let counted = tokio::task::block_in_place(|| {
-        measure(|| {
-            for request in requests.drain(..) {
-                runtime.block_on(async {
-                    let response = service.call(request).await.expect("an answer");
-                    assert_eq!(response.status(), 200);
-                    let body = response.into_body();
-                    let mut body = std::pin::pin!(body);
-                    while let Some(frame) = body.frame().await {
-                        assert!(frame.expect("the body is well").is_data());
-                    }
-                });
-            }
+    let mut counts: Vec<_> = (0..REQUESTS)
+        .map(|_| {
+            let request = request();
+            let one = async {
+                let response = service.call(request).await.expect("an answer");
+                assert_eq!(response.status(), 200);
+                let body = response.into_body();
+                let mut body = std::pin::pin!(body);
+                while let Some(frame) = body.frame().await {
+                    assert!(frame.expect("the body is well").is_data());
+                }
+            };
+            tokio::task::block_in_place(|| measure(|| runtime.block_on(one))).count_total
         })
-    });
-    counted.count_total as f64 / REQUESTS as f64
+        .collect();
+    counts.sort_unstable();
+    counts[counts.len() / 2]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -84,6 +84,7 @@ async fn a_hit_in_memory_allocates_hardly_more_than_an_answer_that_is_at_hand() 
     let before = handle.stats().near_hits;
     let (bare, near) = (allocations(bare).await, allocations(cached).await);
     assert_eq!(handle.stats().near_hits, before + REQUESTS);
-    // The key, a copy of the field map that grows by two lines, the two lines, and three for the extension.
-    assert!(near <= bare + 7.0, "{near} allocations for a hit in memory, {bare} for an answer that is at hand");
+    // The field map is copied, as it is made where the answer is at hand; three are for the extension. The first two of
+    // each second take a few more.
+    assert!(near <= bare + 3, "{near} allocations for a hit in memory, {bare} for an answer that is at hand");
 }

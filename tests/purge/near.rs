@@ -62,6 +62,28 @@ async fn a_hit_in_memory_asks_nobody_and_is_like_any_other() {
     story.client_asks(get("/a")).await.is_forwarded_for("stale").has_body("new");
 }
 
+/// What was told of one response a moment ago is not told of another.
+#[tokio::test]
+async fn hits_within_one_second_have_the_head_of_their_own_response() {
+    let stage = Stage::redis();
+    let story = near(&stage);
+    for version in ["1", "2", "3"] {
+        story.origin_says(page("old").header("x-version", version));
+        story.client_asks(get("/a").header("cache-control", "no-cache")).await.is_stored();
+        for second in 0..3 {
+            for _ in 0..4 {
+                let answer = story.client_asks(get("/a")).await;
+                answer.is_hit().has_header("x-version", version).has_age(second).has_ttl(600 - second as i64);
+                assert_eq!(answer.headers().get_all("cache-status").iter().count(), 1);
+                let not_modified = story.client_asks(get("/a").header("if-none-match", "\"v\"")).await;
+                not_modified.is_hit().has_status(304).has_body("");
+                story.client_asks(head("/a")).await.is_hit().has_header("x-version", version).has_body("");
+            }
+            story.time_passes(seconds(1));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_hit_in_memory_is_there_at_once() {
     let stage = Stage::redis();
