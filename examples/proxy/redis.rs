@@ -20,9 +20,18 @@ pub(crate) struct RedisArgs {
     #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_key"])]
     pub(crate) redis_cert: Option<PathBuf>,
 
+    /// Seal what is stored with the secret in this file, 32 octets or more at random; further ones are good for reading
+    #[arg(long, value_name = "NUMBER=FILE", requires = "redis", value_parser = numbered)]
+    pub(crate) entry_secret: Vec<(u32, PathBuf)>,
+
     /// The key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_cert"])]
     pub(crate) redis_key: Option<PathBuf>,
+}
+
+fn numbered(text: &str) -> Result<(u32, PathBuf), String> {
+    let (number, file) = text.split_once('=').ok_or("write NUMBER=FILE")?;
+    Ok((number.parse().map_err(|_| "the number is none")?, file.into()))
 }
 
 impl RedisArgs {
@@ -32,6 +41,11 @@ impl RedisArgs {
     pub(crate) fn apply(&self, mut config: CacheConfig) -> Result<CacheConfig, String> {
         if let Some(file) = &self.redis_password_file {
             config = config.redis_password_file(file);
+        }
+        for (number, file) in &self.entry_secret {
+            let secret = std::fs::read(file)
+                .map_err(|error| format!("--entry-secret: {} cannot be read: {error}", file.display()))?;
+            config = config.entry_secret(*number, secret).map_err(|error| format!("--entry-secret: {error}"))?;
         }
         self.secure(config)
     }

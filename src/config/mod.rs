@@ -15,7 +15,7 @@ use crate::observe::cache_status::CacheName;
 use crate::semantics::staleness::Grace;
 use crate::semantics::targeted::TargetList;
 use crate::semantics::{CachePolicy, Rules};
-use crate::store::RedisAddress;
+use crate::store::{RedisAddress, Seals};
 
 mod origin;
 mod purging;
@@ -48,6 +48,7 @@ pub use route::{CacheOverride, Disconnected, EmptyBody};
 #[derive(Clone)]
 pub struct CacheConfig {
     pub(crate) redis: RedisAddress,
+    pub(crate) seals: Seals,
     pub(crate) namespace: Arc<str>,
     pub(crate) key: Arc<dyn KeyExtractor>,
     pub(crate) rules: Rules,
@@ -337,6 +338,7 @@ impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             redis: RedisAddress::local(),
+            seals: Seals::default(),
             namespace: "trc".into(),
             key: Arc::new(DefaultKey::new()),
             rules: Rules {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::CacheConfig;
-#[cfg(feature = "tls")]
 use crate::error::ConfigError;
 
 impl CacheConfig {
@@ -39,6 +38,23 @@ impl CacheConfig {
         key: impl Into<Vec<u8>>,
     ) -> Result<Self, ConfigError> {
         self.redis.set_client_certificate(certificate.into(), key.into())?;
+        Ok(self)
+    }
+
+    /// Whatever is stored is authenticated with this secret, 32 octets or more at random, which only the instances know:
+    /// who may write to the Redis otherwise cannot put responses there that are served (a keyed BLAKE3 of 128 bits over the
+    /// key, the head and the body, 20 octets a value). What has no right seal is a miss, and counted
+    /// ([`Stats::entries_forged`](crate::Stats)). It does not hide what is stored, nor keep anybody from removing it, from
+    /// putting back what was there before, or from purging.
+    ///
+    /// To change the secret, give the new one first and the old one after it, with numbers of their own: the first writes,
+    /// and all are good for reading. An instance without the secret takes what is sealed for damaged.
+    ///
+    /// # Errors
+    ///
+    /// A secret of less than 32 octets, a number that was given before, or more than 16 secrets.
+    pub fn entry_secret(mut self, number: u32, secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
+        self.seals.add(number, secret.as_ref())?;
         Ok(self)
     }
 }

@@ -106,6 +106,8 @@ counters! {
     entries_torn,
     /// Stored values refused because they were larger than any that this configuration writes.
     entries_oversized,
+    /// Stored values refused because nobody who knows the [secret](crate::CacheConfig::entry_secret) had written them.
+    entries_forged,
 }
 
 /// One counter.

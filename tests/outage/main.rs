@@ -6,6 +6,7 @@ mod support;
 mod away;
 mod bodies;
 mod credentials;
+mod forged;
 mod junk;
 mod refusing;
 mod repairs;

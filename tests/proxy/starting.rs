@@ -54,6 +54,7 @@ async fn help_names_every_setting_under_headings() {
         "--redis-ca",
         "--redis-cert",
         "--redis-key",
+        "--entry-secret",
         "--check",
         "--max-fetches",
         "--max-queued-fetches",

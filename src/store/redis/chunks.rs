@@ -32,7 +32,7 @@ impl RedisStore {
                 false => self.connection.call(LaneName::Bodies, Access::Read, &command).await.map(Some),
             };
             match read {
-                Ok(Some(value)) => return self.decoded(chunks, first, value),
+                Ok(Some(value)) => return self.decoded(key, chunks, first, value),
                 Ok(None) => {
                     self.counters.entries_torn.increment();
                     return Ok(None);
@@ -70,7 +70,7 @@ impl RedisStore {
         loop {
             let command = self.get_chunk(key, chunks, index);
             match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command, self.chunk_timeout).await {
-                Ok(value) => return self.decoded(chunks, index, value),
+                Ok(value) => return self.decoded(key, chunks, index, value),
                 Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(false) => {}
                 Err(failure) => return self.failed(failure).map(|()| None),
             }
@@ -89,7 +89,7 @@ impl RedisStore {
         };
         let mut pieces = Vec::with_capacity(values.len());
         for (value, index) in values.into_iter().zip(indices(chunks)) {
-            match self.decoded(chunks, index, value)? {
+            match self.decoded(key, chunks, index, value)? {
                 Some(piece) => pieces.push(piece),
                 None => return Ok(None),
             }
@@ -101,7 +101,7 @@ impl RedisStore {
         let name = self.layout.chunk(key, chunks.generation, index);
         match self.plain_get.load(Ordering::Relaxed) {
             true => get(&name),
-            false => get_range(&name, CHUNK_VALUE_MAX),
+            false => get_range(&name, CHUNK_VALUE_MAX + self.seals.length()),
         }
     }
 
@@ -124,13 +124,14 @@ impl RedisStore {
         }
     }
 
-    fn decoded(&self, chunks: Chunks, index: u32, value: Value) -> Result<Option<Bytes>, StoreError> {
+    fn decoded(&self, key: CellKey<'_>, chunks: Chunks, index: u32, value: Value) -> Result<Option<Bytes>, StoreError> {
         let Some(value) = octets(value)?.filter(|octets| !octets.is_empty()) else {
             self.counters.entries_torn.increment();
             return Ok(None);
         };
         let length = usize::try_from(chunks.length_of(index)).expect("a chunk fits in memory");
-        match codec::decode_chunk(chunks.generation, index, length, &value) {
+        let value = self.seals.open(&self.layout.chunk(key, chunks.generation, index), value);
+        match value.and_then(|value| codec::decode_chunk(chunks.generation, index, length, &value)) {
             Ok(octets) => Ok(Some(octets)),
             Err(rejection) => {
                 self.reject(rejection, Sight::First);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::codec;
 use super::connection::Access;
 use super::lanes::LaneName;
 use super::pause::Pause;
@@ -20,7 +19,7 @@ use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSH
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::time::{Timestamp, millis};
-use crate::store::entry::{Cell, Chunks};
+use crate::store::entry::Chunks;
 use crate::store::{CellKey, LeaseKey, Write};
 
 /// What the scripts answer.
@@ -111,7 +110,7 @@ impl RedisStore {
             Release::Unshared | Release::Uncacheable => UNSHARED,
         };
         let marker = match release {
-            Release::Uncacheable => codec::encode(base, &Cell::Uncacheable, 0),
+            Release::Uncacheable => self.uncacheable(lease.cell.primary),
             Release::Free | Release::Failed(_) | Release::Unshared => Vec::new(),
         };
         let failing = match release {

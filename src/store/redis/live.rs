@@ -22,7 +22,8 @@ impl RedisStore {
         lifetime: Duration,
     ) -> Result<bool, StoreError> {
         let call = Call::of(&ANNOUNCE).key(self.layout.live(lease)).key(self.layout.live_read(lease));
-        let call = call.argument(codec::encode_live(lease.cell, live)).argument(in_millis(lifetime));
+        let value = self.seals.seal(&self.layout.live(lease), codec::encode_live(lease.cell, live));
+        let call = call.argument(value).argument(in_millis(lifetime));
         let answer = self.run(self.telling(call, lease), Access::Script { writes: true }).await?;
         Ok(answer == Some(1))
     }
@@ -47,7 +48,8 @@ impl RedisStore {
             return Ok(None);
         }
         // What is not understood is as good as nothing.
-        let live = codec::decode_live(lease.cell, &Bytes::copy_from_slice(value)).ok();
+        let value = self.seals.open(&self.layout.live(lease), Bytes::copy_from_slice(value));
+        let live = value.and_then(|value| codec::decode_live(lease.cell, &value)).ok();
         let live = live.filter(|live| live.response.body.len() <= self.max_body_size);
         Ok(live.map(|live| Told { live, is_for_newcomers: *is_held == 1 }))
     }

@@ -18,6 +18,7 @@ mod reader;
 mod repair;
 mod replies;
 mod scripts;
+pub(crate) mod seal;
 mod sentinel;
 mod wake;
 mod writes;
@@ -36,6 +37,7 @@ use self::layout::{Generation, Layout};
 use self::lease::Leases;
 use self::purges::Purges;
 use self::replies::{Failure, Verdict};
+use self::seal::Seals;
 pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, Live, StoredBody, Told};
 use super::near::NearCache;
@@ -62,6 +64,7 @@ pub(crate) struct RedisStore {
     max_body_size: u64,
     /// No head's value is longer, so no more of one is read.
     max_head_value: usize,
+    seals: Seals,
     /// GETRANGE is not granted: read with GET, whose answer has no bound.
     plain_get: AtomicBool,
     /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
@@ -107,7 +110,8 @@ impl RedisStore {
             counters,
             max_body_size: config.rules.max_body_size,
             // A trailer section is bounded like a head.
-            max_head_value: (2 * head_max + inline_max).max(index_max),
+            max_head_value: (2 * head_max + inline_max).max(index_max) + config.seals.length(),
+            seals: config.seals.clone(),
             plain_get: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
             leases: Box::new(Leases::new()),
@@ -201,10 +205,17 @@ impl RedisStore {
 
     /// The value of a cell, decoded; `None` if it is longer than any that is written here.
     async fn read_cell(&self, key: CellKey<'_>) -> Result<Option<Result<Cell, Rejection>>, StoreError> {
-        Ok(self.read(&self.layout.cell(key), self.max_head_value).await?.map(|value| match value? {
+        let name = self.layout.cell(key);
+        Ok(self.read(&name, self.max_head_value).await?.map(|value| match value? {
             value if value.len() > self.max_head_value => Err(Rejection::Oversized),
-            value => codec::decode(key, &value),
+            value => codec::decode(key, &self.seals.open(&name, value)?),
         }))
+    }
+
+    /// The value that says that a key's responses are not for others.
+    fn uncacheable(&self, key: &CacheKey) -> Vec<u8> {
+        let base = CellKey::base(key);
+        self.seals.seal(&self.layout.cell(base), codec::encode(base, &Cell::Uncacheable, 0))
     }
 
     fn reject(&self, rejection: Rejection, sight: Sight) {
@@ -214,6 +225,7 @@ impl RedisStore {
             Rejection::Damaged => self.counters.entries_damaged.increment(),
             Rejection::Mismatched => self.counters.entries_mismatched.increment(),
             Rejection::Oversized => self.counters.entries_oversized.increment(),
+            Rejection::Forged => self.counters.entries_forged.increment(),
         }
     }
 
@@ -312,7 +324,7 @@ impl Store for RedisStore {
 
     async fn mark_uncacheable(&self, key: &CacheKey) -> Result<(), StoreError> {
         let base = CellKey::base(key);
-        let mut command = set_px(&self.layout.cell(base), &codec::encode(base, &Cell::Uncacheable, 0), UNCACHEABLE);
+        let mut command = set_px(&self.layout.cell(base), &self.uncacheable(key), UNCACHEABLE);
         command.arg("NX");
         let marked = self.connection.call(LaneName::Heads, Access::Write, &command).await;
         marked.map(|_| ()).map_err(|failure| failure.error)

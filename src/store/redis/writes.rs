@@ -85,7 +85,8 @@ impl RedisStore {
                 _ => return Ok(None),
             }
         }
-        Ok(Some(Head { value: codec::encode(key, cell, generation), ttl, written }))
+        let value = self.seals.seal(&self.layout.cell(key), codec::encode(key, cell, generation));
+        Ok(Some(Head { value, ttl, written }))
     }
 
     /// Writes the chunks of a body, a few at a time.
@@ -113,7 +114,7 @@ impl RedisStore {
         let mut pipeline = Pipeline::with_capacity(chunks.len());
         for (chunk, index) in chunks.iter().zip(first..) {
             let name = self.layout.chunk(key, generation, index);
-            let value = codec::encode_chunk(generation, index, chunk);
+            let value = self.seals.seal(&name, codec::encode_chunk(generation, index, chunk));
             pipeline.add_command(set_px(&name, &value, ttl));
         }
         let written = self.connection.call_all(LaneName::Bodies, Access::Write, &pipeline).await;

@@ -83,6 +83,8 @@ pub(crate) enum Rejection {
     Mismatched,
     /// Longer than anything that this configuration writes.
     Oversized,
+    /// Not written by anybody who knows the secret.
+    Forged,
 }
 
 impl From<Malformed> for Rejection {
