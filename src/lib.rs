@@ -121,7 +121,7 @@ pub mod unstable;
 
 pub use self::body::CacheBody;
 pub use self::clock::{Clock, ManualClock};
-pub use self::config::{CacheConfig, CacheOverride, Disconnected, EmptyBody};
+pub use self::config::{CacheConfig, CacheOverride, Disconnected, EmptyBody, EvictionPolicy};
 pub use self::doctor::{Diagnosis, Finding, Severity};
 pub use self::error::{BodyError, ConfigError};
 pub use self::future::ResponseFuture;

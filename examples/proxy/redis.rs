@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tower_redis_cache::CacheConfig;
+use tower_redis_cache::{CacheConfig, EvictionPolicy};
+
+use crate::units::size;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Redis")]
@@ -20,6 +22,18 @@ pub(crate) struct RedisArgs {
     #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_key"])]
     pub(crate) redis_cert: Option<PathBuf>,
 
+    /// Set the server's maxmemory, if it is yours (needs CONFIG SET)
+    #[arg(long, value_name = "SIZE", requires = "redis", value_parser = size)]
+    pub(crate) redis_max_memory: Option<u64>,
+
+    /// Set what the server removes when that is full: allkeys-lfu, allkeys-lru, volatile-lfu…
+    #[arg(long, value_name = "POLICY", requires = "redis", value_parser = eviction)]
+    pub(crate) redis_eviction: Option<EvictionPolicy>,
+
+    /// Set how many connections the server takes
+    #[arg(long, value_name = "NUMBER", requires = "redis")]
+    pub(crate) redis_max_clients: Option<u32>,
+
     /// Seal what is stored with the secret in this file, 32 octets or more at random; further ones are good for reading
     #[arg(long, value_name = "NUMBER=FILE", requires = "redis", value_parser = numbered)]
     pub(crate) entry_secret: Vec<(u32, PathBuf)>,
@@ -27,6 +41,13 @@ pub(crate) struct RedisArgs {
     /// The key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_cert"])]
     pub(crate) redis_key: Option<PathBuf>,
+}
+
+fn eviction(text: &str) -> Result<EvictionPolicy, String> {
+    use EvictionPolicy::{AllKeysLfu, AllKeysLru, NoEviction, VolatileLfu, VolatileLru, VolatileTtl};
+    let all = [AllKeysLfu, AllKeysLru, VolatileLfu, VolatileLru, VolatileTtl, NoEviction];
+    let names = all.map(EvictionPolicy::as_str).join(", ");
+    all.into_iter().find(|policy| policy.as_str() == text).ok_or_else(|| format!("one of {names}"))
 }
 
 fn numbered(text: &str) -> Result<(u32, PathBuf), String> {
@@ -41,6 +62,15 @@ impl RedisArgs {
     pub(crate) fn apply(&self, mut config: CacheConfig) -> Result<CacheConfig, String> {
         if let Some(file) = &self.redis_password_file {
             config = config.redis_password_file(file);
+        }
+        if let Some(octets) = self.redis_max_memory {
+            config = config.provision_max_memory(octets);
+        }
+        if let Some(policy) = self.redis_eviction {
+            config = config.provision_eviction(policy);
+        }
+        if let Some(clients) = self.redis_max_clients {
+            config = config.provision_max_clients(clients).map_err(|error| format!("--redis-max-clients: {error}"))?;
         }
         for (number, file) in &self.entry_secret {
             let secret = std::fs::read(file)

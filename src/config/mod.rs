@@ -15,7 +15,7 @@ use crate::observe::cache_status::CacheName;
 use crate::semantics::staleness::Grace;
 use crate::semantics::targeted::TargetList;
 use crate::semantics::{CachePolicy, Rules};
-use crate::store::{RedisAddress, Seals};
+use crate::store::{Provision, RedisAddress, Seals};
 
 mod origin;
 mod purging;
@@ -25,6 +25,7 @@ mod route;
 pub(crate) use origin::OriginCare;
 pub(crate) use purging::{DEFAULT_MAX_RECORDS, NearSettings, PurgeSettings};
 
+pub use redis::EvictionPolicy;
 pub use route::{CacheOverride, Disconnected, EmptyBody};
 
 /// The settings of a [`RedisCacheLayer`](crate::RedisCacheLayer).
@@ -49,6 +50,7 @@ pub use route::{CacheOverride, Disconnected, EmptyBody};
 pub struct CacheConfig {
     pub(crate) redis: RedisAddress,
     pub(crate) seals: Seals,
+    pub(crate) provision: Provision,
     pub(crate) namespace: Arc<str>,
     pub(crate) key: Arc<dyn KeyExtractor>,
     pub(crate) rules: Rules,
@@ -339,6 +341,7 @@ impl Default for CacheConfig {
         Self {
             redis: RedisAddress::local(),
             seals: Seals::default(),
+            provision: Provision::default(),
             namespace: "trc".into(),
             key: Arc::new(DefaultKey::new()),
             rules: Rules {

@@ -57,4 +57,67 @@ impl CacheConfig {
         self.seals.add(number, secret.as_ref())?;
         Ok(self)
     }
+
+    /// For those whose Redis it is: sets its `maxmemory`, in octets (0: no bound), by CONFIG SET whenever a connection is
+    /// made. Other users of the same server are bounded by it as well. Where CONFIG is not granted the log says so once,
+    /// and [`CacheHandle::doctor`](crate::CacheHandle::doctor); caching goes on. Not set by default.
+    pub fn provision_max_memory(mut self, octets: u64) -> Self {
+        self.provision.set("maxmemory", octets.to_string());
+        self
+    }
+
+    /// The same for `maxmemory-policy`: what goes when the memory is full.
+    pub fn provision_eviction(mut self, policy: EvictionPolicy) -> Self {
+        self.provision.set("maxmemory-policy", policy.as_str().to_owned());
+        self
+    }
+
+    /// The same for `maxclients`: connections that Redis takes at one time. Each instance of this cache has three.
+    ///
+    /// # Errors
+    ///
+    /// Fewer than 16.
+    pub fn provision_max_clients(mut self, clients: u32) -> Result<Self, ConfigError> {
+        if clients < LEAST_CLIENTS {
+            return Err(ConfigError::new("provision_max_clients", "must be 16 or more"));
+        }
+        self.provision.set("maxclients", clients.to_string());
+        Ok(self)
+    }
+}
+
+/// Fewer would keep those out who might set it right.
+const LEAST_CLIENTS: u32 = 16;
+
+/// What Redis removes when its memory is full, by the names that it has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EvictionPolicy {
+    /// The least frequently used of all keys: best for a Redis that is nothing but a cache.
+    AllKeysLfu,
+    /// The least recently used of all keys.
+    AllKeysLru,
+    /// The least frequently used of the keys that end by themselves, as all of this cache do: for a Redis that is shared
+    /// with what must stay.
+    VolatileLfu,
+    /// The least recently used of them.
+    VolatileLru,
+    /// Those of them that end soonest.
+    VolatileTtl,
+    /// Nothing: once it is full, nothing new is stored.
+    NoEviction,
+}
+
+impl EvictionPolicy {
+    /// The name that Redis has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllKeysLfu => "allkeys-lfu",
+            Self::AllKeysLru => "allkeys-lru",
+            Self::VolatileLfu => "volatile-lfu",
+            Self::VolatileLru => "volatile-lru",
+            Self::VolatileTtl => "volatile-ttl",
+            Self::NoEviction => "noeviction",
+        }
+    }
 }

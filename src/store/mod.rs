@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 pub use self::memory::MemoryStore;
 pub(crate) use self::redis::address::RedisAddress;
+pub(crate) use self::redis::provision::Provision;
 pub(crate) use self::redis::seal::Seals;
 pub(crate) use self::redis::{Hearing, RedisStore};
 pub(crate) use self::select::{Kept, Lookup, Put};

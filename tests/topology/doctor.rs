@@ -1,6 +1,6 @@
 //! What is said of a Redis before anybody trusts it with a cache.
 
-use tower_redis_cache::{CacheConfig, Diagnosis, MemoryStore, RedisCacheLayer, Severity};
+use tower_redis_cache::{CacheConfig, Diagnosis, EvictionPolicy, MemoryStore, RedisCacheLayer, Severity};
 
 use super::story;
 use crate::support::redis::RedisServer;
@@ -95,4 +95,33 @@ async fn a_server_that_is_not_there_is_all_there_is_to_say() {
 async fn memory_has_nothing_to_be_asked() {
     let layer = RedisCacheLayer::with_store(MemoryStore::new(1 << 20), CacheConfig::default());
     assert_eq!(layer.handle().doctor().await.severity(), Severity::Fine);
+}
+
+#[tokio::test]
+async fn whose_redis_it_is_may_have_it_set() {
+    let server = RedisServer::start();
+    let setting = |name: &str| server.cli(&["CONFIG", "GET", name]).lines().last().unwrap_or_default().to_owned();
+    let provided = |url: &str| {
+        let config = CacheConfig::new(url).expect("a URL").provision_max_memory(48 << 20);
+        let config = config.provision_eviction(EvictionPolicy::AllKeysLfu);
+        story(config.provision_max_clients(500).expect("enough"))
+    };
+    let ours = provided(&server.url());
+    let made = ours.handle.doctor().await;
+    assert_eq!(made.severity(), Severity::Fine, "{made}");
+    assert_eq!(setting("maxmemory"), (48 << 20).to_string());
+    assert_eq!((&*setting("maxmemory-policy"), &*setting("maxclients")), ("allkeys-lfu", "500"));
+    // A server that has been restarted is set again.
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    super::is_cached(&ours, "/a").await;
+    assert_eq!(setting("maxmemory"), (48 << 20).to_string());
+    // Who may not has a cache, and is told.
+    let rules = ["ACL", "SETUSER", "cache", "on", ">pw", "~trc:*", "&trc:*", "+@all", "-config"];
+    assert_eq!(server.cli(&rules), "OK");
+    let theirs = provided(&server.url_of_user("cache", "pw"));
+    super::is_cached(&theirs, "/b").await;
+    let (severity, says) = on(&theirs.handle.doctor().await, "settings").clone();
+    assert!(severity == Severity::Degraded && says.contains("maxmemory cannot be set (not granted)"), "{says}");
+    assert!(CacheConfig::default().provision_max_clients(3).is_err());
 }

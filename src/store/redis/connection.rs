@@ -16,6 +16,7 @@ use tokio::time;
 use super::address::RedisAddress;
 use super::lanes::{Lane, LaneName, Linked};
 use super::pause::Pause;
+use super::provision::Provision;
 use super::repair::RepairState;
 use super::replies::{Failure, Verdict, cure};
 use super::scripts::Call;
@@ -32,6 +33,9 @@ pub(crate) struct Connection {
 pub(crate) struct Link {
     /// What is shown of it in the log holds no secret.
     pub(super) address: RedisAddress,
+    /// What is to be set on the server, and what came of it.
+    pub(super) provision: Provision,
+    pub(super) provided: Mutex<Option<Result<(), String>>>,
     /// Where the present connection leads.
     pub(super) present: Mutex<Option<ConnectionAddr>>,
     /// A key to read when asking whether the server answers.
@@ -71,9 +75,11 @@ pub(crate) enum Access {
 
 impl Connection {
     /// Makes no connection: the first command does.
-    pub(crate) fn new(address: RedisAddress, probe: Vec<u8>, patience: Duration) -> Self {
+    pub(crate) fn new(address: RedisAddress, provision: Provision, probe: Vec<u8>, patience: Duration) -> Self {
         let link = Link {
             address,
+            provision,
+            provided: Mutex::new(None),
             present: Mutex::new(None),
             probe,
             patience,

@@ -48,6 +48,7 @@ impl RedisStore {
             return findings;
         }
         findings.push(self.server_found().await);
+        findings.extend(self.connection.link.provision_found());
         findings.push(self.memory_found().await);
         findings.extend(self.rights_found().await);
         findings.extend(self.scripts_found().await);

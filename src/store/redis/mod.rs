@@ -13,6 +13,7 @@ mod layout;
 mod lease;
 mod live;
 mod pause;
+pub(crate) mod provision;
 mod purges;
 mod reader;
 mod repair;
@@ -101,7 +102,7 @@ impl RedisStore {
         let head_max =
             config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024 + LABEL_MAX;
         let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
-        let connection = Connection::new(config.redis.clone(), probe, config.store_timeout);
+        let connection = Connection::new(config.redis.clone(), config.provision.clone(), probe, config.store_timeout);
         let plane = Arc::new(Plane::shared(config.purges.max_records, config.purges.max_unsynced));
         let purges = Purges::new(config, connection.clone(), &layout, plane);
         Self {

@@ -138,7 +138,8 @@ impl Link {
         let client = self.address.client(None).await?;
         match time::timeout(CONNECT_TIMEOUT, open_lanes(&client)).await {
             Ok(Ok(lanes)) => {
-                let lanes = self.read_through(lanes).await?;
+                let mut lanes = self.read_through(lanes).await?;
+                self.provide(&mut lanes[0]).await;
                 if let Ok(mut present) = self.present.lock() {
                     *present = Some(client.get_connection_info().addr().clone());
                 }
