@@ -19,14 +19,14 @@ use crate::store::{Provision, RedisAddress, Seals};
 
 mod origin;
 mod purging;
-mod redis;
 mod route;
+mod server;
 
 pub(crate) use origin::OriginCare;
 pub(crate) use purging::{DEFAULT_MAX_RECORDS, NearSettings, PurgeSettings};
 
-pub use redis::EvictionPolicy;
 pub use route::{CacheOverride, Disconnected, EmptyBody};
+pub use server::EvictionPolicy;
 
 /// The settings of a [`RedisCacheLayer`](crate::RedisCacheLayer).
 ///
