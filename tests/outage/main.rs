@@ -8,6 +8,7 @@ mod bodies;
 mod credentials;
 mod forged;
 mod junk;
+mod matrix;
 mod refusing;
 mod repairs;
 mod silent;
