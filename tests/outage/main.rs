@@ -12,4 +12,5 @@ mod matrix;
 mod refusing;
 mod repairs;
 mod silent;
+mod soak;
 mod troupe;

@@ -77,10 +77,10 @@ async fn is_cached_again(story: &Story, after: &str) {
 }
 
 /// Something that is wrong, and how it is put right.
-struct Fault {
-    name: &'static str,
-    begins: fn(&mut RedisServer),
-    ends: fn(&mut RedisServer),
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) begins: fn(&mut RedisServer),
+    pub(crate) ends: fn(&mut RedisServer),
 }
 
 fn set(server: &RedisServer, name: &str, value: &str) {
@@ -92,7 +92,7 @@ fn disconnect(server: &RedisServer) {
     server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
 }
 
-const FAULTS: [Fault; 13] = [
+pub(crate) const FAULTS: [Fault; 13] = [
     Fault { name: "nothing", begins: |_| {}, ends: |_| {} },
     Fault { name: "killed", begins: RedisServer::kill, ends: RedisServer::restart },
     Fault { name: "restarted empty", begins: RedisServer::restart, ends: |_| {} },
@@ -135,7 +135,7 @@ const FAULTS: [Fault; 13] = [
     Fault { name: "emptied", begins: |server| assert_eq!(server.cli(&["FLUSHALL"]), "OK"), ends: |_| {} },
 ];
 
-fn with_user(server: &RedisServer) -> String {
+pub(crate) fn with_user(server: &RedisServer) -> String {
     let rules = ["ACL", "SETUSER", "cache", "on", ">pw", "~trc:*", "&trc:*", "+@all"];
     assert_eq!(server.cli(&rules), "OK");
     server.url_of_user("cache", "pw")

@@ -81,7 +81,7 @@ async fn a_failover_is_followed_without_a_word() {
     // Nobody is kept from the page meanwhile.
     is_cached(&story, "/b").await;
     assert!(replica.cli(&["ROLE"]).contains("master"));
-    assert!(replica.keys("trc:*").len() > 1);
+    assert!(!replica.keys("trc:*").is_empty());
     story
         .handle
         .purge([tower_redis_cache::PurgeTarget::everything()], tower_redis_cache::PurgeMode::Hard)

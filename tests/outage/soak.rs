@@ -1,0 +1,110 @@
+//! Clients that ask without a pause while faults come and go at random.
+//!
+//! `FAULT_SOAK=600` asks for so many seconds, `FAULT_SEED=7` for the same faults as another time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::matrix::{FAULTS, with_user};
+use crate::support::gate::{eventually, until_some};
+use crate::support::redis::RedisServer;
+use crate::support::scripted::ok;
+use crate::support::story::{Story, get};
+use crate::troupe::story_with;
+
+const CLIENTS: u64 = 12;
+const PAGES: u64 = 48;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Octets that tell which page they are of.
+fn body_of(path: &str) -> String {
+    let number: usize = path.trim_start_matches('/').parse().expect("a number");
+    let length = [0, 10, 5_000, 40_000, 270_000, 600_000][number % 6];
+    format!("{number:08}").repeat(length / 8 + 1)
+}
+
+/// What came of the requests.
+#[derive(Debug, Default)]
+struct Tally {
+    whole: AtomicU64,
+    hits: AtomicU64,
+    broken: AtomicU64,
+}
+
+async fn client(story: Story, seed: u64, is_over: Arc<AtomicBool>, tally: Arc<Tally>) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    while !is_over.load(Ordering::Relaxed) {
+        let path = format!("/{}", random.u64(0..PAGES));
+        let answer = story.client_asks_and_goes_on(get(&path)).await;
+        answer.has_status(200);
+        let expected = body_of(&path);
+        match answer.error() {
+            None => {
+                assert!(answer.body()[..] == *expected.as_bytes(), "{path} is not what it should be");
+                tally.whole.fetch_add(1, Ordering::Relaxed);
+            }
+            // A body that Redis ceases to give is an error, and what came of it is right.
+            Some(_) => {
+                assert!(expected.as_bytes().starts_with(answer.body()), "{path} is not what it should be");
+                tally.broken.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        tally.hits.fetch_add(u64::from(answer.outcome().is_hit()), Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_is_wrong_while_faults_come_and_go() {
+    let span = Duration::from_secs(setting("FAULT_SOAK").unwrap_or(10));
+    let seed = setting("FAULT_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("FAULT_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut server = RedisServer::start();
+    let url = with_user(&server);
+    let story = story_with(&url, |config| {
+        let config = config.store_write_timeout(Duration::from_millis(500)).near_cache(1 << 20);
+        config.max_unsynced(Duration::from_millis(500)).entry_secret(1, [7; 32]).expect("a secret")
+    });
+    story.origin.answers(|asked| ok(body_of(asked.uri.path())).cache_control("max-age=600"));
+    let (is_over, tally) = (Arc::<AtomicBool>::default(), Arc::<Tally>::default());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(client(story.clone(), seed ^ number, Arc::clone(&is_over), Arc::clone(&tally))))
+        .collect();
+    let begun = Instant::now();
+    while begun.elapsed() < span && !clients.iter().any(tokio::task::JoinHandle::is_finished) {
+        let fault = &FAULTS[random.usize(0..FAULTS.len())];
+        (fault.begins)(&mut server);
+        // That the others have time is the point of it.
+        tokio::time::sleep(Duration::from_millis(random.u64(20..400))).await;
+        (fault.ends)(&mut server);
+        with_user(&server);
+        let served = tally.whole.load(Ordering::Relaxed);
+        eventually(&format!("{} is survived", fault.name), || {
+            tally.whole.load(Ordering::Relaxed) > served + CLIENTS
+                || clients.iter().any(tokio::task::JoinHandle::is_finished)
+        })
+        .await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("every answer was right");
+    }
+    until_some("the cache serves hits again", || async {
+        story.client_asks_and_goes_on(get("/4")).await.outcome().is_hit().then_some(())
+    })
+    .await;
+    story.fills_are_done().await;
+    let handle = story.handle.clone();
+    eventually("nothing is left", || {
+        let stats = handle.stats();
+        [stats.fills_in_flight, stats.flights, stats.bytes_in_flight, stats.bytes_read_ahead] == [0; 4]
+    })
+    .await;
+    println!("{tally:?}");
+    assert!(tally.hits.load(Ordering::Relaxed) > 0);
+}
