@@ -22,6 +22,10 @@ pub(crate) struct RedisArgs {
     #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_key"])]
     pub(crate) redis_cert: Option<PathBuf>,
 
+    /// Compress what is stored and has so many octets or more (needs a build with --features zstd)
+    #[arg(long, value_name = "SIZE", requires = "redis", value_parser = size)]
+    pub(crate) compress_at_rest: Option<u64>,
+
     /// Set the server's maxmemory, if it is yours (needs CONFIG SET)
     #[arg(long, value_name = "SIZE", requires = "redis", value_parser = size)]
     pub(crate) redis_max_memory: Option<u64>,
@@ -41,6 +45,17 @@ pub(crate) struct RedisArgs {
     /// The key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["redis", "redis_cert"])]
     pub(crate) redis_key: Option<PathBuf>,
+}
+
+#[cfg(feature = "zstd")]
+#[allow(clippy::unnecessary_wraps)]
+fn compressed(config: CacheConfig, from: u64) -> Result<CacheConfig, String> {
+    Ok(config.compress_at_rest(from))
+}
+
+#[cfg(not(feature = "zstd"))]
+fn compressed(_: CacheConfig, _: u64) -> Result<CacheConfig, String> {
+    Err("--compress-at-rest needs a proxy built with --features zstd".to_owned())
 }
 
 fn eviction(text: &str) -> Result<EvictionPolicy, String> {
@@ -76,6 +91,9 @@ impl RedisArgs {
             let secret = std::fs::read(file)
                 .map_err(|error| format!("--entry-secret: {} cannot be read: {error}", file.display()))?;
             config = config.entry_secret(*number, secret).map_err(|error| format!("--entry-secret: {error}"))?;
+        }
+        if let Some(from) = self.compress_at_rest {
+            config = compressed(config, from)?;
         }
         self.secure(config)
     }

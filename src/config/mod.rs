@@ -50,6 +50,8 @@ pub use server::EvictionPolicy;
 pub struct CacheConfig {
     pub(crate) redis: RedisAddress,
     pub(crate) seals: Seals,
+    #[cfg(feature = "zstd")]
+    pub(crate) compressed_from: Option<u64>,
     pub(crate) provision: Provision,
     pub(crate) namespace: Arc<str>,
     pub(crate) key: Arc<dyn KeyExtractor>,
@@ -341,6 +343,8 @@ impl Default for CacheConfig {
         Self {
             redis: RedisAddress::local(),
             seals: Seals::default(),
+            #[cfg(feature = "zstd")]
+            compressed_from: None,
             provision: Provision::default(),
             namespace: "trc".into(),
             key: Arc::new(DefaultKey::new()),

@@ -55,6 +55,7 @@ async fn help_names_every_setting_under_headings() {
         "--redis-cert",
         "--redis-key",
         "--entry-secret",
+        "--compress-at-rest",
         "--redis-max-memory",
         "--redis-eviction",
         "--redis-max-clients",

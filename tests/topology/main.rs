@@ -6,6 +6,8 @@ mod support;
 mod doctor;
 mod password;
 mod sentinel;
+#[cfg(feature = "zstd")]
+mod squeezed;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -130,7 +130,8 @@ impl RedisStore {
             return Ok(None);
         };
         let length = usize::try_from(chunks.length_of(index)).expect("a chunk fits in memory");
-        let value = self.seals.open(&self.layout.chunk(key, chunks.generation, index), value);
+        let name = self.layout.chunk(key, chunks.generation, index);
+        let value = self.opened(&name, value, CHUNK_VALUE_MAX + self.seals.length());
         match value.and_then(|value| codec::decode_chunk(chunks.generation, index, length, &value)) {
             Ok(octets) => Ok(Some(octets)),
             Err(rejection) => {

@@ -21,6 +21,8 @@ mod replies;
 mod scripts;
 pub(crate) mod seal;
 mod sentinel;
+#[cfg(feature = "zstd")]
+mod squeeze;
 mod wake;
 mod writes;
 
@@ -66,6 +68,9 @@ pub(crate) struct RedisStore {
     /// No head's value is longer, so no more of one is read.
     max_head_value: usize,
     seals: Seals,
+    /// Values of so many octets are compressed.
+    #[cfg(feature = "zstd")]
+    compressed_from: Option<u64>,
     /// GETRANGE is not granted: read with GET, whose answer has no bound.
     plain_get: AtomicBool,
     /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
@@ -113,6 +118,8 @@ impl RedisStore {
             // A trailer section is bounded like a head.
             max_head_value: (2 * head_max + inline_max).max(index_max) + config.seals.length(),
             seals: config.seals.clone(),
+            #[cfg(feature = "zstd")]
+            compressed_from: config.compressed_from,
             plain_get: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
             leases: Box::new(Leases::new()),
@@ -209,14 +216,33 @@ impl RedisStore {
         let name = self.layout.cell(key);
         Ok(self.read(&name, self.max_head_value).await?.map(|value| match value? {
             value if value.len() > self.max_head_value => Err(Rejection::Oversized),
-            value => codec::decode(key, &self.seals.open(&name, value)?),
+            value => codec::decode(key, &self.opened(&name, value, self.max_head_value)?),
         }))
     }
 
     /// The value that says that a key's responses are not for others.
     fn uncacheable(&self, key: &CacheKey) -> Vec<u8> {
         let base = CellKey::base(key);
-        self.seals.seal(&self.layout.cell(base), codec::encode(base, &Cell::Uncacheable, 0))
+        self.closed(&self.layout.cell(base), codec::encode(base, &Cell::Uncacheable, 0))
+    }
+
+    /// A value as it is written under this name.
+    fn closed(&self, name: &[u8], value: Vec<u8>) -> Vec<u8> {
+        #[cfg(feature = "zstd")]
+        let value = match self.compressed_from {
+            Some(least) if value.len() as u64 >= least => squeeze::squeeze(value),
+            _ => value,
+        };
+        self.seals.seal(name, value)
+    }
+
+    /// The same value as it was before; one that would be longer than `most` is refused.
+    #[cfg_attr(not(feature = "zstd"), allow(unused_variables))]
+    fn opened(&self, name: &[u8], value: Bytes, most: usize) -> Result<Bytes, Rejection> {
+        let value = self.seals.open(name, value)?;
+        #[cfg(feature = "zstd")]
+        let value = squeeze::unsqueeze(value, most)?;
+        Ok(value)
     }
 
     fn reject(&self, rejection: Rejection, sight: Sight) {

@@ -85,7 +85,7 @@ impl RedisStore {
                 _ => return Ok(None),
             }
         }
-        let value = self.seals.seal(&self.layout.cell(key), codec::encode(key, cell, generation));
+        let value = self.closed(&self.layout.cell(key), codec::encode(key, cell, generation));
         Ok(Some(Head { value, ttl, written }))
     }
 
@@ -114,7 +114,7 @@ impl RedisStore {
         let mut pipeline = Pipeline::with_capacity(chunks.len());
         for (chunk, index) in chunks.iter().zip(first..) {
             let name = self.layout.chunk(key, generation, index);
-            let value = self.seals.seal(&name, codec::encode_chunk(generation, index, chunk));
+            let value = self.closed(&name, codec::encode_chunk(generation, index, chunk));
             pipeline.add_command(set_px(&name, &value, ttl));
         }
         let written = self.connection.call_all(LaneName::Bodies, Access::Write, &pipeline).await;
