@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::gate::until_some;
+use crate::support::gate::{PATIENCE, until_some};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{ok, status};
 use crate::support::story::{Answer, Ask, Story, ask, get};
@@ -92,7 +92,19 @@ fn disconnect(server: &RedisServer) {
     server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
 }
 
-pub(crate) const FAULTS: [Fault; 13] = [
+/// A server whose last snapshot failed takes no writes, if it is set so.
+fn fail_to_save(server: &RedisServer) {
+    set(server, "save", "1000000 1000000");
+    set(server, "dir", "/proc");
+    server.cli(&["BGSAVE"]);
+    let begun = Instant::now();
+    while !server.cli(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err") {
+        assert!(begun.elapsed() < PATIENCE, "it was saved");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) const FAULTS: [Fault; 14] = [
     Fault { name: "nothing", begins: |_| {}, ends: |_| {} },
     Fault { name: "killed", begins: RedisServer::kill, ends: RedisServer::restart },
     Fault { name: "restarted empty", begins: RedisServer::restart, ends: |_| {} },
@@ -114,6 +126,7 @@ pub(crate) const FAULTS: [Fault; 13] = [
         begins: |server| set(server, "min-replicas-to-write", "1"),
         ends: |server| set(server, "min-replicas-to-write", "0"),
     },
+    Fault { name: "MISCONF", begins: |server| fail_to_save(server), ends: |server| set(server, "save", "") },
     Fault {
         name: "READONLY",
         begins: |server| assert_eq!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]), "OK"),
@@ -135,6 +148,11 @@ pub(crate) const FAULTS: [Fault; 13] = [
     Fault { name: "emptied", begins: |server| assert_eq!(server.cli(&["FLUSHALL"]), "OK"), ends: |_| {} },
 ];
 
+/// One on which all that the faults need can be set.
+pub(crate) fn server() -> RedisServer {
+    RedisServer::start_with(&["--enable-protected-configs", "yes"])
+}
+
 pub(crate) fn with_user(server: &RedisServer) -> String {
     let rules = ["ACL", "SETUSER", "cache", "on", ">pw", "~trc:*", "&trc:*", "+@all"];
     assert_eq!(server.cli(&rules), "OK");
@@ -144,7 +162,7 @@ pub(crate) fn with_user(server: &RedisServer) -> String {
 #[tokio::test]
 async fn no_fault_of_the_server_changes_an_answer() {
     for fault in FAULTS {
-        let mut server = RedisServer::start();
+        let mut server = server();
         let url = with_user(&server);
         let story = story_at(&url);
         walk(&story, "before").await;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::matrix::{FAULTS, with_user};
+use crate::matrix::{FAULTS, server, with_user};
 use crate::support::gate::{eventually, until_some};
-use crate::support::redis::RedisServer;
 use crate::support::scripted::ok;
 use crate::support::story::{Story, get};
 use crate::troupe::story_with;
@@ -64,7 +63,7 @@ async fn no_answer_is_wrong_while_faults_come_and_go() {
     let seed = setting("FAULT_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("FAULT_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut server = RedisServer::start();
+    let mut server = server();
     let url = with_user(&server);
     let story = story_with(&url, |config| {
         let config = config.store_write_timeout(Duration::from_millis(500)).near_cache(1 << 20);
