@@ -3,6 +3,9 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+/// So many may end at once before others have their turn.
+const STRETCH: usize = 128;
+
 /// Runs them to their end, and hands over what each comes to. The next is taken when one has ended, and begun at once.
 pub(crate) fn abreast<F: Future>(
     futures: impl IntoIterator<Item = F>,
@@ -12,11 +15,16 @@ pub(crate) fn abreast<F: Future>(
     let (mut futures, at_once) = (futures.into_iter().fuse(), at_once.max(1));
     let mut running = Vec::with_capacity(at_once);
     poll_fn(move |cx| {
+        let mut ended = 0;
         loop {
             while running.len() < at_once
                 && let Some(future) = futures.next()
             {
                 running.push(Box::pin(future));
+            }
+            if ended > STRETCH {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let before = running.len();
             running.retain_mut(|future| match future.as_mut().poll(cx) {
@@ -29,7 +37,7 @@ pub(crate) fn abreast<F: Future>(
             match running.len() {
                 0 if before == 0 => return Poll::Ready(()),
                 left if left == before => return Poll::Pending,
-                _ => {}
+                left => ended += before - left,
             }
         }
     })

@@ -87,7 +87,8 @@ const GREATEST_HEAD: usize = 256 * 1024;
 impl CacheConfig {
     /// Settings for a cache in the Redis at this URL. No connection is made.
     ///
-    /// - `redis://[user[:password]@]host[:port][/database]`, and `rediss://` for TLS (feature `tls`);
+    /// - `redis://[user[:password]@]host[:port][/database]`, and `rediss://` for TLS (feature `tls`). An application that
+    ///   chooses a `rustls::crypto::CryptoProvider` for its process does so before: otherwise it is ring from here on;
     /// - `unix:///path`;
     /// - `redis+sentinel://[user[:password]@]host[:port],host[:port]…/name[/database]`, or `rediss+sentinel://`: up to 16
     ///   sentinels, by default on port 26379, which ask for no password, and the name of the primary that they watch. Each

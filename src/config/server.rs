@@ -14,7 +14,8 @@ impl CacheConfig {
         self
     }
 
-    /// For `rediss://`: the certificates, in PEM, by which that of the server is verified, in place of those of the system.
+    /// For `rediss://`: the certificates, in PEM, by which that of the server is verified, in place of those of the system
+    /// (which are read all the same for each connection, and must be readable).
     ///
     /// # Errors
     ///
@@ -47,8 +48,9 @@ impl CacheConfig {
     /// ([`Stats::entries_forged`](crate::Stats)). It does not hide what is stored, nor keep anybody from removing it, from
     /// putting back what was there before, or from purging.
     ///
-    /// To change the secret, give the new one first and the old one after it, with numbers of their own: the first writes,
-    /// and all are good for reading. An instance without the secret takes what is sealed for damaged.
+    /// The first secret writes, and all are good for reading. To change it without a miss, give the new one, with a number of
+    /// its own, after the old one to all instances; then, when all know it, before it; then leave the old one out. An
+    /// instance that does not know a secret takes what is sealed with it for forged, and without any for damaged.
     ///
     /// # Errors
     ///

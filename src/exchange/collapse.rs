@@ -25,7 +25,7 @@ use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_query;
-use crate::semantics::collapse::{is_for_others, may_collapse};
+use crate::semantics::collapse::{asks_for_more, is_for_others, may_collapse};
 use crate::semantics::reuse::{Decision, Found, decide, reuse_stale};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::time::Timestamp;
@@ -139,13 +139,25 @@ fn is_outdated(shared: &Shared, miss: &Miss, parts: &request::Parts, departure: 
         || (is_query(&parts.method) && epoch::is_target_outdated(shared, parts, departure))
 }
 
-/// Waits, in what is left of the deadline, for what the store is about to have under this key: its client has all of it
-/// already. `false` where there is no such thing, or the request has it from the flight.
+/// Waits for what the store is about to have under this key, where it has nothing as yet: its client has all of it already.
+/// That takes half of what is left of the deadline at the most. `false` where there is no such thing, or the request has
+/// it from the flight.
 pub(super) async fn is_written_soon(shared: &Shared, key: &CacheKey, parts: &request::Parts, looked: &Looked) -> bool {
+    let can_do_with_it = match looked.decision {
+        Decision::Forward(ForwardReason::UriMiss | ForwardReason::VaryMiss, None) => {
+            !asks_for_more(&PresentedRequest::of(parts), &shared.config.rules)
+        }
+        // It has no other way.
+        Decision::Unsatisfiable(reason) => matches!(reason, ForwardReason::UriMiss | ForwardReason::VaryMiss),
+        Decision::Hit(..) | Decision::Forward(..) => false,
+    };
+    if !can_do_with_it {
+        return false;
+    }
     let Some(ended) = shared.imminent.ended(key) else { return false };
     let follows = may_collapse(&PresentedRequest::of(parts), true, &shared.config.rules)
         && shared.flights.has(FlightKey::new(key, looked.variant));
-    !follows && time::timeout(looked.asked.time_left(shared), ended).await.is_ok()
+    !follows && time::timeout(looked.asked.time_left(shared) / 2, ended).await.is_ok()
 }
 
 /// The store's answer, where another has just stored one that this request came too early to find.

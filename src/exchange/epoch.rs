@@ -59,6 +59,11 @@ impl Epoch {
         CacheKey::from_parts([&b"query"[..], &self.number.to_be_bytes(), request.parts()])
     }
 
+    /// The key of a GET of the target.
+    pub(super) fn target(&self) -> &CacheKey {
+        &self.target
+    }
+
     /// Whether this process knows that the target has changed since.
     pub(super) fn is_outdated(&self, shared: &Shared, departure: Departure, label: &Label) -> bool {
         shared.order.is_outdated(&self.target, departure) || shared.store.plane().is_outdated(&self.target, label)

@@ -185,7 +185,6 @@ impl Fill {
         let response = Arc::new(response);
         self.put.response = Arc::clone(&response);
         self.share(None);
-        self.is_imminent();
         match self.shared.background.enter_first() {
             Some(place) => {
                 place.begin("rewrite", async move {

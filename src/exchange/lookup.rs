@@ -259,8 +259,10 @@ pub(super) async fn read_body<T>(
         asked.failure = Some(StoreErrorKind::Timeout);
         return None;
     }
+    // With less it would be no wonder.
+    let had_time = asked.time_left(shared) * 3 >= shared.store_deadline();
     in_time(shared, asked, reading).await.unwrap_or_else(|kind| {
-        if kind == StoreErrorKind::Timeout {
+        if kind == StoreErrorKind::Timeout && had_time {
             // It would be asked for, waited for and not had each time.
             shared.slow_bodies.note(key, now);
         }

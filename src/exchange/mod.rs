@@ -180,7 +180,12 @@ impl Miss {
     /// Whether any of what was found was purged since, so that nothing may be made of it.
     fn is_purged(&self, shared: &Shared) -> bool {
         let plane = shared.store.plane();
-        self.stored.iter().chain(&self.variants).any(|stored| plane.is_purged(self.stored_under(), &stored.label))
+        // A purge of the URL names neither a response to QUERY nor one that was found under an equal query.
+        let target = self.asked.epoch.as_ref().map(|epoch| epoch.target());
+        let keys = [Some(self.stored_under()), Some(&self.key), target];
+        let is_purged =
+            |stored: &Arc<StoredResponse>| keys.iter().flatten().any(|key| plane.is_purged(key, &stored.label));
+        self.stored.iter().chain(&self.variants).any(is_purged)
     }
 }
 
@@ -200,9 +205,11 @@ where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     let mut looked = look(&shared, &key, &parts, Sight::First, Stopwatch::start()).await;
-    if !matches!(looked.decision, Decision::Hit(..)) && collapse::is_written_soon(&shared, &key, &parts, &looked).await
-    {
-        looked = Box::pin(look(&shared, &key, &parts, Sight::Again, looked.asked.since)).await;
+    if collapse::is_written_soon(&shared, &key, &parts, &looked).await {
+        let again = Box::pin(look(&shared, &key, &parts, Sight::Again, looked.asked.since)).await;
+        if again.asked.failure.is_none() {
+            looked = again;
+        }
     }
     let Looked { decision, mut asked, now, variant, found_at } = looked;
     let mut found_under = None;

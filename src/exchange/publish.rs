@@ -1,5 +1,6 @@
 //! What is fetched here is told to the other processes as it is written, so that those who wait there read it meanwhile.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) struct Publication {
     shared: Arc<Shared>,
     flight: FlightGuard,
     live: Live,
+    /// What was told last.
+    told: AtomicU64,
     /// When it was last heard that somebody reads it elsewhere.
     read: Mutex<Option<Stopwatch>>,
 }
@@ -29,7 +32,8 @@ impl Publication {
     /// `None` where the others do not wait for it: it has no lease.
     pub(super) fn of(shared: &Arc<Shared>, flight: Option<&FlightGuard>, live: Live) -> Option<Self> {
         let flight = flight.filter(|flight| flight.lease().is_some())?;
-        Some(Self { shared: Arc::clone(shared), flight: Arc::clone(flight), live, read: Mutex::default() })
+        let (shared, flight) = (Arc::clone(shared), Arc::clone(flight));
+        Some(Self { shared, flight, live, told: AtomicU64::new(0), read: Mutex::default() })
     }
 
     /// So many octets of its body are there. Where this is not heard, the next is, or the stored response is found.
@@ -40,6 +44,7 @@ impl Publication {
     async fn tell_for(&self, written: u64, lifetime: Duration) {
         let Some(lease) = self.flight.lease() else { return };
         lease.begins_to_tell();
+        self.told.store(written, Ordering::Relaxed);
         let live = Live { written, ..self.live.clone() };
         let telling = self.shared.store.announce(lease.key(), &live, lifetime);
         match time::timeout(self.shared.store_deadline(), telling).await {
@@ -47,6 +52,11 @@ impl Publication {
             Ok(Err(error)) => tracing::debug!(store.error = %error, "the others are not told of a fetch"),
             Err(_) => tracing::debug!("the others are not told of a fetch in time"),
         }
+    }
+
+    /// The same as before, to learn whether somebody reads it by now.
+    pub(super) async fn tell_again(&self) {
+        self.tell(self.told.load(Ordering::Relaxed)).await;
     }
 
     /// All of it is there: those who read it have it, whatever becomes of the lease.

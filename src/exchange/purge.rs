@@ -5,6 +5,7 @@
 //! back, and takes the leases away, so that nobody waits for what comes too late.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Uri, header, request};
 use tokio::time;
@@ -102,30 +103,44 @@ impl Ending {
     /// time for writing to the store.
     pub(super) async fn end(self, shared: &Shared, mode: PurgeMode) -> Ended {
         let limit = shared.config.store_write_timeout;
-        let recording = time::timeout(limit, self.record(shared, mode));
+        let recording = self.record(shared, mode, limit);
         let removing = time::timeout(limit, remove(shared, &self.keys, mode));
-        let (recorded, removed) = tokio::join!(recording, removing);
-        let (recorded, mut removed) = (in_time(recorded), in_time(removed));
-        if let Ok((_, others)) = &recorded
-            && mode == PurgeMode::Hard
-            && !others.is_empty()
-        {
-            let removing = others.iter().map(|key| select::invalidate(&shared.store, key)).collect();
-            removed = removed.and(in_time(time::timeout(limit, remove_all(removing)).await));
+        let ((recorded, others), removed) = tokio::join!(recording, removing);
+        let mut removed = in_time(removed);
+        match others {
+            Ok(others) if mode == PurgeMode::Hard && !others.is_empty() => {
+                let removing = others.iter().map(|key| select::invalidate(&shared.store, key)).collect();
+                removed = removed.and(in_time(time::timeout(limit, remove_all(removing)).await));
+            }
+            Ok(_) => {}
+            Err(unknown) => removed = removed.and(Err(unknown)),
         }
-        Ended { recorded: recorded.map(|(number, _)| number), removed }
+        Ended { recorded, removed }
     }
 
-    /// The number of the last record, and the keys besides those that are named which it covers: under them a GET of the
-    /// targets may find something.
-    async fn record(&self, shared: &Shared, mode: PurgeMode) -> Result<(u64, Vec<CacheKey>), StoreError> {
-        let named = record(shared, &self.keys, &self.members, mode);
-        let (named, others) = tokio::join!(named, alternatives(shared, &self.targets));
-        let (number, others) = (named?, others?);
-        match others.is_empty() {
-            true => Ok((number, others)),
-            false => Ok((record(shared, &others, &[], mode).await?, others)),
-        }
+    /// The number of the last record, and the keys besides those that are named under which a GET of the targets may find
+    /// something, which are recorded as well. Where those are not to be had, the record is not complete.
+    async fn record(
+        &self,
+        shared: &Shared,
+        mode: PurgeMode,
+        limit: Duration,
+    ) -> (Result<u64, StoreError>, Result<Vec<CacheKey>, StoreError>) {
+        let named = time::timeout(limit, record(shared, &self.keys, &self.members, mode));
+        let (named, others) = tokio::join!(named, time::timeout(limit, alternatives(shared, &self.targets)));
+        let (named, others) = (in_time(named), in_time(others));
+        let recorded = match (named, &others) {
+            (Ok(_), Ok(others)) if !others.is_empty() => {
+                in_time(time::timeout(limit, record(shared, others, &[], mode)).await)
+            }
+            (Ok(_), Err(unknown)) => Err(StoreError::new(unknown.kind())),
+            (named, Ok(others)) => {
+                others.iter().for_each(|key| shared.order.invalidate(key));
+                named
+            }
+            (named, Err(_)) => named,
+        };
+        (recorded, others)
     }
 }
 

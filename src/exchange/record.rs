@@ -33,6 +33,8 @@ use crate::store::entry::StoredBody;
 const LEAST_PACE: u64 = 8 * 1024 * 1024;
 /// Readers who take nothing for so long are not waited for where others wait, or where they can go on from the store.
 const STALL: Duration = Duration::from_secs(5);
+/// While its own clients hold a body back, it is asked so often whether somebody reads it elsewhere.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long, and how often, room is asked for that others have to give back.
 const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 const ROOM_POLL: Duration = Duration::from_millis(5);
@@ -263,11 +265,11 @@ impl Desk {
         true
     }
 
-    /// Adds a piece, if there is room. What is told to the other processes does not wait for the clients of this one: they
+    /// Adds a piece, if there is room. What somebody reads elsewhere does not wait for the clients of this process: they
     /// have it from the store.
     fn push(&self, piece: Bytes) -> Result<(), (Bytes, Full)> {
         match self.body.push(piece, self.is_awaited()) {
-            Err((piece, Full::Readers)) if self.publication().is_some() => {
+            Err((piece, Full::Readers)) if self.is_read_elsewhere() => {
                 self.body.lean_on_store();
                 self.body.push(piece, self.is_awaited())
             }
@@ -278,7 +280,7 @@ impl Desk {
     /// Waits until the piece may be added; `false` if there is nobody any more.
     async fn pass_when_there_is_room(&mut self, mut piece: Bytes, mut full: Full) -> bool {
         let (mut patience, mut others) = (pin!(time::sleep(self.patience())), pin!(time::sleep(ROOM_PATIENCE)));
-        let (mut stall, mut is_stalled) = (pin!(time::sleep(STALL)), false);
+        let (mut stall, mut is_stalled, mut look) = (pin!(time::sleep(STALL)), false, pin!(time::sleep(LOOK)));
         let (mut slowest, waiting) = (self.body.slowest(), Stopwatch::start());
         loop {
             if self.is_left().await {
@@ -295,6 +297,12 @@ impl Desk {
                 // Others may make room.
                 () = time::sleep(ROOM_POLL), if for_store && !is_writing => {}
                 () = self.body.moved() => {}
+                () = &mut look, if full == Full::Readers && self.publication().is_some() => {
+                    look.set(time::sleep(LOOK));
+                    if let Some(publication) = self.publication() {
+                        Arc::clone(publication).tell_again().await;
+                    }
+                }
                 () = &mut stall, if !for_store && !is_stalled => {
                     is_stalled = true;
                     match full {

@@ -99,7 +99,8 @@ pub(super) fn stale_for<R>(
     status: Option<StatusCode>,
 ) -> Option<Response<CacheBody<R>>> {
     let (stored, request) = (miss.stored.as_ref()?, PresentedRequest::of(parts));
-    let reuse = stand_in(shared, miss.stored_under(), stored, &request, Cause::Own(trouble))?;
+    let reuse = stand_in(shared, miss.stored_under(), stored, &request, Cause::Own(trouble))
+        .filter(|_| !miss.is_purged(shared))?;
     shared.counters.stale_on_error.increment();
     let mut outcome = Outcome::forwarded(miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
     outcome.forward_status = status;

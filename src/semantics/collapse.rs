@@ -14,13 +14,17 @@ use super::{PresentedRequest, Rules};
 /// One that asks for more than a fresh response gets what it asks for: its directives were meant for the origin. One for
 /// a part gets that part. Where nothing can be stored a request keeps its conditions, and its answer is for nobody else.
 pub(crate) fn may_collapse(request: &PresentedRequest<'_>, can_be_stored: bool, rules: &Rules) -> bool {
-    let directives = request_directives(request, rules);
-    let asks_for_more = directives.no_store || asks_for_fresher(&directives);
     let has_any = |names: &[header::HeaderName]| names.iter().any(|name| request.headers.contains_key(name));
     let has_conditions =
         || has_any(&[header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE]);
     let keeps_conditions = !can_be_stored && has_conditions();
-    is_retrieval(request.method) && !asks_for_more && !has_any(&[header::RANGE]) && !keeps_conditions
+    is_retrieval(request.method) && !asks_for_more(request, rules) && !has_any(&[header::RANGE]) && !keeps_conditions
+}
+
+/// Whether a request wants more than what is stored, however new that is.
+pub(crate) fn asks_for_more(request: &PresentedRequest<'_>, rules: &Rules) -> bool {
+    let directives = request_directives(request, rules);
+    directives.no_store || asks_for_fresher(&directives)
 }
 
 /// Whether those who waited for a response may have it: §4 lets a response answer several requests if it may be reused

@@ -34,7 +34,12 @@ const RIGHTS_WANTED: [(&str, &[&str], Severity, &str); 9] = [
     ("GETRANGE", &["0", "0"], Severity::Degraded, "what others have put under our keys is read whole, however long"),
     ("EXISTS", &[], Severity::Degraded, "that a large body is not whole is found only on the way"),
     ("PEXPIRE", &[PROBE], Severity::Degraded, "what is replaced ends later than it could"),
-    ("UNLINK", &[], Severity::Degraded, "what is purged stays until it ends by itself"),
+    (
+        "UNLINK",
+        &[],
+        Severity::Degraded,
+        "what is purged or replaced stays, and what is fetched under a lease may be lost",
+    ),
     ("EVAL", &[], Severity::Degraded, "each process fetches for itself, and nothing can be purged"),
     ("EVAL_RO", &[], Severity::Fine, "a halt on writes keeps the purge clock from being read"),
     ("PUBLISH", &[""], Severity::Degraded, "those who wait for another process look a few times a second"),
@@ -184,7 +189,7 @@ impl RedisStore {
 
     /// What is missing inside of scripts, and how far the clocks are apart.
     async fn scripts_found(&self) -> Vec<Finding> {
-        let call = Call::of(&RIGHTS).key(self.layout.doctor());
+        let call = Call::of(&RIGHTS).key(self.layout.doctor_set());
         let asking = self.connection.run(LaneName::Heads, Access::Script { writes: false }, &call);
         // That scripts are not granted at all has been told.
         let Ok(Ok(Value::Array(parts))) = time::timeout(PATIENCE, asking).await else { return Vec::new() };

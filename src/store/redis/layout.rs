@@ -13,7 +13,7 @@
 //! | `<ns>:{purge}:probe` | nothing, for a second: written to learn whether the server tells of changes by itself |
 //! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back, or more of a body is there |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
-//! | `<ns>:{doctor}` | nothing, for a second: what is granted is tried out on it |
+//! | `<ns>:{doctor}`, `<ns>:{doctor}:set` | nothing, for a second: what is granted is tried out on them |
 //!
 //! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
 //! make it a hash tag: all keys of one primary key live in one slot of a cluster.
@@ -101,6 +101,10 @@ impl Layout {
 
     pub(crate) fn doctor(&self) -> Vec<u8> {
         [self.start.as_bytes(), b"doctor}"].concat()
+    }
+
+    pub(crate) fn doctor_set(&self) -> Vec<u8> {
+        [self.start.as_bytes(), b"doctor}:set"].concat()
     }
 
     fn tagged(&self, key: CellKey<'_>, more: usize) -> Vec<u8> {

@@ -134,12 +134,11 @@ impl Purges {
         for _ in 0..ATTEMPTS {
             let generation = self.keeper.connection.generation();
             let Recorded { making, first, before } = self.keeper.record(members, 0).await?;
-            let is_next = self.keeper.plane.learn(members, making, first, before);
             if generation.is_none() || generation != self.keeper.connection.generation() {
                 // The server that has it may be gone, and it with the server.
                 continue;
             }
-            if !is_next {
+            if !self.keeper.plane.learn(members, making, first, before) {
                 self.keeper.plane.synced_anew().await?;
             }
             return Ok((first + members.len() as u64).saturating_sub(1));
@@ -182,16 +181,20 @@ impl Purges {
 /// Until the store is gone.
 async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
     let keeper = &right.0;
-    let (mut least_pause, mut followed) = (LEAST_PAUSE, Stopwatch::start());
+    let (mut least_pause, mut followed, mut generation) = (LEAST_PAUSE, Stopwatch::start(), None);
     loop {
         let reading = async {
             let link = &keeper.connection.link;
             if link.address.is_watched() && followed.elapsed() > FOLLOWING {
                 followed = Stopwatch::start();
-                if link.follow_primary().await {
-                    keeper.wake.leave();
-                }
+                link.follow_primary().await;
             }
+            let present = keeper.connection.generation();
+            if link.address.is_watched() && generation.is_some() && present != generation {
+                // The one that is listened to may be another by now.
+                keeper.wake.leave();
+            }
+            generation = present;
             // After one that came to nothing, nobody's wish brings the next about at once.
             least_pause = match keeper.read_in_time().await {
                 true => LEAST_PAUSE,

@@ -119,24 +119,23 @@ impl Link {
     }
 
     /// Goes where the primary is by now, if that is elsewhere: one that nobody watches any more may take reads and writes for ever.
-    pub(super) async fn follow_primary(self: &Arc<Self>) -> bool {
+    pub(super) async fn follow_primary(self: &Arc<Self>) {
         let present = self.present.lock().ok().and_then(|present| present.clone());
-        let Some(present) = present else { return false };
-        let has_moved = self.address.has_moved_from(&present).await;
-        if has_moved {
-            tracing::warn!(redis = %self.address, "another Redis is the primary now");
+        let Some(present) = present else { return };
+        if self.address.has_moved_from(&present).await {
+            if self.may_warn() {
+                tracing::warn!(redis = %self.address, "another Redis is the primary now");
+            }
             self.start_repair();
         }
-        has_moved
     }
 
     fn next_pause(&self) -> Duration {
         self.repair.lock().map_or(LAST_RETRY, |mut repair| repair.backoff.next())
     }
 
-    async fn connect(&self) -> Result<[MultiplexedConnection; 2], StoreError> {
-        let client = self.address.client(None).await?;
-        match time::timeout(CONNECT_TIMEOUT, open_lanes(&client)).await {
+    async fn connect(&self, client: &Client) -> Result<[MultiplexedConnection; 2], StoreError> {
+        match time::timeout(CONNECT_TIMEOUT, open_lanes(client)).await {
             Ok(Ok(lanes)) => {
                 let mut lanes = self.read_through(lanes).await?;
                 self.provide(&mut lanes[0]).await;
@@ -202,7 +201,16 @@ async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
         if !link.repair.lock().is_ok_and(|mut repair| repair.sign(right.task)) {
             return;
         }
-        match link.connect().await {
+        let connected = match link.address.client(None).await {
+            Ok(client) => link.connect(&client).await,
+            // No server was asked: a connection that is there is as good as before.
+            Err(_) if link.heads.link().is_some() => {
+                pause = Some(link.next_pause());
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        match connected {
             // Given up meanwhile, it does not undo what its successor did.
             Ok(_) if !link.repair.lock().is_ok_and(|mut repair| repair.sign(right.task)) => return,
             Ok(lanes) => {

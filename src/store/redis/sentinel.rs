@@ -7,6 +7,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo};
 use tokio::time;
 
 use super::address::understood;
+use crate::abreast::abreast;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 
 /// The sentinels that watch a primary, and its name.
@@ -50,24 +51,28 @@ impl Sentinels {
         Ok(Some((sentinels, primary)))
     }
 
-    /// Where the primary is at present, by the first sentinel that knows.
+    /// Where the primary is at present: what most of the sentinels say that answer in time, all being asked at once.
     pub(super) async fn primary(
         &self,
         like: &ConnectionAddr,
         secured: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, StoreError>,
     ) -> Result<ConnectionAddr, StoreError> {
-        for node in &self.nodes {
-            let info = secured(node.clone())?;
-            match time::timeout(PATIENCE, self.ask(info)).await {
-                Ok(Ok(Some((host, port)))) => return Ok(at(like, host, port)),
-                Ok(Ok(None)) => tracing::debug!(sentinel = %shown(node), "this sentinel does not know the primary"),
-                Ok(Err(error)) => {
-                    tracing::debug!(sentinel = %shown(node), error = error.category(), "a sentinel cannot be asked");
-                }
-                Err(_) => tracing::debug!(sentinel = %shown(node), "a sentinel does not answer in time"),
-            }
-        }
-        Err(StoreError::with_detail(StoreErrorKind::Unavailable, "no sentinel knows the primary"))
+        let nodes = self.nodes.iter().map(|node| secured(node.clone())).collect::<Result<Vec<_>, _>>()?;
+        let asking: Vec<_> = nodes.into_iter().map(|node| time::timeout(PATIENCE, self.ask(node))).collect();
+        let mut said: Vec<((String, u16), usize)> = Vec::new();
+        abreast(asking, MOST, |answer| match answer {
+            Ok(Ok(Some(place))) => match said.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, times)) => *times += 1,
+                None => said.push((place, 1)),
+            },
+            Ok(Ok(None)) => tracing::debug!("a sentinel does not know the primary"),
+            Ok(Err(error)) => tracing::debug!(error = error.category(), "a sentinel cannot be asked"),
+            Err(_) => tracing::debug!("a sentinel does not answer in time"),
+        })
+        .await;
+        let most = said.into_iter().max_by_key(|(_, times)| *times);
+        let unknown = StoreError::with_detail(StoreErrorKind::Unavailable, "no sentinel knows the primary");
+        most.map(|((host, port), _)| at(like, host, port)).ok_or(unknown)
     }
 
     async fn ask(&self, info: ConnectionInfo) -> redis::RedisResult<Option<(String, u16)>> {

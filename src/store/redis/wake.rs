@@ -113,7 +113,7 @@ impl Wake {
 
     /// Listens no more to the server that it listens to: another is the right one by now.
     pub(super) fn leave(&self) {
-        self.office.left.notify_waiters();
+        self.office.left.notify_one();
     }
 
     /// Listens from now on.

@@ -3,7 +3,11 @@
 local key, missing = KEYS[1], {}
 local function try(name, ...)
   local answer = redis.pcall(name, ...)
-  if type(answer) == 'table' and answer.err then table.insert(missing, name) end
+  -- Any other error, as of a server that is full, is told elsewhere.
+  local why = type(answer) == 'table' and answer.err or ''
+  if string.find(why, 'NOPERM') or string.find(why, "can't run") or string.find(why, 'nknown') then
+    table.insert(missing, name)
+  end
   return answer
 end
 redis.pcall('UNLINK', key)
@@ -16,5 +20,6 @@ try('ZREMRANGEBYSCORE', key, '-inf', 1)
 try('PTTL', key)
 local time = try('TIME')
 redis.pcall('UNLINK', key)
+redis.pcall('PEXPIRE', key, 1000)
 local now = time.err and '' or string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 return { now, missing }
