@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tower_redis_cache::CacheConfig;
 
 use super::together::{
     all_ask, answers, asks, frames, is_pending, nothing_is_left, octets, page, page_behind, settled, whole,
@@ -143,6 +144,11 @@ async fn redis_that_stalls_in_the_middle_of_an_upload_holds_up_nobody() {
     }
 }
 
+/// A renewal of the lease would stand before all that is read.
+fn calm(config: CacheConfig) -> CacheConfig {
+    config.lease_heartbeat(PATIENCE * 2)
+}
+
 /// A client that has all of a response which the store does not have yet: its chunks are on their way.
 async fn client_has_what_the_store_has_not(stage: &Stage, story: &Story, body: &Bytes) {
     story.origin_says(page("warm"));
@@ -165,7 +171,7 @@ async fn who_has_a_response_finds_it_stored_when_asking_for_it_in_another_way() 
     let by_directives = get("/a").header("cache-control", "only-if-cached, min-fresh=1");
     for (ask, status) in [(part, 206), (ask("HEAD", "/a"), 200), (by_directives, 200)] {
         let stage = Stage::redis();
-        let story = stage.story_with(|config| config.store_timeout(PATIENCE));
+        let story = stage.story_with(|config| calm(config).store_timeout(PATIENCE));
         client_has_what_the_store_has_not(&stage, &story, &body).await;
         let second = asks(&story, ask);
         eventually("it has looked", || stage.server().calls("getrange") > 0).await;
@@ -186,7 +192,7 @@ async fn what_the_store_is_about_to_have_is_waited_for_no_longer_than_the_store(
     let body = octets(900_000);
     let stage = Stage::redis();
     let story =
-        stage.story_with(|config| config.store_timeout(Duration::from_millis(100)).store_write_timeout(PATIENCE));
+        stage.story_with(|config| calm(config).store_timeout(Duration::from_millis(100)).store_write_timeout(PATIENCE));
     client_has_what_the_store_has_not(&stage, &story, &body).await;
     story.origin_says(page(body.clone()));
     // The writes never come.
@@ -205,7 +211,7 @@ async fn what_the_store_is_about_to_have_is_waited_for_no_longer_than_the_store(
 async fn who_has_something_to_go_by_waits_for_no_write() {
     let body = octets(900_000);
     let stage = Stage::redis();
-    let story = stage.story_with(|config| config.store_timeout(PATIENCE).store_write_timeout(PATIENCE));
+    let story = stage.story_with(|config| calm(config).store_timeout(PATIENCE).store_write_timeout(PATIENCE));
     story.origin_says(page(body.clone()).cache_control("no-cache").header("etag", "\"1\""));
     story.client_asks(get("/a")).await.is_stored();
     let gate = Gate::closed();
