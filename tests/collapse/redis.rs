@@ -205,33 +205,3 @@ async fn what_the_store_is_about_to_have_is_waited_for_no_longer_than_the_store(
     let_writes_go(&stage);
     nothing_is_left(&story).await;
 }
-
-/// What was found can be validated: no write would make it better.
-#[tokio::test]
-async fn who_has_something_to_go_by_waits_for_no_write() {
-    let body = octets(900_000);
-    let stage = Stage::redis();
-    let story = stage.story_with(|config| calm(config).store_timeout(PATIENCE).store_write_timeout(PATIENCE));
-    story.origin_says(page(body.clone()).cache_control("no-cache").header("etag", "\"1\""));
-    story.client_asks(get("/a")).await.is_stored();
-    let gate = Gate::closed();
-    story.origin_says(
-        page("").chunks([body.clone()]).cache_control("no-cache").header("etag", "\"2\"").head_after(&gate),
-    );
-    let first = asks(&story, get("/a"));
-    eventually("the origin is asked", || story.origin.calls() == 2).await;
-    hold_writes(&stage);
-    gate.open();
-    first.await.expect("an answer").has_body(&body);
-    // The write is under way, and for ever.
-    // Neither takes a lease, which would have to be written.
-    for ask in [get("/a").header("range", "bytes=3-6"), get("/a").header("cache-control", "no-cache")] {
-        let asked = story.origin.calls();
-        story.origin_says(page("new").cache_control("no-cache"));
-        let second = asks(&story, ask);
-        eventually("the origin is asked at once", || story.origin.calls() == asked + 1).await;
-        second.await.expect("an answer").has_status(200);
-    }
-    let_writes_go(&stage);
-    nothing_is_left(&story).await;
-}
