@@ -89,8 +89,8 @@
 //! [`RedisCacheLayer::new`] connects to nothing, and an unreachable Redis is not an error: requests pass, `Cache-Status`
 //! says `fwd=miss; detail=store-unavailable`, the log has one warning for each change, and caching resumes by itself
 //! within about a second of recovery. A large body that is on its way by then waits up to
-//! [`store_write_timeout`](CacheConfig::store_write_timeout) for each chunk, and then ends in an error: what is not whole
-//! is never sent as if it were. A Redis that is out of memory goes on answering look-ups while writes pause.
+//! [`store_write_timeout`](CacheConfig::store_write_timeout) for each chunk whose turn has come, and then ends in an error:
+//! what is not whole is never sent as if it were. A Redis that is out of memory goes on answering look-ups while writes pause.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stdout)]

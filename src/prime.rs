@@ -96,13 +96,10 @@ impl Primed {
     }
 }
 
-async fn ask<S, Q, R>(mut cache: RedisCache<S>, request: Request<Q>) -> Answer
+async fn ask<C, Q, B>(mut cache: C, request: Request<Q>) -> Answer
 where
-    S: Service<Request<Q>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-    Q: Body + Send + 'static,
-    R: Body<Error: Into<BoxError>> + Send + 'static,
+    C: Service<Request<Q>, Response = Response<B>>,
+    B: Body,
 {
     if poll_fn(|cx| cache.poll_ready(cx)).await.is_err() {
         return Answer::Failed;

@@ -189,12 +189,13 @@ async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
                 followed = Stopwatch::start();
                 link.follow_primary().await;
             }
-            let present = keeper.connection.generation();
-            if link.address.is_watched() && generation.is_some() && present != generation {
-                // The one that is listened to may be another by now.
-                keeper.wake.leave();
+            if let Some(present) = keeper.connection.generation() {
+                if link.address.is_watched() && generation.is_some_and(|before| before != present) {
+                    // The one that is listened to may be another by now.
+                    keeper.wake.leave();
+                }
+                generation = Some(present);
             }
-            generation = present;
             // After one that came to nothing, nobody's wish brings the next about at once.
             least_pause = match keeper.read_in_time().await {
                 true => LEAST_PAUSE,
