@@ -37,7 +37,7 @@ impl ImminentWrites {
         ImminentWrite { all: self.clone(), digest }
     }
 
-    /// Resolves when no write is about to come any more; `None` if none is.
+    /// Resolves when no write is about to come any more, even where that was before it is first polled; `None` if none is.
     pub(crate) fn ended(&self, key: &CacheKey) -> Option<impl Future<Output = ()> + Send + use<>> {
         let map = self.lock();
         // Whatever ends from now on wakes it.

@@ -142,7 +142,14 @@ fn is_outdated(shared: &Shared, miss: &Miss, parts: &request::Parts, departure: 
 /// Waits for what the store is about to have under this key, where it has nothing as yet: its client has all of it already.
 /// That takes half of what is left of the deadline at the most. `false` where there is no such thing, or the request has
 /// it from the flight.
-pub(super) async fn is_written_soon(shared: &Shared, key: &CacheKey, parts: &request::Parts, looked: &Looked) -> bool {
+pub(super) async fn is_written_soon(
+    shared: &Shared,
+    key: &CacheKey,
+    parts: &request::Parts,
+    looked: &Looked,
+    // As of before the look-up: what was written meanwhile it may have missed.
+    ended: Option<impl Future<Output = ()> + Send>,
+) -> bool {
     let can_do_with_it = match looked.decision {
         Decision::Forward(ForwardReason::UriMiss | ForwardReason::VaryMiss, None) => {
             !asks_for_more(&PresentedRequest::of(parts), &shared.config.rules)
@@ -154,7 +161,7 @@ pub(super) async fn is_written_soon(shared: &Shared, key: &CacheKey, parts: &req
     if !can_do_with_it {
         return false;
     }
-    let Some(ended) = shared.imminent.ended(key) else { return false };
+    let Some(ended) = ended else { return false };
     let follows = may_collapse(&PresentedRequest::of(parts), true, &shared.config.rules)
         && shared.flights.has(FlightKey::new(key, looked.variant));
     !follows && time::timeout(looked.asked.time_left(shared) / 2, ended).await.is_ok()

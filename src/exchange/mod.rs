@@ -204,8 +204,9 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
+    let written = shared.imminent.ended(&key);
     let mut looked = look(&shared, &key, &parts, Sight::First, Stopwatch::start()).await;
-    if collapse::is_written_soon(&shared, &key, &parts, &looked).await {
+    if collapse::is_written_soon(&shared, &key, &parts, &looked, written).await {
         let again = Box::pin(look(&shared, &key, &parts, Sight::Again, looked.asked.since)).await;
         if again.asked.failure.is_none() {
             looked = again;

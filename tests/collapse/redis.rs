@@ -65,6 +65,29 @@ async fn a_request_that_looked_too_early_does_not_fetch_what_is_stored_by_now() 
 }
 
 #[tokio::test]
+async fn a_request_that_looked_while_all_of_it_was_being_written_has_it() {
+    let stage = Stage::redis();
+    let story = stage.story_with(|config| config.lease_heartbeat(Duration::from_secs(30)));
+    let (gate, body) = (Gate::closed(), octets(200_000));
+    story.origin_says(page("").chunks([body.clone()]).head_after(&gate));
+    let first = asks(&story, get("/a"));
+    eventually("the first is forwarded", || story.origin.calls() == 1).await;
+    hold_writes(&stage);
+    gate.open();
+    // Its client has all of it, and the store nothing.
+    first.await.expect("an answer").has_body(&body);
+    let looks = stage.server().calls("getrange");
+    let mut early = Box::pin(story.client_tries(get("/a").header("range", "bytes=-4")));
+    assert!(is_pending(&mut early).await);
+    eventually("it has looked", || stage.server().calls("getrange") > looks).await;
+    let_writes_go(&stage);
+    nothing_is_left(&story).await;
+    // It learns of what it looked for only now.
+    assert!(whole(early.await).await == body.slice(body.len() - 4..));
+    story.origin_was_asked(1);
+}
+
+#[tokio::test]
 async fn requests_wait_for_each_other_while_redis_is_away() {
     let mut stage = Stage::redis();
     let story = stage.story_with(|config| config.store_timeout(Duration::from_millis(200)));

@@ -140,7 +140,8 @@ function verdicts (suite, allResults) {
     !test.browser_only && !outdated.has(test.id) && !(test.id in CONTRADICTING))
   return counted.map(({ id, kind = 'required' }) => {
     const found = allResults.map(results => verdictOf(suite, id, results))
-    return { id, kind, verdict: order[Math.max(...found.map(verdict => order.indexOf(verdict)))] }
+    const verdict = order[Math.max(...found.map(verdict => order.indexOf(verdict)))]
+    return { id, kind, verdict, said: allResults[found.indexOf(verdict)][id] }
   })
 }
 
@@ -187,6 +188,7 @@ async function main () {
   writeFileSync(path.join(here, 'results.md'), text)
   process.stdout.write(text)
   const missed = [...memory, ...redis].filter(test => test.kind !== 'check' && test.verdict !== 'passed')
+  for (const test of missed) console.error(`${test.id}: ${JSON.stringify(test.said)}`)
   if (missed.length > 0) throw new Error(`required or optimal, and not passed: ${[...new Set(missed.map(test => test.id))].join(', ')}`)
 }
 
