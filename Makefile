@@ -13,10 +13,11 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance bench redis-server
+.PHONY: help run test test-cluster conformance bench redis-server
 
 help:
 	@echo 'make test                 install redis-server where it is missing, then run all tests'
+	@echo 'make test-cluster         run those about caching on servers that are clusters of one node'
 	@echo 'make conformance          run the public HTTP cache test suite against the proxy (needs Node and npm)'
 	@echo 'make bench                measure what the law, a hit and a purge cost'
 	@echo 'make run                  start the caching proxy on 127.0.0.1:8080 in front of $(ORIGIN)'
@@ -29,6 +30,10 @@ run:
 
 test: redis-server
 	$(CARGO) test --all-features
+
+# The same tests on servers that refuse what a cluster refuses. They wait more than they work.
+test-cluster: redis-server
+	TEST_STORE=cluster $(CARGO) test --all-features --test cache --test collapse redis -- --test-threads 16
 
 conformance: redis-server
 	$(CARGO) build --all-features --example proxy

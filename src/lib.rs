@@ -80,9 +80,8 @@
 //!
 //! # What it does not do
 //!
-//! It speaks to one Redis server at a time, found by its address or by Sentinel, not to a Redis Cluster. Interim responses
-//! (1xx) pass it by in the request's extensions, where hyper's client hands them to whoever listens; tower's services have
-//! no other place for them. It is no private (browser's) cache.
+//! Interim responses (1xx) pass it by in the request's extensions, where hyper's client hands them to whoever listens;
+//! tower's services have no other place for them. It is no private (browser's) cache.
 //!
 //! # When Redis is not well
 //!

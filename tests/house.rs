@@ -14,9 +14,10 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 60;
 
 /// Where tasks begin.
-const SPAWNING: [&str; 5] = [
+const SPAWNING: [&str; 6] = [
     "src/exchange/background.rs",
     "src/exchange/open.rs",
+    "src/store/redis/cluster.rs",
     "src/store/redis/purges.rs",
     "src/store/redis/repair.rs",
     "src/store/redis/wake.rs",

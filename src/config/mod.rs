@@ -92,7 +92,11 @@ impl CacheConfig {
     /// - `unix:///path`;
     /// - `redis+sentinel://[user[:password]@]host[:port],host[:port]…/name[/database]`, or `rediss+sentinel://`: up to 16
     ///   sentinels, by default on port 26379, which ask for no password, and the name of the primary that they watch. Each
-    ///   new connection asks them where it is; after a failover that is within a second or two.
+    ///   new connection asks them where it is; after a failover that is within a second or two;
+    /// - `redis+cluster://[user[:password]@]host[:port],host[:port]…`, or `rediss+cluster://`: up to 16 nodes of a Redis
+    ///   Cluster, by default on port 6379, of which any says who the others are. Two connections are held to each primary. A
+    ///   node that is away costs what it has; but the record of purges is with one, and while that is away nothing that
+    ///   is stored is served, except from [`near_cache`](Self::near_cache) for [`max_unsynced`](Self::max_unsynced).
     ///
     /// # Errors
     ///

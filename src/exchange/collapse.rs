@@ -115,7 +115,7 @@ where
 
 fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<VariantKey>) -> Turn<Landing> {
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
-    let can_be_stored = miss.reason != ForwardReason::Miss && shared.store.takes_writes();
+    let can_be_stored = miss.reason != ForwardReason::Miss && shared.store.takes_writes(&miss.key);
     if shared.config.collapse_timeout.is_zero()
         || !may_collapse(&request, can_be_stored, &shared.config.rules)
         || shared.uncacheable.has(&miss.key, &request, now)

@@ -308,7 +308,7 @@ async fn look(
     limit: Duration,
     bearable: Bearable,
 ) -> Option<Look> {
-    if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes() {
+    if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes(&miss.key) {
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;

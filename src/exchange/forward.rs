@@ -186,7 +186,7 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts,
     }
     sent.miss.variants.clear();
     sent.stripped = sent.miss.reason != ForwardReason::Miss
-        && shared.store.takes_writes()
+        && shared.store.takes_writes(&sent.miss.key)
         && !has_range
         && !request_directives(&sent.request(), &shared.config.rules).no_store
         && !shared.uncacheable.has(&sent.miss.key, &sent.request(), sent.request_time);

@@ -204,21 +204,13 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let written = shared.imminent.ended(&key);
-    let mut looked = look(&shared, &key, &parts, Sight::First, Stopwatch::start()).await;
-    if collapse::is_written_soon(&shared, &key, &parts, &looked, written).await {
-        let again = Box::pin(look(&shared, &key, &parts, Sight::Again, looked.asked.since)).await;
-        if again.asked.failure.is_none() {
-            looked = again;
-        }
-    }
-    let Looked { decision, mut asked, now, variant, found_at } = looked;
+    let Looked { decision, mut asked, now, variant, found_at } = look_first(&shared, &key, &parts).await;
     let mut found_under = None;
     let (reason, stored) = match decision {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
         Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
             Some((stored, held_key)) => {
-                let refresh = refresh::of_hit(&shared, &parts, &reuse, &stored, now);
+                let refresh = refresh::of_hit(&shared, &held_key, &parts, &reuse, &stored, now);
                 let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
@@ -261,6 +253,17 @@ struct Looked {
     now: Timestamp,
     variant: Option<VariantKey>,
     found_at: Option<Timestamp>,
+}
+
+/// Looks, and again where what was not there was being written.
+async fn look_first(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts) -> Looked {
+    let written = shared.imminent.ended(key);
+    let looked = look(shared, key, parts, Sight::First, Stopwatch::start()).await;
+    if !collapse::is_written_soon(shared, key, parts, &looked, written).await {
+        return looked;
+    }
+    let again = Box::pin(look(shared, key, parts, Sight::Again, looked.asked.since)).await;
+    if again.asked.failure.is_none() { again } else { looked }
 }
 
 async fn look(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts, sight: Sight, since: Stopwatch) -> Looked {

@@ -77,7 +77,7 @@ pub(super) fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
     if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available() {
         return Some(unavailable_detail(sent.miss.asked.failure));
     }
-    if !shared.store.takes_writes() {
+    if !shared.store.takes_writes(&sent.miss.key) {
         return Some("store-full");
     }
     if shared.slow_bodies.has(sent.miss.stored_under(), sent.request_time) {

@@ -16,6 +16,7 @@ use crate::collapse::failing::Attempt;
 use crate::collapse::flight::{FlightKey, Turn};
 use crate::collapse::permits::Admission;
 use crate::error::BoxError;
+use crate::key::CacheKey;
 use crate::semantics::early::Odds;
 use crate::semantics::reuse::{Refresh, Reuse, refresh_of};
 use crate::semantics::time::Timestamp;
@@ -25,6 +26,7 @@ use crate::store::entry::StoredResponse;
 /// Whether and why a hit is to be refreshed behind the answer.
 pub(super) fn of_hit(
     shared: &Shared,
+    key: &CacheKey,
     parts: &request::Parts,
     reuse: &Reuse,
     stored: &StoredResponse,
@@ -33,7 +35,7 @@ pub(super) fn of_hit(
     let odds = Odds { latency: stored.origin_latency, draw: fastrand::f64(), beta: shared.config.rules.early_refresh };
     match refresh_of(&PresentedRequest::of(parts), reuse, &stored.freshness, now, odds) {
         // What cannot be stored would be fetched for nothing.
-        Refresh::Early if !shared.store.takes_writes() => Refresh::NotNeeded,
+        Refresh::Early if !shared.store.takes_writes(key) => Refresh::NotNeeded,
         refresh => refresh,
     }
 }

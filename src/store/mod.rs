@@ -211,9 +211,9 @@ impl AnyStore {
     }
 
     /// Whether writes are taken at present.
-    pub(crate) fn takes_writes(&self) -> bool {
+    pub(crate) fn takes_writes(&self, key: &CacheKey) -> bool {
         match self {
-            Self::Redis(store) => store.takes_writes(),
+            Self::Redis(store) => store.takes_writes(key),
             Self::Memory(_) => true,
         }
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::must_use_candidate, clippy::return_self_not_must_use)]
 
 pub mod cache_status;
+pub mod cluster;
 pub mod gate;
 pub mod origin;
 pub mod redis;

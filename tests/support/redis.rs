@@ -49,7 +49,8 @@ impl RedisServer {
     pub fn start_with(arguments: &[&str]) -> Self {
         let directory =
             tempfile::Builder::new().prefix("trc-redis-").tempdir().expect("a directory for the server can be made");
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let more = if is_cluster() { &["--cluster-enabled", "yes"][..] } else { &[] };
+        let arguments: Vec<String> = arguments.iter().chain(more).map(|&argument| argument.to_owned()).collect();
         for _ in 0..PORT_ATTEMPTS {
             let Some(port) = free_port() else { continue };
             if let Some(process) = spawn_ready(port, directory.path(), &arguments) {
@@ -65,17 +66,17 @@ impl RedisServer {
 
     /// `redis://127.0.0.1:<port>`
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("{}127.0.0.1:{}", scheme(), self.port)
     }
 
     /// `redis://:<password>@127.0.0.1:<port>`
     pub fn url_with_password(&self, password: &str) -> String {
-        format!("redis://:{password}@127.0.0.1:{}", self.port)
+        format!("{}:{password}@127.0.0.1:{}", scheme(), self.port)
     }
 
     /// `redis://<user>:<password>@127.0.0.1:<port>`
     pub fn url_of_user(&self, user: &str, password: &str) -> String {
-        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
+        format!("{}{user}:{password}@127.0.0.1:{}", scheme(), self.port)
     }
 
     /// Stops the process with SIGSTOP: connections stay open, nothing answers.
@@ -201,6 +202,15 @@ impl Drop for RedisServer {
 
 // ===== starting and ending =====
 
+/// With `TEST_STORE=cluster` in the environment each server is a cluster of one node, which refuses what a cluster does.
+fn is_cluster() -> bool {
+    std::env::var_os("TEST_STORE").is_some_and(|store| store == "cluster")
+}
+
+fn scheme() -> &'static str {
+    if is_cluster() { "redis+cluster://" } else { "redis://" }
+}
+
 /// SIGKILL ends a stopped process too. One that is gone already is as good.
 fn end(process: &mut Child) {
     let _ = process.kill();
@@ -229,7 +239,7 @@ fn spawn_ready(port: u16, directory: &Path, arguments: &[String]) -> Option<Chil
         if process.try_wait().expect("our own child can be waited for").is_some() {
             return None;
         }
-        if answers(directory) {
+        if answers(directory) && (!is_cluster() || has_slots(directory)) {
             return Some(process);
         }
         if begun.elapsed() > READY_WITHIN {
@@ -238,6 +248,13 @@ fn spawn_ready(port: u16, directory: &Path, arguments: &[String]) -> Option<Chil
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Takes all slots, and waits until that is so.
+fn has_slots(directory: &Path) -> bool {
+    let Ok(mut connection) = Connection::open(directory) else { return false };
+    let _ = connection.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    connection.command(&["CLUSTER", "INFO"]).is_ok_and(|info| info.to_string().contains("cluster_state:ok"))
 }
 
 fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {

@@ -44,6 +44,18 @@ async fn a_certificate_of_ones_own_is_trusted_where_that_is_said() {
 }
 
 #[tokio::test]
+async fn the_nodes_of_a_cluster_are_reached_the_same_way() {
+    let port = free_port().expect("a port").to_string();
+    let tls = ["--tls-port", &port, "--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY, "--tls-auth-clients", "no"];
+    let trusted = ["--tls-ca-cert-file", CERTIFICATE, "--cluster-enabled", "yes", "--tls-cluster", "yes"];
+    let server = RedisServer::start_with(&[&tls[..], &trusted].concat());
+    assert_eq!(server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
+    let url = format!("rediss+cluster://localhost:{port}");
+    is_cached(&story(config(&url).redis_root_certificates(read(CERTIFICATE)).expect("a certificate")), "/a").await;
+    assert!(!server.keys("trc:*").is_empty());
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_trusted_gets_nothing() {
     let (server, url) = server("localhost", "no");
     let story = story(config(&url));

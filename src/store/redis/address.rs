@@ -14,6 +14,7 @@ use redis::{ClientTlsConfig, TlsCertificates};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::sentinel::Sentinels;
+use super::slots::Node;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 
 /// A Redis URL, parsed. Its `Debug` and `Display` show no user and no password.
@@ -22,6 +23,8 @@ pub(crate) struct RedisAddress {
     /// With Sentinel, all but the host and the port are the primary's.
     info: ConnectionInfo,
     sentinels: Option<Sentinels>,
+    /// Of a cluster, the nodes to begin with; a node of one has none.
+    nodes: Vec<Node>,
     /// Whose content is the password, whatever the URL says.
     password_file: Option<PathBuf>,
     #[cfg(feature = "tls")]
@@ -31,6 +34,9 @@ pub(crate) struct RedisAddress {
 /// A peer that says nothing for this long is asked whether it lives; one that acknowledges nothing is given up.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
+const PORT: u16 = 6379;
+/// Hosts in one URL.
+const MOST_HOSTS: usize = 16;
 /// No password is longer.
 const MAX_PASSWORD: u64 = 64 * 1024;
 
@@ -38,12 +44,16 @@ impl RedisAddress {
     pub(crate) fn parse(url: &str) -> Result<Self, ConfigError> {
         let url = url.trim();
         let is_of = |schemes: &[&str]| schemes.iter().any(|scheme| url.starts_with(&format!("{scheme}:")));
-        if is_of(&["rediss", "valkeys", "rediss+sentinel"]) {
+        if is_of(&["rediss", "valkeys", "rediss+sentinel", "rediss+cluster"]) {
             prepare_tls()?;
-        } else if !is_of(&["redis", "valkey", "unix", "redis+unix", "redis+sentinel"]) {
+        } else if !is_of(&["redis", "valkey", "unix", "redis+unix", "redis+sentinel", "redis+cluster"]) {
             let reason = "write redis://host:port/database or rediss://… (with user and password before the host), \
-                          redis+sentinel://host:port,host:port/name/database, or unix:///path/to/socket";
+                          redis+sentinel://host:port,host:port/name/database, redis+cluster://host:port,host:port, \
+                          or unix:///path/to/socket";
             return Err(invalid(reason));
+        }
+        if let Some(listed) = Listed::of(url, "cluster") {
+            return Self::of_cluster(&listed);
         }
         match Sentinels::parse(url)? {
             Some((sentinels, primary)) => Self::new(&primary, Some(sentinels)),
@@ -51,10 +61,29 @@ impl RedisAddress {
         }
     }
 
+    /// `redis+cluster://[user[:password]@]host[:port],host[:port]`.
+    fn of_cluster(listed: &Listed<'_>) -> Result<Self, ConfigError> {
+        if !matches!(listed.path, "" | "0") {
+            return Err(invalid("a cluster has one database: leave its number out"));
+        }
+        let hosts = listed.hosts(PORT)?;
+        let mut nodes = Vec::with_capacity(hosts.len());
+        for host in &hosts {
+            match understood(&format!("{}://{host}", listed.scheme))?.addr() {
+                ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                    nodes.push((host.clone(), *port));
+                }
+                _ => return Err(invalid("a node of a cluster has a host and a port")),
+            }
+        }
+        Ok(Self { nodes, ..Self::new(&listed.at(&hosts[0], ""), None)? })
+    }
+
     fn new(url: &str, sentinels: Option<Sentinels>) -> Result<Self, ConfigError> {
         Ok(Self {
             info: understood(url)?,
             sentinels,
+            nodes: Vec::new(),
             password_file: None,
             #[cfg(feature = "tls")]
             certificates: TlsCertificates { client_tls: None, root_cert: None },
@@ -113,6 +142,27 @@ impl RedisAddress {
         primary.is_ok_and(|primary| primary.to_string() != present.to_string())
     }
 
+    pub(super) fn is_cluster(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// A node of the cluster.
+    pub(super) fn node(&self, (host, port): &Node) -> Self {
+        let info = self.info.clone().set_addr(at(self.info.addr(), host.clone(), *port));
+        Self { info, nodes: Vec::new(), ..self.clone() }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "",
+        }
+    }
+
     pub(super) fn is_watched(&self) -> bool {
         self.sentinels.is_some()
     }
@@ -145,6 +195,64 @@ impl RedisAddress {
         let client = Client::build_with_tls(info.clone(), certificates)
             .map_err(|_| invalid("the certificates or the key cannot be read: PEM is expected"))?;
         Ok(info.set_addr(client.get_connection_info().addr().clone()))
+    }
+}
+
+/// A URL with several hosts, by the parts that are the same for all of them.
+pub(super) struct Listed<'a> {
+    pub(super) scheme: &'a str,
+    credentials: String,
+    hosts: &'a str,
+    pub(super) path: &'a str,
+    options: String,
+}
+
+impl<'a> Listed<'a> {
+    /// `scheme+kind://[user[:password]@]host[:port],host[:port]/path?options`.
+    pub(super) fn of(url: &'a str, kind: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let scheme = scheme.strip_suffix(kind)?.strip_suffix('+')?;
+        let (rest, options) =
+            rest.split_once('?').map_or((rest, String::new()), |(rest, options)| (rest, format!("?{options}")));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+            None => (String::new(), authority),
+        };
+        Some(Self { scheme, credentials, hosts, path, options })
+    }
+
+    /// Each with a port.
+    pub(super) fn hosts(&self, port: u16) -> Result<Vec<String>, ConfigError> {
+        let hosts: Vec<_> = self.hosts.split(',').map(|host| with_port(host, port)).collect();
+        match hosts.len() > MOST_HOSTS {
+            true => Err(invalid(format!("at most {MOST_HOSTS} hosts"))),
+            false => Ok(hosts),
+        }
+    }
+
+    /// The URL of one of them.
+    pub(super) fn at(&self, host: &str, path: &str) -> String {
+        let Self { scheme, credentials, options, .. } = self;
+        format!("{scheme}://{credentials}{host}/{path}{options}")
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    // An IPv6 address has colons of its own, and brackets.
+    match host.rsplit_once(':') {
+        Some((_, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) && !port.is_empty() => host.to_owned(),
+        _ => format!("{host}:{port}"),
+    }
+}
+
+/// The same kind of address elsewhere.
+pub(super) fn at(like: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
+    match like.clone() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
     }
 }
 
@@ -211,6 +319,11 @@ impl fmt::Display for RedisAddress {
         if let Some(sentinels) = &self.sentinels {
             return write!(f, "{sentinels}/{}", self.info.redis_settings().db());
         }
+        if self.is_cluster() {
+            let scheme = if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) { "rediss" } else { "redis" };
+            let nodes: Vec<_> = self.nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            return write!(f, "{scheme}+cluster://{}", nodes.join(","));
+        }
         match self.info.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => write!(f, "rediss://{host}:{port}")?,
             ConnectionAddr::Tcp(host, port) => write!(f, "redis://{host}:{port}")?,
@@ -241,6 +354,10 @@ mod tests {
             shown("redis+sentinel://u:s3cret@a.example,b.example:7,[::1]/cache/2").unwrap(),
             "redis+sentinel://a.example:26379,b.example:7,::1:26379/cache/2"
         );
+        assert_eq!(
+            shown("redis+cluster://u:s3cret@a.example,[::1]:7").unwrap(),
+            "redis+cluster://a.example:6379,::1:7"
+        );
         #[cfg(feature = "tls")]
         assert_eq!(shown("rediss://u:s3cret@h:1").unwrap(), "rediss://h:1/0");
     }
@@ -258,6 +375,10 @@ mod tests {
             "redis+sentinel://u:s3cret@h/",
             "redis+sentinel://u:s3cret@h/name/db",
             "redis+sentinel:///name",
+            "redis+cluster://u:s3cret@h/1",
+            "redis+cluster://u:s3cret@,h",
+            "redis+cluster://:s3cret@h:port",
+            "unix+cluster:///socket",
             #[cfg(not(feature = "tls"))]
             "rediss://h",
             #[cfg(not(feature = "tls"))]

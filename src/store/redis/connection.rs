@@ -1,129 +1,76 @@
-//! One Redis server, as well as it can be reached.
-//!
-//! redis-rs reconnects in some of the cases that matter and not in others: it keeps a connection whose peer has gone
-//! without a word, one to a server that has become a replica, and one whose password was wrong. So connections are made
-//! here ([`super::repair`]). Whoever meets a failure reports it; when it is one too many the link is *down*: requests
-//! pass at once, and one background task builds new connections until both have answered a read.
+//! What a store asks its Redis through: one server, or the node of a cluster that has the key.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use redis::{Cmd, ConnectionAddr, Pipeline, Value};
-use tokio::sync::{SemaphorePermit, watch};
-use tokio::time;
+use redis::{Cmd, Pipeline, Value};
 
 use super::address::RedisAddress;
-use super::lanes::{Lane, LaneName, Linked};
-use super::pause::Pause;
-use super::provision::Provision;
-use super::repair::RepairState;
-use super::replies::{Failure, Verdict, cure};
+use super::cluster::Cluster;
+use super::lanes::LaneName;
+pub(super) use super::link::Access;
+use super::link::{Link, LinkSettings};
+use super::replies::{Failure, Verdict};
 use super::scripts::Call;
-use crate::clock::Stopwatch;
-use crate::error::{StoreError, StoreErrorKind};
+use super::slots::Slot;
+use crate::error::StoreError;
 
-/// A handle to the link.
+/// A handle to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    pub(super) link: Arc<Link>,
+    way: Way,
+    settings: Arc<LinkSettings>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Link {
-    /// What is shown of it in the log holds no secret.
-    pub(super) address: RedisAddress,
-    /// What is to be set on the server, and what came of it.
-    pub(super) provision: Provision,
-    pub(super) provided: Mutex<Option<Result<(), String>>>,
-    /// Where the present connection leads.
-    pub(super) present: Mutex<Option<ConnectionAddr>>,
-    /// A key to read when asking whether the server answers.
-    pub(super) probe: Vec<u8>,
-    /// A server that does not answer a read within this time is of no use.
-    pub(super) patience: Duration,
-    pub(super) heads: Lane,
-    pub(super) bodies: Lane,
-    pub(super) down: AtomicBool,
-    pub(super) generation: AtomicU64,
-    pub(super) state: watch::Sender<LinkState>,
-    pub(super) repair: Mutex<RepairState>,
-    writes: Mutex<Pause>,
+#[derive(Clone, Debug)]
+enum Way {
+    One(Arc<Link>),
+    Many(Arc<Cluster>),
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LinkState {
-    /// Nobody has asked yet.
-    Idle,
-    Up,
-    Down,
-}
-
-/// What a command does: a write that fails says nothing about reads, and a removal nothing about writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
-    Remove,
-    /// A script: a server that refuses it may be well in all else.
-    Script {
-        writes: bool,
-    },
-}
-
-// ===== impl Connection =====
 
 impl Connection {
     /// Makes no connection: the first command does.
-    pub(crate) fn new(address: RedisAddress, provision: Provision, probe: Vec<u8>, patience: Duration) -> Self {
-        let link = Link {
-            address,
-            provision,
-            provided: Mutex::new(None),
-            present: Mutex::new(None),
-            probe,
-            patience,
-            heads: Lane::new(),
-            bodies: Lane::new(),
-            down: AtomicBool::new(false),
-            generation: AtomicU64::new(0),
-            state: watch::Sender::new(LinkState::Idle),
-            repair: Mutex::new(RepairState::new()),
-            writes: Mutex::new(Pause::new()),
+    pub(crate) fn new(address: RedisAddress, settings: LinkSettings, clock: &[u8]) -> Self {
+        let way = match address.is_cluster() {
+            true => Way::Many(Arc::new(Cluster::new(address, settings.clone(), Slot::of_key(clock)))),
+            false => Way::One(Link::new(address, &settings, Arc::new(AtomicU64::new(0)))),
         };
-        Self { link: Arc::new(link) }
+        Self { way, settings: Arc::new(settings) }
     }
 
-    /// Whether it is worth asking. Somebody who asks sees to it that a link that is down is being repaired.
+    /// Whether keys with different hash tags may be out of each other's reach.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.way, Way::Many(_))
+    }
+
+    /// Whether it is worth asking.
     pub(crate) fn is_available(&self) -> bool {
-        let down = self.link.down.load(Ordering::Acquire);
-        if down {
-            self.link.start_repair();
+        match &self.way {
+            Way::One(link) => link.is_available(),
+            Way::Many(cluster) => cluster.is_available(),
         }
-        !down
     }
 
-    pub(crate) fn takes_writes(&self) -> bool {
-        self.is_available() && self.link.writes.lock().is_ok_and(|writes| !writes.is_on())
+    /// Whether the server that has a key takes writes.
+    pub(crate) fn takes_writes(&self, name: impl FnOnce() -> Vec<u8>) -> bool {
+        match &self.way {
+            Way::One(link) => link.takes_writes(),
+            Way::Many(cluster) => cluster.takes_writes(Slot::of_key(&name())),
+        }
+    }
+
+    /// What a server may take to answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.settings.patience
     }
 
     /// One command and its answer.
     pub(crate) async fn call(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
-        let in_flight = self.link.lane(lane).enter().map_err(Failure::ignored)?;
-        self.answer(lane, access, command, &in_flight).await
-    }
-
-    /// A script and its answer. It is sent whole where the server does not know it.
-    pub(crate) async fn run(&self, lane: LaneName, access: Access, call: &Call<'_>) -> Result<Value, Failure> {
-        match self.call(lane, access, &call.by_name()).await {
-            Err(Failure { verdict: Verdict::NoScript, .. }) => self.call(lane, access, &call.in_full()).await,
-            answer => answer,
+        match &self.way {
+            Way::One(link) => link.call(lane, access, command).await,
+            Way::Many(cluster) => Box::pin(cluster.call(lane, access, command, None)).await,
         }
-    }
-
-    /// Which connection the heads take: another may lead to another server.
-    pub(crate) fn generation(&self) -> Option<u64> {
-        self.link.heads.link().map(|linked| linked.generation)
     }
 
     /// The same, waiting for its turn where as many commands are in flight as may be, and from then on for no longer than
@@ -135,194 +82,88 @@ impl Connection {
         command: &Cmd,
         limit: Duration,
     ) -> Result<Value, Failure> {
-        let turn = self.link.lane(lane).queue().await.map_err(Failure::ignored)?;
-        let answer = time::timeout(limit, self.answer(lane, access, command, &turn.in_flight)).await;
-        answer.unwrap_or_else(|_| Err(Failure::ignored(StoreError::new(StoreErrorKind::Timeout))))
+        match &self.way {
+            Way::One(link) => link.call_in_turn(lane, access, command, limit).await,
+            Way::Many(cluster) => Box::pin(cluster.call(lane, access, command, Some(limit))).await,
+        }
     }
 
-    async fn answer(
-        &self,
-        lane: LaneName,
-        access: Access,
-        command: &Cmd,
-        _in_flight: &SemaphorePermit<'_>,
-    ) -> Result<Value, Failure> {
-        let (mut linked, waiting) = self.link.begin(lane).await?;
-        let answer = linked.connection.send_packed_command(command).await.and_then(Value::extract_error);
-        waiting.answered();
-        answer.inspect(|_| self.link.succeeded(lane, access)).map_err(|error| {
-            let failure = Failure::from(&error);
-            self.link.judge(lane, access, linked.generation, &failure);
-            failure
-        })
-    }
-
-    /// Several commands in one go, and their answers; the first error counts for all.
+    /// Several commands about keys with one hash tag in one go, and their answers; the first error counts for all.
     pub(crate) async fn call_all(
         &self,
         lane: LaneName,
         access: Access,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Failure> {
-        let _in_flight = self.link.lane(lane).enter().map_err(Failure::ignored)?;
-        let (mut linked, waiting) = self.link.begin(lane).await?;
-        let answers = linked.connection.send_packed_commands(commands, 0, commands.len()).await;
-        waiting.answered();
-        let answers = answers.and_then(|values| values.into_iter().map(Value::extract_error).collect::<Result<_, _>>());
-        answers.inspect(|_| self.link.succeeded(lane, access)).map_err(|error| {
-            let failure = Failure::from(&error);
-            self.link.judge(lane, access, linked.generation, &failure);
-            failure
-        })
+        match &self.way {
+            Way::One(link) => link.call_each(lane, access, commands).await?.into_iter().collect(),
+            Way::Many(cluster) => Box::pin(cluster.call_all(lane, access, commands)).await,
+        }
     }
 
-    /// Resolves when the server has answered a read.
+    /// A script and its answer. It is sent whole where the server does not know it.
+    pub(crate) async fn run(&self, lane: LaneName, access: Access, call: &Call<'_>) -> Result<Value, Failure> {
+        match self.call(lane, access, &call.by_name()).await {
+            Err(Failure { verdict: Verdict::NoScript, .. }) => self.call(lane, access, &call.in_full()).await,
+            answer => answer,
+        }
+    }
+
+    /// Resolves when a server has answered a read.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         let mut probe = redis::cmd("GET");
-        probe.arg(&self.link.probe);
+        probe.arg(&self.settings.probe);
         match self.call(LaneName::Heads, Access::Read, &probe).await {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.error),
         }
     }
-}
 
-/// A command whose answer is awaited. Dropped before it came, after as long as the server may take, it counts as one that
-/// was not answered; a client that leaves earlier says nothing of the server.
-struct Waiting<'a> {
-    link: &'a Arc<Link>,
-    lane: LaneName,
-    generation: u64,
-    since: Stopwatch,
-    open: bool,
-}
-
-impl Waiting<'_> {
-    fn answered(mut self) {
-        self.open = false;
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        // A look-up's deadline is for all its commands together: the last of them has less.
-        if self.open && self.since.elapsed() >= self.link.patience / 2 {
-            self.link.count_failure(self.lane, self.generation, &StoreError::new(StoreErrorKind::Timeout));
-        }
-    }
-}
-
-// ===== impl Link =====
-
-impl Link {
-    pub(super) fn lane(&self, name: LaneName) -> &Lane {
-        match name {
-            LaneName::Heads => &self.heads,
-            LaneName::Bodies => &self.bodies,
+    /// Over which connection the purge clock is read: another may lead to another server.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        match &self.way {
+            Way::One(link) => link.heads.link().map(|linked| linked.generation),
+            Way::Many(cluster) => cluster.generation(),
         }
     }
 
-    async fn begin(self: &Arc<Self>, lane: LaneName) -> Result<(Linked, Waiting<'_>), Failure> {
-        let linked = self.current(lane).await.map_err(Failure::ignored)?;
-        let waiting =
-            Waiting { link: self, lane, generation: linked.generation, since: Stopwatch::start(), open: true };
-        Ok((linked, waiting))
-    }
-
-    /// The connection of a lane. Only before the first connection was tried does this wait, and the caller's deadline
-    /// bounds that.
-    async fn current(self: &Arc<Self>, lane: LaneName) -> Result<Linked, StoreError> {
-        if let Some(linked) = self.lane(lane).link() {
-            return Ok(linked);
-        }
-        let mut state = self.state.subscribe();
-        self.start_repair();
-        if !self.down.load(Ordering::Acquire) {
-            // The sender lives in `self`, so waiting cannot fail.
-            let _ = state.wait_for(|state| *state != LinkState::Idle).await;
-        }
-        self.lane(lane).link().ok_or_else(|| StoreError::new(StoreErrorKind::Unavailable))
-    }
-
-    fn succeeded(&self, lane: LaneName, access: Access) {
-        self.lane(lane).breaker.succeeded();
-        if matches!(access, Access::Write | Access::Script { writes: true })
-            && let Ok(mut writes) = self.writes.lock()
-            && writes.end()
-        {
-            tracing::warn!(redis = %self.address, "Redis takes writes again");
+    /// Where the purge clock is, as far as that is known.
+    pub(super) fn clock_address(&self) -> Option<RedisAddress> {
+        match &self.way {
+            Way::One(link) => Some(link.address.clone()),
+            Way::Many(cluster) => cluster.clock_address(),
         }
     }
 
-    fn judge(self: &Arc<Self>, lane: LaneName, access: Access, generation: u64, failure: &Failure) {
-        match (failure.verdict, access) {
-            (Verdict::Replace, _) => self.go_down(generation, &failure.error),
-            (Verdict::NoScript, _) => self.lane(lane).breaker.succeeded(),
-            // A server that does not know scripts at all.
-            (Verdict::Count, Access::Script { .. }) if failure.error.kind() == StoreErrorKind::Protocol => {
-                self.lane(lane).breaker.succeeded();
-            }
-            (Verdict::PauseWrites, Access::Script { writes: true })
-            | (Verdict::PauseWrites | Verdict::NotGranted, Access::Write) => self.pause_writes(&failure.error),
-            (Verdict::PauseWritesAndReplace, Access::Write | Access::Script { writes: true }) => {
-                self.pause_writes(&failure.error);
-                self.start_repair();
-            }
-            (
-                Verdict::PauseWrites | Verdict::PauseWritesAndReplace | Verdict::NotGranted | Verdict::ForeignType,
-                Access::Remove | Access::Script { .. },
-            )
-            | (Verdict::ForeignType, _) => self.lane(lane).breaker.succeeded(),
-            (Verdict::Count, _) | (_, Access::Read) => self.count_failure(lane, generation, &failure.error),
+    /// Whether the server may be another one from time to time.
+    pub(super) fn is_watched(&self) -> bool {
+        match &self.way {
+            Way::One(link) => link.address.is_watched(),
+            Way::Many(_) => true,
         }
     }
 
-    /// A lane for bodies that is too slow is of no use for bodies, and no reason to do without heads: it gets another
-    /// connection. Heads that do not come are the end of the link.
-    fn count_failure(self: &Arc<Self>, lane: LaneName, generation: u64, error: &StoreError) {
-        if !self.is_current(generation) || !self.lane(lane).breaker.failed() {
-            return;
-        }
-        match lane {
-            LaneName::Heads => self.go_down(generation, error),
-            LaneName::Bodies => {
-                self.bodies.breaker.forgive();
-                self.start_repair();
-            }
+    /// Goes where the servers are by now.
+    pub(super) async fn follow(&self) {
+        match &self.way {
+            Way::One(link) => link.follow_primary().await,
+            Way::Many(cluster) => cluster.start_refresh(),
         }
     }
 
-    fn is_current(&self, generation: u64) -> bool {
-        generation == self.generation.load(Ordering::Acquire)
-    }
-
-    /// Late failures of a connection that has been replaced already change nothing.
-    fn go_down(self: &Arc<Self>, generation: u64, error: &StoreError) {
-        if self.is_current(generation) {
-            self.mark_down(error);
-            self.start_repair();
+    /// The servers, as far as they are known.
+    pub(super) async fn links(&self) -> Result<Vec<Arc<Link>>, StoreError> {
+        match &self.way {
+            Way::One(link) => Ok(vec![Arc::clone(link)]),
+            Way::Many(cluster) => cluster.links().await,
         }
     }
 
-    pub(super) fn mark_down(&self, error: &StoreError) {
-        if !self.down.swap(true, Ordering::AcqRel) && self.may_warn() {
-            tracing::warn!(
-                redis = %self.address, store.error = %error, cure = cure(error),
-                "Redis is unavailable: requests go on without the cache, and the connection is being repaired"
-            );
-        }
-        self.heads.replace(None);
-        self.bodies.replace(None);
-        self.state.send_replace(LinkState::Down);
-    }
-
-    fn pause_writes(&self, error: &StoreError) {
-        let Ok(mut writes) = self.writes.lock() else { return };
-        if writes.begin() {
-            tracing::warn!(
-                redis = %self.address, store.error = %error, cure = cure(error),
-                "Redis takes no writes: nothing new is stored for now, reads go on"
-            );
+    /// How it is written in the log.
+    pub(super) fn address(&self) -> &RedisAddress {
+        match &self.way {
+            Way::One(link) => &link.address,
+            Way::Many(cluster) => cluster.address(),
         }
     }
 }

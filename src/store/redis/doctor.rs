@@ -1,14 +1,16 @@
 //! What the server is, what this user may do there, and what follows. Each question is asked by the very command that it is
 //! about, on a key of its own; one that is not granted is an answer as well.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use tokio::time;
+use tokio::time::{self, error::Elapsed};
 
 use super::RedisStore;
 use super::connection::Access;
 use super::lanes::LaneName;
+use super::link::Link;
 use super::replies::{Failure, Verdict, cure};
 use super::scripts::{Call, RIGHTS};
 use crate::clock::Stopwatch;
@@ -46,44 +48,78 @@ const RIGHTS_WANTED: [(&str, &[&str], Severity, &str); 9] = [
 ];
 
 impl RedisStore {
-    /// Looks at all that matters; it ends early where the server does not answer.
+    /// Looks at all that matters; it ends early where no server answers.
     pub(crate) async fn diagnose(&self) -> Vec<Finding> {
-        let mut findings = vec![self.connection_found().await];
+        let address = self.connection.address();
+        let links = match time::timeout(PATIENCE, self.connection.links()).await {
+            Ok(Ok(links)) => links,
+            Ok(Err(error)) => {
+                let says = format!("{address} does not answer: {error}; {}", cure(&error));
+                return vec![Finding::new("connection", Severity::Broken, says)];
+            }
+            Err(_) => {
+                let says = format!("{address} does not answer in time");
+                return vec![Finding::new("connection", Severity::Broken, says)];
+            }
+        };
+        let mut findings = vec![self.worst(&links, async |link| Self::connection_found(link).await).await];
+        if links.iter().all(|link| !link.is_available()) {
+            findings[0].severity = Severity::Broken;
+        }
         if findings[0].severity == Severity::Broken {
             return findings;
         }
-        findings.push(self.server_found().await);
-        findings.extend(self.connection.link.provision_found());
-        findings.push(self.memory_found().await);
+        findings.push(self.worst(&links, async |link| Self::server_found(link).await).await);
+        findings.extend(links.iter().filter_map(|link| link.provision_found()).max_by_key(|found| found.severity));
+        findings.push(self.worst(&links, async |link| Self::memory_found(link).await).await);
         findings.extend(self.rights_found().await);
         findings.extend(self.scripts_found().await);
         findings.push(self.purges_found().await);
-        if !self.takes_writes() {
+        if links.iter().any(|link| link.is_available() && !link.takes_writes()) {
             let says = "Redis has refused writes: nothing new is stored for now; see the log for the cause";
             findings.push(Finding::new("writes", Severity::Degraded, says));
         }
         findings
     }
 
+    /// The gravest of what is found on each node.
+    async fn worst(&self, links: &[Arc<Link>], find: impl AsyncFn(&Arc<Link>) -> Finding) -> Finding {
+        let mut worst: Option<Finding> = None;
+        for link in links {
+            let mut found = find(link).await;
+            if links.len() > 1 && !found.says.contains(&link.address.to_string()) {
+                found.says = format!("{}: {}", link.address, found.says);
+            }
+            // One node that is lost is not the loss of all.
+            if links.len() > 1 && found.severity == Severity::Broken {
+                found.severity = Severity::Degraded;
+            }
+            if worst.as_ref().is_none_or(|worst| worst.severity < found.severity) {
+                worst = Some(found);
+            }
+        }
+        worst.unwrap_or_else(|| Finding::new("connection", Severity::Broken, "there is no node"))
+    }
+
     /// A refusal says nothing of the connection.
     async fn try_out(&self, command: &Cmd) -> Result<Value, Failure> {
         let asking = self.connection.call(LaneName::Heads, Access::Script { writes: false }, command);
-        let late = |_| Err(Failure::ignored(StoreError::new(StoreErrorKind::Timeout)));
         time::timeout(PATIENCE, asking).await.unwrap_or_else(late)
     }
 
-    async fn connection_found(&self) -> Finding {
+    async fn connection_found(link: &Arc<Link>) -> Finding {
+        let (address, patience) = (&link.address, link.settings.patience);
         let mut spans = Vec::with_capacity(ROUNDS);
         for _ in 0..ROUNDS {
             let since = Stopwatch::start();
-            match time::timeout(PATIENCE, self.ready()).await {
+            match time::timeout(PATIENCE, link.answers()).await {
                 Ok(Ok(())) => spans.push(since.elapsed()),
                 Ok(Err(error)) => {
-                    let says = format!("{} does not answer: {error}; {}", self.connection.link.address, cure(&error));
+                    let says = format!("{address} does not answer: {error}; {}", cure(&error));
                     return Finding::new("connection", Severity::Broken, says);
                 }
                 Err(_) => {
-                    let says = format!("{} does not answer in time", self.connection.link.address);
+                    let says = format!("{address} does not answer in time");
                     return Finding::new("connection", Severity::Broken, says);
                 }
             }
@@ -91,20 +127,20 @@ impl RedisStore {
         // The first has made the connection.
         spans.sort_unstable();
         let median = spans[ROUNDS / 2];
-        let says = format!("{}, a round trip takes {median:.1?}", self.connection.link.address);
-        match median * 4 > self.connection.link.patience {
+        let says = format!("{address}, a round trip takes {median:.1?}");
+        match median * 4 > patience {
             true => {
-                let says = format!("{says}: too near to store_timeout, {:?}; raise it", self.connection.link.patience);
+                let says = format!("{says}: too near to store_timeout, {patience:?}; raise it");
                 Finding::new("connection", Severity::Degraded, says)
             }
             false => Finding::new("connection", Severity::Fine, says),
         }
     }
 
-    async fn server_found(&self) -> Finding {
-        let mut facts = facts(self.try_out(&redis::cmd("HELLO")).await);
+    async fn server_found(link: &Arc<Link>) -> Finding {
+        let mut facts = facts(ask(link, &redis::cmd("HELLO")).await);
         if facts.is_empty() {
-            facts = info(self.try_out(redis::cmd("INFO").arg("server")).await);
+            facts = info(ask(link, redis::cmd("INFO").arg("server")).await);
         }
         let fact = |names: &[&str]| facts.iter().find(|(name, _)| names.contains(&&**name)).map(|(_, value)| &**value);
         let Some(version) = fact(&["valkey_version", "version", "redis_version"]) else {
@@ -116,7 +152,9 @@ impl RedisStore {
         let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
         let is_old = (numbers.next(), numbers.next()) < (Some(6), Some(2));
         let (severity, more) = match (mode, role) {
-            ("cluster", _) => (Severity::Broken, ": Redis Cluster is not supported yet"),
+            ("cluster", _) if !link.settings.is_of_cluster => {
+                (Severity::Broken, ": a node of a Redis Cluster; write redis+cluster://host:port")
+            }
             ("sentinel", _) => (Severity::Broken, ": this is a sentinel; write redis+sentinel://host:port/name"),
             (_, "replica" | "slave") => {
                 (Severity::Degraded, ", a replica: nothing is stored; point the URL at the primary")
@@ -127,16 +165,16 @@ impl RedisStore {
         Finding::new("server", severity, says + more)
     }
 
-    async fn memory_found(&self) -> Finding {
+    async fn memory_found(link: &Arc<Link>) -> Finding {
         let setting = async |name| {
             let mut command = redis::cmd("CONFIG");
             command.arg("GET").arg(name);
-            facts(self.try_out(&command).await).into_iter().next()
+            facts(ask(link, &command).await).into_iter().next()
         };
         let mut known: Vec<_> =
             [setting("maxmemory").await, setting("maxmemory-policy").await].into_iter().flatten().collect();
         if known.len() < 2 {
-            known = info(self.try_out(redis::cmd("INFO").arg("memory")).await);
+            known = info(ask(link, redis::cmd("INFO").arg("memory")).await);
         }
         let value =
             |name: &str| known.iter().find(|(known, _)| known.replace('_', "-") == name).map(|(_, value)| &**value);
@@ -232,6 +270,16 @@ impl RedisStore {
         };
         Finding::new("purges", severity, says)
     }
+}
+
+/// One server, whatever keys it has.
+async fn ask(link: &Arc<Link>, command: &Cmd) -> Result<Value, Failure> {
+    let asking = link.call(LaneName::Heads, Access::Script { writes: false }, command);
+    time::timeout(PATIENCE, asking).await.unwrap_or_else(late)
+}
+
+fn late<T>(_: Elapsed) -> Result<T, Failure> {
+    Err(Failure::ignored(StoreError::new(StoreErrorKind::Timeout)))
 }
 
 fn text(value: &Value) -> Option<String> {

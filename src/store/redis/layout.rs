@@ -117,6 +117,16 @@ impl Layout {
     }
 }
 
+/// The part of a key by which a cluster chooses its slot: what stands between the first braces, if anything does.
+pub(super) fn hash_tag(key: &[u8]) -> &[u8] {
+    let tagged = key.iter().position(|octet| *octet == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let close = rest.iter().position(|octet| *octet == b'}').filter(|close| *close > 0)?;
+        Some(&rest[..close])
+    });
+    tagged.unwrap_or(key)
+}
+
 fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Pipeline, Value};
 
 use super::connection::Access;
 use super::lanes::LaneName;
@@ -12,8 +12,8 @@ use super::pause::Pause;
 use super::replies::{Failure, Verdict};
 use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
 use super::wake::Hearing;
-use super::writes::Expiry;
-use super::{READER_MARGIN, RedisStore};
+use super::writes::{Expiry, Head};
+use super::{READER_MARGIN, RedisStore, set_px};
 use crate::collapse::failing::{self, Bearable};
 use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
@@ -27,6 +27,8 @@ const DONE: i64 = 1;
 const UNSHARED_BY_OTHERS: i64 = 2;
 const UNTOLD: i64 = 2;
 const OWN: i64 = 3;
+/// What a lease has left while what is written under it is written elsewhere.
+const IN_BETWEEN: Duration = Duration::from_secs(2);
 /// In place of a failure: there is none any more.
 const ANSWERED: &str = "-";
 
@@ -142,6 +144,28 @@ impl RedisStore {
                 None => return Err(StoreError::with_detail(StoreErrorKind::Protocol, "the body is gone")),
             }
         }
+        let bodies: Vec<_> =
+            heads.iter().zip(writes).filter_map(|(head, write)| Some((write.key, head.written?))).collect();
+        let is_elsewhere = |write: &Write<'_>| write.key.primary.digest() != lease.cell.primary.digest();
+        // Without an answer it may have been written.
+        let is_written = match self.connection.is_cluster() && writes.iter().any(is_elsewhere) {
+            true => self.commit_elsewhere(lease, &heads, writes, last_is_there).await?,
+            false => self.commit_at_once(lease, &heads, writes, last_is_there).await?,
+        };
+        if is_written != Some(true) {
+            self.end_soon(&bodies).await;
+        }
+        is_written.ok_or_else(|| StoreError::new(StoreErrorKind::Denied))
+    }
+
+    /// `None` where scripts are not granted.
+    async fn commit_at_once(
+        &self,
+        lease: LeaseKey<'_>,
+        heads: &[Head],
+        writes: &[Write<'_>],
+        last_is_there: bool,
+    ) -> Result<Option<bool>, StoreError> {
         let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
         for write in writes {
             call = call.key(self.layout.cell(write.key));
@@ -149,18 +173,38 @@ impl RedisStore {
         let must_be_there = if last_is_there { "1" } else { "0" };
         call = self.telling(call.argument(lease.token.as_bytes()), lease);
         call = call.argument(in_millis(UNSHARED)).argument(must_be_there);
-        let mut bodies = Vec::new();
-        for (head, write) in heads.into_iter().zip(writes) {
-            call = call.argument(head.value).argument(in_millis(head.ttl));
-            bodies.extend(head.written.map(|chunks| (write.key, chunks)));
+        for head in heads {
+            call = call.argument(&head.value[..]).argument(in_millis(head.ttl));
         }
-        let written = self.run(call, Access::Script { writes: true }).await;
-        // Without an answer it may have been written.
-        let is_written = written?.map(|answer| self.is_done(answer));
-        if is_written != Some(true) {
-            self.end_soon(&bodies).await;
+        let answer = self.run(call, Access::Script { writes: true }).await?;
+        Ok(answer.map(|answer| self.is_done(answer)))
+    }
+
+    /// The same where what is written is stored under another key than the lease, and so maybe in another slot of a
+    /// cluster, which no script reaches. A lease that is lost in between is not noticed.
+    async fn commit_elsewhere(
+        &self,
+        lease: LeaseKey<'_>,
+        heads: &[Head],
+        writes: &[Write<'_>],
+        last_is_there: bool,
+    ) -> Result<Option<bool>, StoreError> {
+        if !self.prolong_lease(lease, IN_BETWEEN).await? {
+            return Ok(Some(false));
         }
-        is_written.ok_or_else(|| StoreError::new(StoreErrorKind::Denied))
+        if let Some(last) = writes.last().filter(|_| last_is_there)
+            && self.read(&self.layout.cell(last.key), 0).await?.is_none()
+        {
+            return Ok(Some(false));
+        }
+        let mut commands = Pipeline::with_capacity(heads.len());
+        for (head, write) in heads.iter().zip(writes) {
+            commands.add_command(set_px(&self.layout.cell(write.key), &head.value, head.ttl));
+        }
+        let written = self.connection.call_all(LaneName::Heads, Access::Write, &commands).await;
+        written.map_err(|failure| failure.error)?;
+        let given_back = self.commit_at_once(lease, &[], &[], false).await?;
+        Ok(given_back.map(|_| true))
     }
 
     /// Nobody will ever refer to these bodies. What cannot be reached ends by itself.

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 mod breaker;
 mod chunks;
+mod cluster;
 mod codec;
 mod connection;
 mod doctor;
@@ -11,6 +12,7 @@ mod kept;
 mod lanes;
 mod layout;
 mod lease;
+mod link;
 mod live;
 mod pause;
 pub(crate) mod provision;
@@ -21,6 +23,7 @@ mod replies;
 mod scripts;
 pub(crate) mod seal;
 mod sentinel;
+mod slots;
 #[cfg(feature = "zstd")]
 mod squeeze;
 mod wake;
@@ -38,6 +41,7 @@ use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
 use self::lease::Leases;
+use self::link::LinkSettings;
 use self::purges::Purges;
 use self::replies::{Failure, Verdict};
 use self::seal::Seals;
@@ -58,7 +62,7 @@ use crate::purge::plane::Plane;
 use crate::purge::target::Member;
 use crate::semantics::time::{Timestamp, millis};
 
-/// A store in one Redis server.
+/// A store in Redis.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
     connection: Connection,
@@ -107,7 +111,9 @@ impl RedisStore {
         let head_max =
             config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024 + LABEL_MAX;
         let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
-        let connection = Connection::new(config.redis.clone(), config.provision.clone(), probe, config.store_timeout);
+        let provision = config.provision.clone();
+        let settings = LinkSettings { provision, probe, patience: config.store_timeout, is_of_cluster: false };
+        let connection = Connection::new(config.redis.clone(), settings, &layout.purges());
         let plane = Arc::new(Plane::shared(config.purges.max_records, config.purges.max_unsynced));
         let purges = Purges::new(config, connection.clone(), &layout, plane);
         Self {
@@ -139,8 +145,8 @@ impl RedisStore {
         self.connection.is_available()
     }
 
-    pub(crate) fn takes_writes(&self) -> bool {
-        self.connection.takes_writes()
+    pub(crate) fn takes_writes(&self, key: &CacheKey) -> bool {
+        self.connection.takes_writes(|| self.layout.cell(CellKey::base(key)))
     }
 
     pub(crate) fn takes_chunks_for(length: u64) -> bool {

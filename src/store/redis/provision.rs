@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time;
 
-use super::connection::Link;
+use super::link::Link;
 use super::replies::{Failure, Verdict};
 use crate::doctor::{Finding, Severity};
 
@@ -29,11 +29,11 @@ impl Provision {
 impl Link {
     /// Makes the settings, and keeps what came of it. A server that refuses them is as good a cache as before.
     pub(super) async fn provide(&self, connection: &mut MultiplexedConnection) {
-        if self.provision.settings.is_empty() {
+        if self.settings.provision.settings.is_empty() {
             return;
         }
         let mut refused = Vec::new();
-        for (name, value) in &self.provision.settings {
+        for (name, value) in &self.settings.provision.settings {
             let mut command = redis::cmd("CONFIG");
             command.arg("SET").arg(name).arg(value);
             if let Err(why) = carried_out(connection, &command).await {
@@ -56,7 +56,8 @@ impl Link {
     /// `None` where nothing was to be set.
     pub(super) fn provision_found(&self) -> Option<Finding> {
         let provided = self.provided.lock().ok()?.clone()?;
-        let names: Vec<_> = self.provision.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let names: Vec<_> =
+            self.settings.provision.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         Some(match provided {
             Ok(()) => Finding::new("settings", Severity::Fine, format!("were made: {}", names.join(", "))),
             Err(refused) => Finding::new("settings", Severity::Degraded, refused),

@@ -76,7 +76,7 @@ const ATTEMPTS: usize = 3;
 const LOST: Duration = Duration::from_secs(5);
 /// No server is asked more often than this.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
-/// How often Sentinel is asked where the primary is, while nothing is amiss.
+/// How often it is asked where the primaries are, while nothing is amiss.
 const FOLLOWING: Duration = Duration::from_secs(5);
 /// What was purged is known within a heartbeat, if nothing else tells of it.
 const HEARTBEATS: u32 = 5;
@@ -85,9 +85,9 @@ impl Purges {
     pub(super) fn new(config: &CacheConfig, connection: Connection, layout: &Layout, plane: Arc<Plane>) -> Self {
         let channels = Channels { wake: layout.wake(), purges: layout.purges(), probe: layout.purges_probe() };
         let keeper = Keeper {
+            wake: Wake::new(connection.clone(), channels, Arc::clone(&plane)),
             connection,
             layout: layout.clone(),
-            wake: Wake::new(&config.redis, channels, Arc::clone(&plane)),
             plane,
             max_records: config.purges.max_records,
             heartbeat: config.purges.max_unsynced / HEARTBEATS,
@@ -184,13 +184,13 @@ async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
     let (mut least_pause, mut followed, mut generation) = (LEAST_PAUSE, Stopwatch::start(), None);
     loop {
         let reading = async {
-            let link = &keeper.connection.link;
-            if link.address.is_watched() && followed.elapsed() > FOLLOWING {
+            let connection = &keeper.connection;
+            if connection.is_watched() && followed.elapsed() > FOLLOWING {
                 followed = Stopwatch::start();
-                link.follow_primary().await;
+                connection.follow().await;
             }
-            if let Some(present) = keeper.connection.generation() {
-                if link.address.is_watched() && generation.is_some_and(|before| before != present) {
+            if let Some(present) = connection.generation() {
+                if connection.is_watched() && generation.is_some_and(|before| before != present) {
                     // The one that is listened to may be another by now.
                     keeper.wake.leave();
                 }
@@ -229,7 +229,7 @@ impl Keeper {
         self.wake.start();
         self.sign();
         let begun = self.plane.begin();
-        match time::timeout(self.connection.link.patience.max(self.heartbeat), self.read()).await {
+        match time::timeout(self.connection.patience().max(self.heartbeat), self.read()).await {
             Ok(Ok(Some(generation))) => {
                 self.has_warned.failed.store(false, Ordering::Relaxed);
                 self.plane.has_read(begun, generation);

@@ -14,8 +14,8 @@ use tokio::time;
 use tracing::Instrument;
 
 use super::breaker::Backoff;
-use super::connection::{Link, LinkState};
 use super::lanes::Linked;
+use super::link::{Link, LinkState};
 use super::replies::Failure;
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
@@ -156,16 +156,22 @@ impl Link {
     ) -> Result<[MultiplexedConnection; 2], StoreError> {
         for lane in &mut lanes {
             let mut probe = redis::cmd("GET");
-            probe.arg(&self.probe);
-            let answer = time::timeout(self.patience, lane.send_packed_command(&probe)).await;
+            probe.arg(&self.settings.probe);
+            let answer = time::timeout(self.settings.patience, lane.send_packed_command(&probe)).await;
             let answer = answer.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
-            answer.and_then(Value::extract_error).map_err(|error| Failure::from(&error).error)?;
+            let answer = answer.and_then(Value::extract_error).map_err(|error| Failure::from(&error));
+            if let Err(failure) = answer
+                && !failure.is_of_well_node(&self.settings)
+            {
+                return Err(failure.error);
+            }
         }
         Ok(lanes)
     }
 
     fn come_up(&self, [heads, bodies]: [MultiplexedConnection; 2]) {
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let generation = self.generations.fetch_add(1, Ordering::AcqRel) + 1;
+        self.generation.store(generation, Ordering::Release);
         self.heads.replace(Some(Linked { connection: heads, generation }));
         self.bodies.replace(Some(Linked { connection: bodies, generation }));
         if let Ok(mut repair) = self.repair.lock() {

@@ -2,6 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::link::LinkSettings;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// An error, and what it says of the connection.
@@ -9,6 +10,17 @@ use crate::error::{StoreError, StoreErrorKind};
 pub(crate) struct Failure {
     pub(crate) error: StoreError,
     pub(crate) verdict: Verdict,
+    pub(crate) redirect: Option<Redirect>,
+}
+
+/// Another node of a cluster is to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Redirect {
+    /// Where no host is named, it is that of the node that says so.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// This once: the slot is on its way there.
+    pub(crate) once: bool,
 }
 
 /// What to do about it.
@@ -26,6 +38,8 @@ pub(crate) enum Verdict {
     NotGranted,
     /// The server does not know this script yet.
     NoScript,
+    /// The key is with another node of a cluster, or on its way there; this one is well.
+    Elsewhere,
     /// The key holds another type than a string: somebody else's.
     ForeignType,
 }
@@ -33,7 +47,12 @@ pub(crate) enum Verdict {
 impl Failure {
     /// An error that says nothing new about the server.
     pub(crate) fn ignored(error: StoreError) -> Self {
-        Self { error, verdict: Verdict::Count }
+        Self { error, verdict: Verdict::Count, redirect: None }
+    }
+
+    /// A node of a cluster that has other keys answers as well as any.
+    pub(crate) fn is_of_well_node(&self, settings: &LinkSettings) -> bool {
+        settings.is_of_cluster && self.verdict == Verdict::Elsewhere
     }
 }
 
@@ -42,7 +61,16 @@ impl From<&RedisError> for Failure {
         let (kind, verdict) = classify(error);
         // The server's code is safe to show; the detail may quote what was sent.
         let detail = error.code().unwrap_or_else(|| error.category()).to_owned();
-        Self { error: StoreError::with_detail(kind, detail), verdict }
+        Self { error: StoreError::with_detail(kind, detail), verdict, redirect: Redirect::of(error) }
+    }
+}
+
+impl Redirect {
+    fn of(error: &RedisError) -> Option<Self> {
+        let (node, _) = error.redirect_node()?;
+        let (host, port) = node.rsplit_once(':')?;
+        let once = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+        Some(Self { host: host.to_owned(), port: port.parse().ok()?, once })
     }
 }
 
@@ -62,11 +90,11 @@ fn classify_server(kind: ServerErrorKind, code: &str) -> (StoreErrorKind, Verdic
         ServerErrorKind::ReadOnly => (StoreErrorKind::Full, Verdict::PauseWritesAndReplace),
         ServerErrorKind::NoScript => (StoreErrorKind::Protocol, Verdict::NoScript),
         ServerErrorKind::NoPerm => (StoreErrorKind::Denied, Verdict::NotGranted),
-        ServerErrorKind::BusyLoading
-        | ServerErrorKind::TryAgain
-        | ServerErrorKind::ClusterDown
-        | ServerErrorKind::MasterDown => (StoreErrorKind::NotReady, Verdict::Count),
-        ServerErrorKind::Moved | ServerErrorKind::Ask => (StoreErrorKind::Unsupported, Verdict::Count),
+        ServerErrorKind::TryAgain => (StoreErrorKind::NotReady, Verdict::Elsewhere),
+        ServerErrorKind::BusyLoading | ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown => {
+            (StoreErrorKind::NotReady, Verdict::Count)
+        }
+        ServerErrorKind::Moved | ServerErrorKind::Ask => (StoreErrorKind::Unsupported, Verdict::Elsewhere),
         _ => classify_code(code),
     }
 }
@@ -95,7 +123,7 @@ pub(crate) fn cure(error: &StoreError) -> &'static str {
         StoreErrorKind::Denied => {
             "check user and password in the URL, and that GET, GETRANGE, SET and UNLINK are granted"
         }
-        StoreErrorKind::Unsupported => "the server is a node of a Redis Cluster, which is not supported yet",
+        StoreErrorKind::Unsupported => "the server is a node of a Redis Cluster: write redis+cluster://host:port",
         StoreErrorKind::NotReady => "the server is loading or busy; nothing to do",
         StoreErrorKind::Protocol => "check that the address is that of a Redis server",
     }
@@ -112,17 +140,33 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_names_its_node() {
+        let redirect = |reply: &str| {
+            let value = redis::parse_redis_value(reply.as_bytes()).expect("a reply");
+            Failure::from(&value.extract_error().expect_err("an error reply")).redirect
+        };
+        let to = |host: &str, once| Some(Redirect { host: host.to_owned(), port: 6381, once });
+        assert_eq!(redirect("-MOVED 3999 127.0.0.1:6381\r\n"), to("127.0.0.1", false));
+        assert_eq!(redirect("-ASK 3999 ::1:6381\r\n"), to("::1", true));
+        assert_eq!(redirect("-MOVED 3999 :6381\r\n"), to("", false));
+        for nowhere in ["-MOVED 3999\r\n", "-MOVED 3999 h:port\r\n", "-ERR 3999 h:6381\r\n"] {
+            assert_eq!(redirect(nowhere), None, "{nowhere}");
+        }
+    }
+
+    #[test]
     fn each_error_reply_has_its_meaning() {
         for (code, kind, verdict) in [
             ("OOM", StoreErrorKind::Full, Verdict::PauseWrites),
             ("MISCONF", StoreErrorKind::Full, Verdict::PauseWrites),
             ("NOREPLICAS", StoreErrorKind::Full, Verdict::PauseWrites),
             ("READONLY", StoreErrorKind::Full, Verdict::PauseWritesAndReplace),
-            ("MOVED", StoreErrorKind::Unsupported, Verdict::Count),
+            ("MOVED", StoreErrorKind::Unsupported, Verdict::Elsewhere),
+            ("ASK", StoreErrorKind::Unsupported, Verdict::Elsewhere),
             ("LOADING", StoreErrorKind::NotReady, Verdict::Count),
             ("MASTERDOWN", StoreErrorKind::NotReady, Verdict::Count),
             ("CLUSTERDOWN", StoreErrorKind::NotReady, Verdict::Count),
-            ("TRYAGAIN", StoreErrorKind::NotReady, Verdict::Count),
+            ("TRYAGAIN", StoreErrorKind::NotReady, Verdict::Elsewhere),
             ("BUSY", StoreErrorKind::NotReady, Verdict::Count),
             ("NOAUTH", StoreErrorKind::Denied, Verdict::Replace),
             ("WRONGPASS", StoreErrorKind::Denied, Verdict::Replace),

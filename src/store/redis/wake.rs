@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time;
 use tracing::Instrument;
 
-use super::address::RedisAddress;
+use super::connection::Connection;
 use super::lease::in_millis;
 use super::pause::Pause;
 use crate::key::CacheKey;
@@ -36,7 +36,7 @@ pub(super) struct Wake {
 
 #[derive(Debug)]
 struct Office {
-    address: RedisAddress,
+    connection: Connection,
     channels: Channels,
     plane: Arc<Plane>,
     /// How purges are heard of, as a number.
@@ -80,9 +80,9 @@ const MAX_WAITING: usize = 16 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Wake {
-    pub(super) fn new(address: &RedisAddress, channels: Channels, plane: Arc<Plane>) -> Self {
+    pub(super) fn new(connection: Connection, channels: Channels, plane: Arc<Plane>) -> Self {
         let office = Office {
-            address: address.clone(),
+            connection,
             channels,
             plane,
             hears_by: AtomicU8::new(PurgeNews::Heartbeat as u8),
@@ -132,9 +132,12 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
     let Some(office) = right.0.upgrade() else { return };
     let (is_gone, left) = (Arc::new(Notify::new()), Arc::clone(&office.left));
     // The messages come between the replies.
-    let connected = match office.address.client(Some(ProtocolVersion::RESP3)).await {
-        Ok(client) => time::timeout(CONNECT_TIMEOUT, office.connect(&client, &is_gone)).await.map_err(|_| ()),
-        Err(_) => Err(()),
+    let connected = match office.connection.clock_address() {
+        Some(address) => match address.client(Some(ProtocolVersion::RESP3)).await {
+            Ok(client) => time::timeout(CONNECT_TIMEOUT, office.connect(&client, &is_gone)).await.map_err(|_| ()),
+            Err(_) => Err(()),
+        },
+        None => Err(()),
     };
     if let Ok(Ok(connection)) = &connected {
         let hears_by = office.listen_for_purges(&mut connection.clone()).await;
@@ -290,14 +293,22 @@ impl Drop for Listening {
 
 #[cfg(test)]
 mod tests {
+    use super::super::link::LinkSettings;
     use super::*;
+    use crate::config::CacheConfig;
 
     #[tokio::test]
     async fn who_waits_hears_of_its_key_alone_and_leaves_nothing_behind() {
         let [wake, purges, probe] = [b"c".to_vec(), b"p".to_vec(), b"p:probe".to_vec()];
         let plane = Arc::new(Plane::shared(1, Duration::from_secs(1)));
-        let address = RedisAddress::parse("redis://127.0.0.1:1").unwrap();
-        let wake = Wake::new(&address, Channels { wake, purges, probe }, plane);
+        let config = CacheConfig::new("redis://127.0.0.1:1").unwrap();
+        let settings = LinkSettings {
+            provision: config.provision,
+            probe: Vec::new(),
+            patience: config.store_timeout,
+            is_of_cluster: false,
+        };
+        let wake = Wake::new(Connection::new(config.redis, settings, b"p"), Channels { wake, purges, probe }, plane);
         let keys = ["a", "b"].map(CacheKey::from);
         let [mut one, mut again, mut other] = [&keys[0], &keys[0], &keys[1]].map(|key| wake.hear(key));
         wake.office.tell(&[Value::BulkString(b"c".to_vec()), Value::BulkString(keys[0].digest().to_vec())]);
