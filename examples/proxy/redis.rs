@@ -14,6 +14,10 @@ pub(crate) struct RedisArgs {
     #[arg(long, value_name = "FILE", requires = "redis")]
     pub(crate) redis_password_file: Option<PathBuf>,
 
+    /// Ask the sentinels with the password in this file
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub(crate) redis_sentinel_password_file: Option<PathBuf>,
+
     /// Trust a rediss:// server by these certificates (PEM) alone, in place of the system's
     #[arg(long, value_name = "FILE", requires = "redis")]
     pub(crate) redis_ca: Option<PathBuf>,
@@ -77,6 +81,10 @@ impl RedisArgs {
     pub(crate) fn apply(&self, mut config: CacheConfig) -> Result<CacheConfig, String> {
         if let Some(file) = &self.redis_password_file {
             config = config.redis_password_file(file);
+        }
+        if let Some(file) = &self.redis_sentinel_password_file {
+            let set = config.redis_sentinel_password_file(None, file);
+            config = set.map_err(|error| format!("--redis-sentinel-password-file: {error}"))?;
         }
         if let Some(octets) = self.redis_max_memory {
             config = config.provision_max_memory(octets);

@@ -14,12 +14,27 @@ impl CacheConfig {
         self
     }
 
+    /// The password that the sentinels ask for, in a file as above, and the user, where it is not the default one. By default
+    /// they are taken to ask for none; they do not get the primary's.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not one of `redis+sentinel://` or `rediss+sentinel://`.
+    pub fn redis_sentinel_password_file(
+        mut self,
+        user: Option<&str>,
+        file: impl Into<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        self.redis.set_sentinel_login(user.map(str::to_owned), file.into())?;
+        Ok(self)
+    }
+
     /// For `rediss://`: the certificates, in PEM, by which that of the server is verified, in place of those of the system
     /// (which are read all the same for each connection, and must be readable).
     ///
     /// # Errors
     ///
-    /// They cannot be read, or the URL is not one of `rediss://` or `rediss+sentinel://`.
+    /// They cannot be read, or the URL is not one of `rediss://`, `rediss+sentinel://` or `rediss+cluster://`.
     #[cfg(feature = "tls")]
     pub fn redis_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         self.redis.set_root_certificates(pem.into())?;
@@ -31,7 +46,7 @@ impl CacheConfig {
     ///
     /// # Errors
     ///
-    /// They cannot be read, or the URL is not one of `rediss://` or `rediss+sentinel://`.
+    /// They cannot be read, or the URL is not one of `rediss://`, `rediss+sentinel://` or `rediss+cluster://`.
     #[cfg(feature = "tls")]
     pub fn redis_client_certificate(
         mut self,

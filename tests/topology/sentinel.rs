@@ -23,11 +23,15 @@ struct Sentinel {
 
 impl Sentinel {
     fn over(primary: &RedisServer) -> Self {
+        Self::with(primary, "")
+    }
+
+    fn with(primary: &RedisServer, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, port) = (directory.path().join("sentinel.conf"), free_port().expect("a port"));
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor cache 127.0.0.1 {} 1\n\
-             sentinel down-after-milliseconds cache 300\nsentinel failover-timeout cache 2000\n",
+             sentinel down-after-milliseconds cache 300\nsentinel failover-timeout cache 2000\n{more}",
             directory.path().display(),
             primary.port()
         );
@@ -113,4 +117,34 @@ async fn without_a_sentinel_that_knows_the_primary_there_is_no_cache_and_no_erro
         let story = story(CacheConfig::new(format!("redis+sentinel://{hosts}")).expect("a URL"));
         story.client_asks(get("/a")).await.is_forwarded_for("miss").has_detail("store-unavailable").has_body("page");
     }
+}
+
+#[tokio::test]
+async fn sentinels_that_want_a_password_get_their_own() {
+    let primary = RedisServer::start_with(&["--requirepass", "primary"]);
+    let sentinel = Sentinel::with(&primary, "sentinel auth-pass cache primary\nrequirepass sentinel\n");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("password");
+    fs::write(&file, "sentinel\n").expect("it can be written");
+    let url = format!("redis+sentinel://:primary@127.0.0.1:{}/cache", sentinel.port);
+    let config = || CacheConfig::new(&url).expect("a URL");
+    story(config()).client_asks(get("/a")).await.is_forwarded_for("miss").has_detail("store-unavailable");
+    is_cached(&story(config().redis_sentinel_password_file(None, &file).expect("sentinels")), "/a").await;
+    fs::write(&file, "primary").expect("it can be written");
+    let wrong = config().redis_sentinel_password_file(Some("default"), &file).expect("sentinels");
+    story(wrong).client_asks(get("/a")).await.is_forwarded_for("miss").has_detail("store-unavailable");
+    let nobody = CacheConfig::new("redis://127.0.0.1").expect("a URL").redis_sentinel_password_file(None, &file);
+    assert!(nobody.expect_err("no sentinels").to_string().contains("redis+sentinel://"));
+}
+
+#[tokio::test]
+async fn what_is_no_primary_is_not_taken_for_one() {
+    let (named, other) = (RedisServer::start(), RedisServer::start());
+    let sentinel = Sentinel::over(&named);
+    assert_eq!(named.cli(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]), "OK");
+    let story = story(CacheConfig::new(format!("redis+sentinel://127.0.0.1:{}/cache", sentinel.port)).expect("a URL"));
+    story.client_asks(get("/a")).await.is_forwarded_for("miss").has_detail("store-unavailable");
+    assert!(story.handle.doctor().await.to_string().contains("not the primary"));
+    assert_eq!(named.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+    is_cached(&story, "/a").await;
 }

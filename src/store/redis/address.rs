@@ -99,6 +99,12 @@ impl RedisAddress {
         self.password_file = Some(file);
     }
 
+    pub(crate) fn set_sentinel_login(&mut self, user: Option<String>, file: PathBuf) -> Result<(), ConfigError> {
+        let nobody = || invalid("a password for sentinels is for redis+sentinel:// and rediss+sentinel://");
+        self.sentinels.as_mut().ok_or_else(nobody)?.set_login(user, file);
+        Ok(())
+    }
+
     #[cfg(feature = "tls")]
     pub(crate) fn set_root_certificates(&mut self, pem: Vec<u8>) -> Result<(), ConfigError> {
         has_certificate(&pem)?;
@@ -299,7 +305,7 @@ fn prepare_tls() -> Result<(), ConfigError> {
 }
 
 /// What a file has for a password, without the line's end. It is short and on this machine: nobody waits for it long.
-fn password(file: &Path) -> Result<String, StoreError> {
+pub(super) fn password(file: &Path) -> Result<String, StoreError> {
     let mut text = String::new();
     let read = File::open(file).and_then(|file| file.take(MAX_PASSWORD).read_to_string(&mut text));
     read.map_err(|_| StoreError::with_detail(StoreErrorKind::Denied, "the password file cannot be read"))?;

@@ -65,6 +65,11 @@ impl Connection {
         self.settings.patience
     }
 
+    /// What a look-up may take, where that is not fixed.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.settings.deadline()
+    }
+
     /// One command and its answer.
     pub(crate) async fn call(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
         match &self.way {

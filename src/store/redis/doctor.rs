@@ -115,6 +115,7 @@ impl RedisStore {
             match time::timeout(PATIENCE, link.answers()).await {
                 Ok(Ok(())) => spans.push(since.elapsed()),
                 Ok(Err(error)) => {
+                    let error = link.trouble().unwrap_or(error);
                     let says = format!("{address} does not answer: {error}; {}", cure(&error));
                     return Finding::new("connection", Severity::Broken, says);
                 }

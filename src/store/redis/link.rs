@@ -15,6 +15,7 @@ use tokio::time;
 
 use super::address::RedisAddress;
 use super::lanes::{Lane, LaneName, Linked};
+use super::pace::Pace;
 use super::pause::Pause;
 use super::provision::Provision;
 use super::repair::RepairState;
@@ -33,6 +34,15 @@ pub(crate) struct LinkSettings {
     pub(super) patience: Duration,
     /// A server that has other keys is well.
     pub(super) is_of_cluster: bool,
+    /// Where it is waited for less than that: how quick it is.
+    pub(super) pace: Option<Arc<Pace>>,
+}
+
+impl LinkSettings {
+    /// What a look-up may take, where that is not fixed.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.pace.as_ref().map(|pace| pace.deadline())
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +63,8 @@ pub(crate) struct Link {
     pub(super) state: watch::Sender<LinkState>,
     pub(super) repair: Mutex<RepairState>,
     writes: Mutex<Pause>,
+    /// Why it is down, or was last.
+    trouble: Mutex<Option<StoreError>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +100,20 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     fn answered(mut self) {
         self.open = false;
+        if let Some(pace) = self.link.settings.pace.as_ref().filter(|_| self.lane == LaneName::Heads) {
+            pace.answered(self.since.elapsed());
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // A look-up's deadline is for all its commands together: the last of them has less.
-        if self.open && self.since.elapsed() >= self.link.settings.patience / 2 {
+        let patience = self.link.settings.deadline().unwrap_or(self.link.settings.patience);
+        if self.open && self.since.elapsed() >= patience / 2 {
+            if let Some(pace) = &self.link.settings.pace {
+                pace.missed();
+            }
             self.link.count_failure(self.lane, self.generation, &StoreError::new(StoreErrorKind::Timeout));
         }
     }
@@ -118,6 +137,7 @@ impl Link {
             state: watch::Sender::new(LinkState::Idle),
             repair: Mutex::new(RepairState::new()),
             writes: Mutex::new(Pause::new()),
+            trouble: Mutex::new(None),
         })
     }
 
@@ -297,6 +317,9 @@ impl Link {
     }
 
     pub(super) fn mark_down(&self, error: &StoreError) {
+        if let Ok(mut trouble) = self.trouble.lock() {
+            *trouble = Some(error.clone());
+        }
         if !self.down.swap(true, Ordering::AcqRel) && self.may_warn() {
             tracing::warn!(
                 redis = %self.address, store.error = %error, cure = cure(error),
@@ -306,6 +329,12 @@ impl Link {
         self.heads.replace(None);
         self.bodies.replace(None);
         self.state.send_replace(LinkState::Down);
+    }
+
+    /// Why it is down, if it is.
+    pub(super) fn trouble(&self) -> Option<StoreError> {
+        let trouble = self.trouble.lock().ok()?.clone();
+        trouble.filter(|_| self.down.load(Ordering::Acquire))
     }
 
     fn pause_writes(&self, error: &StoreError) {

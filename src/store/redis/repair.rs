@@ -138,6 +138,7 @@ impl Link {
         match time::timeout(CONNECT_TIMEOUT, open_lanes(client)).await {
             Ok(Ok(lanes)) => {
                 let mut lanes = self.read_through(lanes).await?;
+                self.is_primary(&mut lanes[0]).await?;
                 self.provide(&mut lanes[0]).await;
                 if let Ok(mut present) = self.present.lock() {
                     *present = Some(client.get_connection_info().addr().clone());
@@ -167,6 +168,21 @@ impl Link {
             }
         }
         Ok(lanes)
+    }
+
+    /// Sentinel may name one that does not know yet that it is to be the primary, or a primary that does not know yet that it
+    /// is one no more. Where ROLE is not granted, that shows by the first write.
+    async fn is_primary(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        if !self.address.is_watched() {
+            return Ok(());
+        }
+        let role = time::timeout(self.settings.patience, connection.send_packed_command(&redis::cmd("ROLE"))).await;
+        match role.map_err(|_| StoreError::new(StoreErrorKind::Timeout))? {
+            Ok(Value::Array(role)) if role.first() != Some(&Value::BulkString(b"master".to_vec())) => {
+                Err(StoreError::with_detail(StoreErrorKind::NotReady, "not the primary"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn come_up(&self, [heads, bodies]: [MultiplexedConnection; 2]) {

@@ -1,12 +1,13 @@
 //! Sentinel: who the primary is, is asked each time a connection is made.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
 use tokio::time;
 
-use super::address::{Listed, at, understood};
+use super::address::{Listed, at, password, understood};
 use crate::abreast::abreast;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 
@@ -16,6 +17,8 @@ pub(super) struct Sentinels {
     nodes: Vec<ConnectionInfo>,
     name: String,
     is_secure: bool,
+    /// Who they are asked as: a user, if it is not the default one, and the file with the password.
+    login: Option<(Option<String>, PathBuf)>,
 }
 
 /// What one of them may take to answer.
@@ -36,8 +39,12 @@ impl Sentinels {
         let nodes = hosts.iter().map(|host| understood(&format!("{scheme}://{host}")));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         let primary = listed.at(&hosts[0], database);
-        let sentinels = Self { nodes, name: name.to_owned(), is_secure: scheme == "rediss" };
+        let sentinels = Self { nodes, name: name.to_owned(), is_secure: scheme == "rediss", login: None };
         Ok(Some((sentinels, primary)))
+    }
+
+    pub(super) fn set_login(&mut self, user: Option<String>, file: PathBuf) {
+        self.login = Some((user, file));
     }
 
     /// Where the primary is at present: what most of the sentinels say that answer in time, all being asked at once.
@@ -46,7 +53,15 @@ impl Sentinels {
         like: &ConnectionAddr,
         secured: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, StoreError>,
     ) -> Result<ConnectionAddr, StoreError> {
-        let nodes = self.nodes.iter().map(|node| secured(node.clone())).collect::<Result<Vec<_>, _>>()?;
+        let mut settings = RedisConnectionInfo::default();
+        if let Some((user, file)) = &self.login {
+            settings = settings.set_password(password(file)?);
+            if let Some(user) = user {
+                settings = settings.set_username(user);
+            }
+        }
+        let node = |node: &ConnectionInfo| secured(node.clone().set_redis_settings(settings.clone()));
+        let nodes = self.nodes.iter().map(node).collect::<Result<Vec<_>, _>>()?;
         let asking: Vec<_> = nodes.into_iter().map(|node| time::timeout(PATIENCE, self.ask(node))).collect();
         let mut said: Vec<((String, u16), usize)> = Vec::new();
         abreast(asking, ASKED_AT_ONCE, |answer| match answer {

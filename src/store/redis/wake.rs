@@ -307,6 +307,7 @@ mod tests {
             probe: Vec::new(),
             patience: config.store_timeout,
             is_of_cluster: false,
+            pace: None,
         };
         let wake = Wake::new(Connection::new(config.redis, settings, b"p"), Channels { wake, purges, probe }, plane);
         let keys = ["a", "b"].map(CacheKey::from);
