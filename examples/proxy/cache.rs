@@ -98,6 +98,16 @@ fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result
     if let Some(timeout) = args.store_timeout {
         config = config.store_timeout(timeout);
     }
+    if let Some(count) = args.max_entries {
+        config = config.max_entries(count);
+    }
+    if let Some(least) = args.adaptive_store_timeout {
+        config = config.adaptive_store_timeout(least);
+    }
+    Ok(config.key(extractor(key)?))
+}
+
+fn extractor(key: &KeyArgs) -> Result<DefaultKey, String> {
     let mut extractor = DefaultKey::new();
     for name in &key.key_header {
         extractor = extractor.header(name).map_err(|error| format!("--key-header: {error}"))?;
@@ -114,5 +124,5 @@ fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result
     if key.sort_query {
         extractor = extractor.sort_query();
     }
-    Ok(config.key(extractor))
+    Ok(extractor)
 }

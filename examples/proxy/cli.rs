@@ -172,6 +172,10 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_body_size: Option<u64>,
 
+    /// Keep no more responses in Redis than this; the least recently used go
+    #[arg(long, value_name = "NUMBER", requires = "redis")]
+    pub(crate) max_entries: Option<u64>,
+
     /// Read the content of QUERY requests up to this size, to cache what they find; answer more with 413. 0: QUERY
     /// passes uncached
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = content_size)]
@@ -180,6 +184,10 @@ pub(crate) struct CacheArgs {
     /// How long one request may wait for Redis before it goes to the origin [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     pub(crate) store_timeout: Option<Duration>,
+
+    /// Let that follow what Redis takes, and be no less than this
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub(crate) adaptive_store_timeout: Option<Duration>,
 }
 
 #[derive(Args)]

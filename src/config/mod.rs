@@ -60,6 +60,7 @@ pub struct CacheConfig {
     pub(crate) pass_targeted_fields: bool,
     pub(crate) max_key_size: usize,
     pub(crate) max_variants: usize,
+    pub(crate) max_entries: Option<u64>,
     pub(crate) max_inflight_bytes: u64,
     pub(crate) max_unread_body: u64,
     pub(crate) unread_timeout: Duration,
@@ -69,6 +70,7 @@ pub struct CacheConfig {
     pub(crate) purges: PurgeSettings,
     pub(crate) near: NearSettings,
     pub(crate) store_timeout: Duration,
+    pub(crate) least_store_timeout: Option<Duration>,
     pub(crate) store_write_timeout: Duration,
     pub(crate) cache_name: CacheName,
     pub(crate) cache_status_key: bool,
@@ -91,8 +93,9 @@ impl CacheConfig {
     ///   chooses a `rustls::crypto::CryptoProvider` for its process does so before: otherwise it is ring from here on;
     /// - `unix:///path`;
     /// - `redis+sentinel://[user[:password]@]host[:port],host[:port]…/name[/database]`, or `rediss+sentinel://`: up to 16
-    ///   sentinels, by default on port 26379, which ask for no password, and the name of the primary that they watch. Each
-    ///   new connection asks them where it is; after a failover that is within a second or two;
+    ///   sentinels, by default on port 26379, and the name of the primary that they watch. Each new connection asks them
+    ///   where it is; after a failover that is within a second or two. If they ask for a password:
+    ///   [`redis_sentinel_password_file`](Self::redis_sentinel_password_file);
     /// - `redis+cluster://[user[:password]@]host[:port],host[:port]…`, or `rediss+cluster://`: up to 16 nodes of a Redis
     ///   Cluster, by default on port 6379, of which any says who the others are. Two connections are held to each primary. A
     ///   node that is away costs what it has; but the record of purges is with one, and while that is away nothing that
@@ -247,6 +250,16 @@ impl CacheConfig {
         self
     }
 
+    /// The most responses, each variant counted, that this namespace has in Redis; the least recently used go. It is
+    /// approximate: each list of about 256 goes by itself, a use is noted once a minute for each key and process, and what
+    /// ends by itself counts until its turn comes. So there are no more than this, and at times fewer. It costs a script for
+    /// each response that is stored, off the client's path. All instances are to have the same. Not set by default: bound
+    /// the memory of Redis instead (`maxmemory`), where you can.
+    pub fn max_entries(mut self, count: u64) -> Self {
+        self.max_entries = Some(count.max(1));
+        self
+    }
+
     /// The longest key, in octets; requests with longer ones are not cached. Defaults to 8 KiB, and is 64 KiB at the
     /// most.
     pub fn max_key_size(mut self, octets: usize) -> Self {
@@ -308,6 +321,15 @@ impl CacheConfig {
     /// 100 ms, and is 1 ms at the least.
     pub fn store_timeout(mut self, limit: Duration) -> Self {
         self.store_timeout = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Lets the time of [`store_timeout`](Self::store_timeout) follow what Redis takes: eight times a smoothed round trip
+    /// and four of its deviations, no less than `least` and no more than that. A Redis that hangs is then waited for as long
+    /// as it deserves, until it is known not to answer. The bodies of what is being stored are given the whole time. Not by
+    /// default.
+    pub fn adaptive_store_timeout(mut self, least: Duration) -> Self {
+        self.least_store_timeout = Some(least.max(Duration::from_millis(1)));
         self
     }
 
@@ -373,6 +395,7 @@ impl Default for CacheConfig {
             pass_targeted_fields: true,
             max_key_size: 8 * 1024,
             max_variants: 32,
+            max_entries: None,
             max_inflight_bytes: 32 * 1024 * 1024,
             max_unread_body: 8 * 1024 * 1024,
             unread_timeout: Duration::from_secs(30),
@@ -382,6 +405,7 @@ impl Default for CacheConfig {
             purges: PurgeSettings::default(),
             near: NearSettings::default(),
             store_timeout: Duration::from_millis(100),
+            least_store_timeout: None,
             store_write_timeout: Duration::from_secs(2),
             cache_name: CacheName::default(),
             cache_status_key: false,
@@ -400,6 +424,7 @@ impl fmt::Debug for CacheConfig {
             .field("ttl_jitter", &self.ttl_jitter)
             .field("max_key_size", &self.max_key_size)
             .field("max_variants", &self.max_variants)
+            .field("max_entries", &self.max_entries)
             .field("max_unread_body", &self.max_unread_body)
             .field("unread_timeout", &self.unread_timeout)
             .field("collapse_timeout", &self.collapse_timeout)
@@ -409,6 +434,7 @@ impl fmt::Debug for CacheConfig {
             .field("near", &self.near)
             .field("max_inflight_bytes", &self.max_inflight_bytes)
             .field("store_timeout", &self.store_timeout)
+            .field("least_store_timeout", &self.least_store_timeout)
             .field("store_write_timeout", &self.store_write_timeout)
             .field("cache_name", &self.cache_name)
             .finish_non_exhaustive()

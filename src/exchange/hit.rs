@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, request};
+use tokio::time;
 
 use super::lookup::{Asked, Held};
 use super::open::open;
@@ -21,6 +22,8 @@ use crate::semantics::admission::is_retrieval;
 use crate::semantics::precondition::{self, Precondition};
 use crate::semantics::range::{self, Selection};
 use crate::semantics::reuse::Reuse;
+use crate::semantics::vary::VariantKey;
+use crate::store::CellKey;
 use crate::store::entry::{StoredBody, StoredResponse};
 
 /// The response, with the start of its body where the answer needs one, and its key; `None` where that is not to be had.
@@ -36,6 +39,20 @@ pub(super) async fn take(
     }
     let wanted = wanted(&PresentedRequest::of(parts), &held.response);
     open(shared, held, &wanted, asked).await.map(|stored| (stored, key))
+}
+
+/// Tells the store that a response was used, where that decides which of them go.
+pub(super) fn note_use(shared: &Arc<Shared>, key: &CacheKey, variant: Option<VariantKey>) {
+    if !shared.store.counts_use(CellKey { primary: key, variant }, shared.clock().now()) {
+        return;
+    }
+    let Some(place) = shared.background.enter_last() else { return };
+    let (shared, key) = (Arc::clone(shared), key.clone());
+    place.begin("use", async move {
+        let noting = shared.store.note_use(CellKey { primary: &key, variant });
+        // It is noted the next time.
+        let _ = time::timeout(shared.config.store_write_timeout, noting).await;
+    });
 }
 
 /// The parts of the body that the answer needs.

@@ -108,10 +108,14 @@ impl Shared {
         departure.purges != plane.stamp() && plane.is_outdated(key, &label(self, departure, parts))
     }
 
-    /// What a request may wait for the store. The runtime's timers count whole milliseconds and round up.
+    /// What a look-up may wait for the store.
     fn store_deadline(&self) -> Duration {
-        const GRAIN: Duration = Duration::from_millis(1);
-        self.config.store_timeout.saturating_sub(GRAIN).max(GRAIN)
+        in_whole_millis(self.store.deadline().unwrap_or(self.config.store_timeout))
+    }
+
+    /// What all else may wait for it.
+    fn store_patience(&self) -> Duration {
+        in_whole_millis(self.config.store_timeout)
     }
 
     /// Shows what was done with a request, on the response that goes to the client.
@@ -210,6 +214,7 @@ where
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
         Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
             Some((stored, held_key)) => {
+                hit::note_use(&shared, &held_key, variant);
                 let refresh = refresh::of_hit(&shared, &held_key, &parts, &reuse, &stored, now);
                 let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
                 let request = PresentedRequest::of(&parts);
@@ -286,6 +291,12 @@ fn unsatisfiable<R>(shared: &Shared) -> Response<CacheBody<R>> {
 
 fn only_if_cached(shared: &Shared, parts: &request::Parts) -> bool {
     request_directives(&PresentedRequest::of(parts), &shared.config.rules).only_if_cached
+}
+
+/// The runtime's timers count whole milliseconds and round up.
+fn in_whole_millis(span: Duration) -> Duration {
+    const GRAIN: Duration = Duration::from_millis(1);
+    span.saturating_sub(GRAIN).max(GRAIN)
 }
 
 /// By which the response to a request is purged, but for its tags.

@@ -74,6 +74,7 @@ impl NearHit {
     {
         let Self { stored, variant, reuse, now } = self;
         shared.counters.near_hits.increment();
+        hit::note_use(shared, &key, variant);
         let refresh = refresh::of_hit(shared, &key, &parts, &reuse, &stored, now);
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
         let response = tell(shared, &key, &PresentedRequest::of(&parts), stored, &reuse);

@@ -47,7 +47,7 @@ impl Publication {
         self.told.store(written, Ordering::Relaxed);
         let live = Live { written, ..self.live.clone() };
         let telling = self.shared.store.announce(lease.key(), &live, lifetime);
-        match time::timeout(self.shared.store_deadline(), telling).await {
+        match time::timeout(self.shared.store_patience(), telling).await {
             Ok(Ok(is_read)) => self.note(is_read),
             Ok(Err(error)) => tracing::debug!(store.error = %error, "the others are not told of a fetch"),
             Err(_) => tracing::debug!("the others are not told of a fetch in time"),
@@ -76,7 +76,7 @@ impl Publication {
         let Some(lease) = self.flight.lease() else { return true };
         let withdrawing = self.shared.store.withdraw(lease.key());
         // Who cannot be reached reads nothing either.
-        let is_withdrawn = time::timeout(self.shared.store_deadline(), withdrawing).await;
+        let is_withdrawn = time::timeout(self.shared.store_patience(), withdrawing).await;
         let is_read = matches!(is_withdrawn, Ok(Ok(false)));
         self.note(is_read);
         !is_read

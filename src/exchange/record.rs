@@ -332,7 +332,7 @@ impl Desk {
         let earned = Duration::from_millis(self.passed * 1000 / LEAST_PACE);
         // What is not stored breaks off under those who read it elsewhere.
         let for_others = if self.is_read_elsewhere() { STALL } else { Duration::ZERO };
-        (self.shared.store_deadline() + earned + for_others).saturating_sub(self.waited)
+        (self.shared.store_patience() + earned + for_others).saturating_sub(self.waited)
     }
 
     fn is_writing(&self) -> bool {

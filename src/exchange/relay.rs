@@ -123,7 +123,7 @@ pub(super) async fn board(
 
 async fn attend(shared: &Shared, lease: LeaseKey<'_>) -> Result<Option<Told>, StoreError> {
     let attending = shared.store.attend(lease, shared.config.pace.lifetime());
-    let told = time::timeout(shared.store_deadline(), attending).await;
+    let told = time::timeout(shared.store_patience(), attending).await;
     told.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
 }
 
@@ -214,7 +214,7 @@ impl Watch {
     async fn is_stored(&self) -> bool {
         for variant in self.variants {
             let peeking = self.shared.store.peek(CellKey { primary: &self.key, variant });
-            if let Ok(Ok(Some(Cell::Response(stored)))) = time::timeout(self.shared.store_deadline(), peeking).await
+            if let Ok(Ok(Some(Cell::Response(stored)))) = time::timeout(self.shared.store_patience(), peeking).await
                 && stored.body.chunks() == Some(self.chunks)
             {
                 return true;

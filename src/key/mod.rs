@@ -126,6 +126,11 @@ impl CacheKey {
         self.parts.as_slice()
     }
 
+    /// The key with these [parts](Self::parts).
+    pub(crate) fn from_octets(octets: &[u8]) -> Self {
+        KeyBuilder { parts: SmallVec::from_slice(octets) }.finish()
+    }
+
     /// The same, to be kept.
     pub(crate) fn shared_parts(&self) -> KeyOctets {
         self.parts.clone()

@@ -77,6 +77,8 @@ counters! {
     bypasses,
     /// Purges that this instance was asked for and recorded.
     purges,
+    /// Stored responses that were removed because there were more than [`max_entries`](crate::CacheConfig::max_entries).
+    evicted,
     /// Stored responses that were found purged, and removed.
     reclaimed,
     /// Responses written to the store.

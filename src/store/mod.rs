@@ -211,6 +211,29 @@ impl AnyStore {
     }
 
     /// Whether writes are taken at present.
+    /// Whether the use of a response is to be [noted](Self::note_use).
+    pub(crate) fn counts_use(&self, key: CellKey<'_>, now: Timestamp) -> bool {
+        match self {
+            Self::Redis(store) => store.counts_use(key, now),
+            Self::Memory(_) => false,
+        }
+    }
+
+    pub(crate) async fn note_use(&self, key: CellKey<'_>) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.note_use(key).await,
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// What a look-up may take at present, where that is not fixed.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Redis(store) => store.deadline(),
+            Self::Memory(_) => None,
+        }
+    }
+
     pub(crate) fn takes_writes(&self, key: &CacheKey) -> bool {
         match self {
             Self::Redis(store) => store.takes_writes(key),

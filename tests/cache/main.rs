@@ -5,6 +5,7 @@
 mod support;
 
 mod beyond;
+mod capacity;
 mod caps;
 mod conditional;
 mod hits;

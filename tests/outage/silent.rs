@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::gate::{eventually, until_some};
+use crate::support::gate::{PATIENCE, eventually, patiently, until_some};
 use crate::support::redis::RedisServer;
 use crate::support::relay::Relay;
 use crate::support::story::{ask, get};
@@ -255,4 +255,28 @@ async fn what_does_not_speak_redis_is_no_redis() {
         }
         task.abort();
     }
+}
+
+/// The bound is longer than any test: only what Redis took before it hung can have ended the wait.
+#[tokio::test]
+async fn a_redis_that_was_quick_is_not_waited_for_as_long_as_a_slow_one() {
+    let server = RedisServer::start();
+    let quick = story_with(&server.url(), |config| {
+        config.store_timeout(10 * PATIENCE).adaptive_store_timeout(Duration::from_millis(20))
+    });
+    for _ in 0..50 {
+        quick.client_asks(get("/again")).await;
+    }
+    server.stop();
+    patiently("all are answered", async {
+        while quick.handle.stats().store_unavailable == 0 {
+            quick.client_asks_and_goes_on(get("/again")).await.has_body(page("/again"));
+        }
+    })
+    .await;
+    server.cont();
+    patiently("the cache serves hits again", async {
+        while !quick.client_asks_and_goes_on(get("/again")).await.outcome().is_hit() {}
+    })
+    .await;
 }

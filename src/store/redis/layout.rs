@@ -13,11 +13,13 @@
 //! | `<ns>:{purge}:probe` | nothing, for a second: written to learn whether the server tells of changes by itself |
 //! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back, or more of a body is there |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
+//! | `<ns>:{entries:<lists>:<n>}` | a share of what there is, by its last use, a sorted set, where `max_entries` is set |
 //! | `<ns>:{doctor}`, `<ns>:{doctor}:set` | nothing, for a second: what is granted is tried out on them |
 //!
 //! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
 //! make it a hash tag: all keys of one primary key live in one slot of a cluster.
 
+use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
 use crate::store::{CellKey, LeaseKey};
 
@@ -99,6 +101,24 @@ impl Layout {
         [self.start.as_bytes(), b"probe}"].concat()
     }
 
+    /// One of so many lists of the responses there are.
+    pub(crate) fn entries(&self, lists: u64, list: u64) -> Vec<u8> {
+        format!("{}entries:{lists}:{list}}}", self.start).into_bytes()
+    }
+
+    /// The cell that such a list names: by the digest of a primary key, and a variant.
+    pub(crate) fn entry(&self, entry: &[u8]) -> Option<Vec<u8>> {
+        let (digest, variant) = entry.split_at_checked(CacheKey::DIGEST_LEN)?;
+        let mut name = self.start.as_bytes().to_vec();
+        push_hex(&mut name, digest);
+        name.push(b'}');
+        if !variant.is_empty() {
+            name.push(b':');
+            push_hex(&mut name, variant);
+        }
+        Some(name)
+    }
+
     pub(crate) fn doctor(&self) -> Vec<u8> {
         [self.start.as_bytes(), b"doctor}"].concat()
     }
@@ -137,7 +157,6 @@ fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::CacheKey;
 
     #[test]
     fn all_keys_of_a_primary_key_share_their_hash_tag_and_namespace() {
@@ -148,6 +167,10 @@ mod tests {
         assert_eq!(base.len(), "shop:{}".len() + 40);
         let variant = CellKey::variant(&key, VariantKey::from_bytes([0xab; VariantKey::LEN]));
         assert_eq!(layout.cell(variant), format!("{base}:{}", "ab".repeat(20)).into_bytes());
+        let entry = [&key.digest()[..], &[0xab; VariantKey::LEN]].concat();
+        assert_eq!(layout.entry(&entry), Some(layout.cell(variant)));
+        assert_eq!(layout.entry(key.digest()), Some(layout.cell(CellKey::base(&key))));
+        assert_eq!(layout.entry(b"short"), None);
         assert_eq!(layout.lease(variant), format!("{base}:{}:lease", "ab".repeat(20)).into_bytes());
         let token = crate::collapse::lease::Instance::new().token();
         let live = layout.live_read(LeaseKey { cell: CellKey::base(&key), token: &token });

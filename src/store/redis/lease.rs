@@ -19,7 +19,7 @@ use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSH
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::time::{Timestamp, millis};
-use crate::store::entry::Chunks;
+use crate::store::entry::{Cell, Chunks};
 use crate::store::{CellKey, LeaseKey, Write};
 
 /// What the scripts answer.
@@ -152,7 +152,10 @@ impl RedisStore {
             true => self.commit_elsewhere(lease, &heads, writes, last_is_there).await?,
             false => self.commit_at_once(lease, &heads, writes, last_is_there).await?,
         };
-        if is_written != Some(true) {
+        if is_written == Some(true) {
+            let responses = writes.iter().filter(|write| matches!(write.cell, Cell::Response(_)));
+            self.note_written(responses.map(|write| write.key)).await;
+        } else {
             self.end_soon(&bodies).await;
         }
         is_written.ok_or_else(|| StoreError::new(StoreErrorKind::Denied))

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 mod breaker;
+mod capacity;
 mod chunks;
 mod cluster;
 mod codec;
@@ -14,6 +15,7 @@ mod layout;
 mod lease;
 mod link;
 mod live;
+mod pace;
 mod pause;
 pub(crate) mod provision;
 mod purges;
@@ -36,12 +38,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
+use self::capacity::Capacity;
 use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout};
 use self::lease::Leases;
 use self::link::LinkSettings;
+use self::pace::Pace;
 use self::purges::Purges;
 use self::replies::{Failure, Verdict};
 use self::seal::Seals;
@@ -81,6 +85,7 @@ pub(crate) struct RedisStore {
     unchecked: AtomicBool,
     leases: Box<Leases>,
     purges: Purges,
+    capacity: Option<Box<Capacity>>,
     near: Option<Box<NearCache>>,
     clock: Clock,
     /// What one chunk may take when its turn has come.
@@ -112,7 +117,9 @@ impl RedisStore {
             config.rules.max_head_size + 6 * config.rules.max_fields + config.max_key_size + 1024 + LABEL_MAX;
         let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
         let provision = config.provision.clone();
-        let settings = LinkSettings { provision, probe, patience: config.store_timeout, is_of_cluster: false };
+        let patience = config.store_timeout;
+        let pace = config.least_store_timeout.map(|least| Arc::new(Pace::new(least, patience)));
+        let settings = LinkSettings { provision, probe, patience, is_of_cluster: false, pace };
         let connection = Connection::new(config.redis.clone(), settings, &layout.purges());
         let plane = Arc::new(Plane::shared(config.purges.max_records, config.purges.max_unsynced));
         let purges = Purges::new(config, connection.clone(), &layout, plane);
@@ -130,6 +137,7 @@ impl RedisStore {
             unchecked: AtomicBool::new(false),
             leases: Box::new(Leases::new()),
             purges,
+            capacity: config.max_entries.map(|entries| Box::new(Capacity::new(entries))),
             // In strict mode each look-up has to ask in any case.
             near: (config.near.octets > 0 && !config.purges.is_strict)
                 .then(|| Box::new(NearCache::new(config.near.octets, config.near.max_entry))),
@@ -147,6 +155,11 @@ impl RedisStore {
 
     pub(crate) fn takes_writes(&self, key: &CacheKey) -> bool {
         self.connection.takes_writes(|| self.layout.cell(CellKey::base(key)))
+    }
+
+    /// What a look-up may take at present, where that is not fixed.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.connection.deadline()
     }
 
     pub(crate) fn takes_chunks_for(length: u64) -> bool {
@@ -322,7 +335,9 @@ impl Store for RedisStore {
         };
         let command = set_px(&self.layout.cell(key), &head.value, head.ttl);
         let written = self.connection.call(LaneName::Heads, Access::Write, &command).await;
-        written.map(|_| ()).map_err(|failure| failure.error)
+        written.map_err(|failure| failure.error)?;
+        self.note_written(matches!(cell, Cell::Response(_)).then_some(key).into_iter()).await;
+        Ok(())
     }
 
     /// A user who may not does as if it were done: the cell ends when it would have ended.

@@ -37,6 +37,8 @@ pub(super) static WITHDRAW: Script = script!("lua/withdraw.lua");
 pub(super) static COMMIT: Script = script!("lua/commit.lua");
 /// Records purges.
 pub(super) static PURGE: Script = script!("lua/found.lua", "lua/purge.lua");
+/// Counts responses.
+pub(super) static ENTRIES: Script = script!("lua/entries.lua");
 /// Tries out what the others use.
 pub(super) static RIGHTS: Script = script!("lua/rights.lua");
 /// Reads the purge clock.

@@ -37,6 +37,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
 use crate::config::GREATEST_BODY;
+use crate::key::CacheKey;
 use crate::purge::label::{Label, Site, Stamp};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::{Params, SearchVariance};
@@ -314,6 +315,16 @@ fn chunk_checksum(generation: Generation, index: u32, octets: &[u8]) -> u64 {
 /// Reads the value found under a cell's key.
 pub(crate) fn decode(key: CellKey<'_>, value: &Bytes) -> Result<Cell, Rejection> {
     let (kind, reader) = opened(key, value)?;
+    cell(kind, reader)
+}
+
+/// The same of whatever key: that, its variant and the cell.
+pub(crate) fn decode_whatever(value: &Bytes) -> Result<(CacheKey, Option<VariantKey>, Cell), Rejection> {
+    let Start { kind, primary, variant, rest } = start(value)?;
+    Ok((CacheKey::from_octets(primary), variant, cell(kind, rest)?))
+}
+
+fn cell(kind: u8, reader: Reader<'_>) -> Result<Cell, Rejection> {
     match kind {
         b'R' => read_response(reader).map(|response| Cell::Response(Arc::new(response))),
         b'V' => read_index(reader).map(|index| Cell::Index(Arc::new(index))),
@@ -340,6 +351,23 @@ pub(crate) fn decode_live(key: CellKey<'_>, value: &Bytes) -> Result<Live, Rejec
 }
 
 fn opened<'a>(key: CellKey<'_>, value: &'a Bytes) -> Result<(u8, Reader<'a>), Rejection> {
+    let Start { kind, primary, variant, rest } = start(value)?;
+    if primary != key.primary.parts() || variant != key.variant {
+        return Err(Rejection::Mismatched);
+    }
+    Ok((kind, rest))
+}
+
+/// What each value begins with.
+struct Start<'a> {
+    kind: u8,
+    /// The parts of the primary key.
+    primary: &'a [u8],
+    variant: Option<VariantKey>,
+    rest: Reader<'a>,
+}
+
+fn start(value: &Bytes) -> Result<Start<'_>, Rejection> {
     let Some(start) = value.get(..CONTENT_AT) else { return Err(Rejection::Foreign) };
     if &start[..3] != MAGIC || start[3] != VERSION {
         return Err(Rejection::Foreign);
@@ -355,10 +383,7 @@ fn opened<'a>(key: CellKey<'_>, value: &'a Bytes) -> Result<(u8, Reader<'a>), Re
         20 => Some(VariantKey::from_bytes(reader.array()?)),
         _ => return Err(Rejection::Damaged),
     };
-    if primary != key.primary.parts() || variant != key.variant {
-        return Err(Rejection::Mismatched);
-    }
-    Ok((kind, reader))
+    Ok(Start { kind, primary, variant, rest: reader })
 }
 
 /// The octets of chunk `index`, if that is what the value holds.
