@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::key::CacheKey;
 
@@ -13,6 +15,8 @@ use crate::key::CacheKey;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ImminentWrites {
     map: Arc<Mutex<HashMap<Digest, Imminent>>>,
+    /// As many as there are in the map, and those who are about to be.
+    count: Arc<AtomicUsize>,
 }
 
 type Digest = [u8; CacheKey::DIGEST_LEN];
@@ -33,12 +37,17 @@ pub(crate) struct ImminentWrite {
 impl ImminentWrites {
     pub(crate) fn begin(&self, key: &CacheKey) -> ImminentWrite {
         let digest = *key.digest();
+        self.count.fetch_add(1, Ordering::AcqRel);
         self.lock().entry(digest).or_default().writes += 1;
         ImminentWrite { all: self.clone(), digest }
     }
 
     /// Resolves when no write is about to come any more, even where that was before it is first polled; `None` if none is.
-    pub(crate) fn ended(&self, key: &CacheKey) -> Option<impl Future<Output = ()> + Send + use<>> {
+    pub(crate) fn ended(&self, key: &CacheKey) -> Option<OwnedNotified> {
+        // Most of the time there are none, and nobody need wait for his turn to learn that.
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
         let map = self.lock();
         // Whatever ends from now on wakes it.
         map.get(key.digest()).map(|imminent| Arc::clone(&imminent.ended).notified_owned())
@@ -58,6 +67,8 @@ impl Drop for ImminentWrite {
         if entry.get().writes == 0 {
             entry.remove().ended.notify_waiters();
         }
+        drop(map);
+        self.all.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

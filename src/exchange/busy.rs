@@ -73,8 +73,7 @@ pub(super) fn refused<R>(shared: &Shared, miss: &Miss, parts: &request::Parts) -
     shared.counters.origin_busy.increment();
     let request = PresentedRequest::of(parts);
     let stand_in = miss.stored.as_ref().and_then(|stored| {
-        let reuse = revalidate::stand_in(shared, miss.stored_under(), stored, &request, Cause::Own(Trouble::Busy))
-            .filter(|_| !miss.is_purged(shared))?;
+        let reuse = revalidate::stand_in(shared, miss.names(), stored, &request, Cause::Own(Trouble::Busy))?;
         let outcome = Outcome::hit(reuse.ttl).with_detail(DETAIL);
         Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
     });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response, request};
 use http_body::Body;
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
 use tokio::time;
 use tower_service::Service;
@@ -148,7 +149,7 @@ pub(super) async fn is_written_soon(
     parts: &request::Parts,
     looked: &Looked,
     // As of before the look-up: what was written meanwhile it may have missed.
-    ended: Option<impl Future<Output = ()> + Send>,
+    ended: Option<OwnedNotified>,
 ) -> bool {
     let can_do_with_it = match looked.decision {
         Decision::Forward(ForwardReason::UriMiss | ForwardReason::VaryMiss, None) => {
@@ -161,7 +162,8 @@ pub(super) async fn is_written_soon(
     if !can_do_with_it {
         return false;
     }
-    let Some(ended) = ended else { return false };
+    // Or it is about to be written only now.
+    let Some(ended) = ended.or_else(|| shared.imminent.ended(key)) else { return false };
     let follows = may_collapse(&PresentedRequest::of(parts), true, &shared.config.rules)
         && shared.flights.has(FlightKey::new(key, looked.variant));
     !follows && time::timeout(looked.asked.time_left(shared) / 2, ended).await.is_ok()
@@ -315,8 +317,7 @@ pub(super) fn serve<R>(
     }
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
     let stored = &landing.response;
-    let is_purged = || shared.store.plane().is_outdated(&miss.key, &stored.label);
-    if stored.body.open().is_some_and(OpenBody::is_broken) || is_purged() {
+    if stored.body.open().is_some_and(OpenBody::is_broken) || miss.names().are_outdated(shared, stored) {
         return Followed::Over;
     }
     // Whoever has waited for this very response need not ask how fresh it is.

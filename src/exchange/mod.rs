@@ -181,15 +181,30 @@ impl Miss {
         self.found_under.as_ref().unwrap_or(&self.key)
     }
 
+    /// All that a purge of it may be by: that of the URL names neither a response to QUERY nor one that was found under
+    /// an equal query.
+    fn names(&self) -> Names<'_> {
+        Names([Some(self.stored_under()), Some(&self.key), self.asked.epoch.as_ref().map(epoch::Epoch::target)])
+    }
+
     /// Whether any of what was found was purged since, so that nothing may be made of it.
     fn is_purged(&self, shared: &Shared) -> bool {
-        let plane = shared.store.plane();
-        // A purge of the URL names neither a response to QUERY nor one that was found under an equal query.
-        let target = self.asked.epoch.as_ref().map(|epoch| epoch.target());
-        let keys = [Some(self.stored_under()), Some(&self.key), target];
-        let is_purged =
-            |stored: &Arc<StoredResponse>| keys.iter().flatten().any(|key| plane.is_purged(key, &stored.label));
-        self.stored.iter().chain(&self.variants).any(is_purged)
+        self.stored.iter().chain(&self.variants).any(|stored| self.names().are_purged(shared, stored))
+    }
+}
+
+/// The keys by which a response may be purged.
+#[derive(Clone, Copy, Debug)]
+struct Names<'a>([Option<&'a CacheKey>; 3]);
+
+impl Names<'_> {
+    fn are_purged(self, shared: &Shared, stored: &StoredResponse) -> bool {
+        self.0.into_iter().flatten().any(|key| shared.store.plane().is_purged(key, &stored.label))
+    }
+
+    /// The same of a soft purge as well.
+    fn are_outdated(self, shared: &Shared, stored: &StoredResponse) -> bool {
+        self.0.into_iter().flatten().any(|key| shared.store.plane().is_outdated(key, &stored.label))
     }
 }
 

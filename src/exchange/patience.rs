@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::background::Place;
 use super::collapse::Landing;
 use super::forward::{Answered, Sent, UNAWAITED_LIMIT};
-use super::{Miss, Shared, busy, hit, revalidate};
+use super::{Miss, Names, Shared, busy, hit, revalidate};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
 use crate::collapse::failing::{Attempt, Bearable, Failure};
@@ -33,7 +33,7 @@ pub(super) struct Standby {
     limit: Duration,
     shared: Arc<Shared>,
     stored: Arc<StoredResponse>,
-    stored_under: CacheKey,
+    names: [Option<CacheKey>; 3],
     reason: ForwardReason,
     method: Method,
     headers: HeaderMap,
@@ -66,7 +66,7 @@ fn back_off<R>(
     trouble: Trouble,
 ) -> Option<Response<CacheBody<R>>> {
     let (request, stored) = (PresentedRequest::of(parts), miss.stored.as_ref()?);
-    let reuse = revalidate::stand_in(shared, miss.stored_under(), stored, &request, Cause::Others(trouble))?;
+    let reuse = revalidate::stand_in(shared, miss.names(), stored, &request, Cause::Others(trouble))?;
     shared.counters.backed_off.increment();
     let outcome = Outcome::hit(reuse.ttl).with_detail("stale-if-error");
     Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
@@ -91,7 +91,7 @@ pub(super) fn bearable(shared: &Shared, miss: &Miss, parts: &request::Parts) -> 
     let request = PresentedRequest::of(parts);
     let bears = |trouble| {
         miss.stored.as_ref().is_some_and(|stored| {
-            revalidate::stand_in(shared, miss.stored_under(), stored, &request, Cause::Others(trouble)).is_some()
+            revalidate::stand_in(shared, miss.names(), stored, &request, Cause::Others(trouble)).is_some()
         })
     };
     Bearable { error_status: bears(Trouble::ErrorStatus), disconnected: bears(Trouble::Disconnected) }
@@ -106,7 +106,7 @@ impl Standby {
             limit: shared.config.origin.soft_timeout?,
             shared: Arc::clone(shared),
             stored: miss.stored.clone()?,
-            stored_under: miss.stored_under().clone(),
+            names: miss.names().0.map(Option::<&CacheKey>::cloned),
             reason: miss.reason,
             method: parts.method.clone(),
             headers: parts.headers.clone(),
@@ -115,7 +115,7 @@ impl Standby {
 
     fn answer<R>(&self) -> Option<Response<CacheBody<R>>> {
         let request = PresentedRequest { method: &self.method, headers: &self.headers };
-        while_slow(&self.shared, (&self.stored_under, &self.stored), &request, self.reason)
+        while_slow(&self.shared, Names(self.names.each_ref().map(Option::as_ref)), &self.stored, &request, self.reason)
     }
 }
 
@@ -193,17 +193,18 @@ pub(super) async fn instead_of_news<R>(
     let (limit, stored) = (shared.config.origin.soft_timeout?, miss.stored.as_ref()?);
     match time::timeout(limit.saturating_sub(since.elapsed()), follower.news()).await {
         Ok(_) => None,
-        Err(_) => while_slow(shared, (miss.stored_under(), stored), &PresentedRequest::of(parts), miss.reason),
+        Err(_) => while_slow(shared, miss.names(), stored, &PresentedRequest::of(parts), miss.reason),
     }
 }
 
 fn while_slow<R>(
     shared: &Shared,
-    (key, stored): (&CacheKey, &Arc<StoredResponse>),
+    names: Names<'_>,
+    stored: &Arc<StoredResponse>,
     request: &PresentedRequest<'_>,
     reason: ForwardReason,
 ) -> Option<Response<CacheBody<R>>> {
-    let reuse = revalidate::stand_in(shared, key, stored, request, Cause::Own(Trouble::Slow))?;
+    let reuse = revalidate::stand_in(shared, names, stored, request, Cause::Own(Trouble::Slow))?;
     shared.counters.stale_while_slow.increment();
     let outcome = Outcome::forwarded(reason).with_ttl(reuse.ttl).with_detail("stale-while-slow");
     Some(hit::serve(shared, request, Arc::clone(stored), &reuse, outcome))

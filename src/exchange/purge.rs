@@ -62,6 +62,8 @@ pub(super) struct Ended {
     /// The number of the last record.
     recorded: Result<u64, StoreError>,
     removed: Result<(), StoreError>,
+    /// All of it is keys; what else is named cannot be removed.
+    is_keys_alone: bool,
 }
 
 impl Ended {
@@ -69,7 +71,7 @@ impl Ended {
     pub(super) fn is_complete(&self) -> bool {
         match &self.recorded {
             Ok(_) => true,
-            Err(error) => error.kind() == StoreErrorKind::Denied && self.removed.is_ok(),
+            Err(error) => error.kind() == StoreErrorKind::Denied && self.is_keys_alone && self.removed.is_ok(),
         }
     }
 }
@@ -103,6 +105,7 @@ impl Ending {
     /// time for writing to the store.
     pub(super) async fn end(self, shared: &Shared, mode: PurgeMode) -> Ended {
         let limit = shared.config.store_write_timeout;
+        let is_keys_alone = self.members.is_empty();
         let recording = self.record(shared, mode, limit);
         let removing = time::timeout(limit, remove(shared, &self.keys, mode));
         let ((recorded, others), removed) = tokio::join!(recording, removing);
@@ -115,7 +118,7 @@ impl Ending {
             Ok(_) => {}
             Err(unknown) => removed = removed.and(Err(unknown)),
         }
-        Ended { recorded, removed }
+        Ended { recorded, removed, is_keys_alone }
     }
 
     /// The number of the last record, and the keys besides those that are named under which a GET of the targets may find

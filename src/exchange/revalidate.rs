@@ -9,10 +9,9 @@ use super::fill::Fill;
 use super::forward::Sent;
 use super::lookup::{self, Asked, Held};
 use super::open::open;
-use super::{Miss, Shared, conclude, hit, prospect};
+use super::{Miss, Names, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
 use crate::collapse::uncacheable::is_of_the_key;
-use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{Cause, Reuse, reuse_in_trouble, reuse_stale};
@@ -99,8 +98,7 @@ pub(super) fn stale_for<R>(
     status: Option<StatusCode>,
 ) -> Option<Response<CacheBody<R>>> {
     let (stored, request) = (miss.stored.as_ref()?, PresentedRequest::of(parts));
-    let reuse = stand_in(shared, miss.stored_under(), stored, &request, Cause::Own(trouble))
-        .filter(|_| !miss.is_purged(shared))?;
+    let reuse = stand_in(shared, miss.names(), stored, &request, Cause::Own(trouble))?;
     shared.counters.stale_on_error.increment();
     let mut outcome = Outcome::forwarded(miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
     outcome.forward_status = status;
@@ -110,13 +108,13 @@ pub(super) fn stale_for<R>(
 /// How a stored response is to be sent in place of a better one, if it is there and may be.
 pub(super) fn stand_in(
     shared: &Shared,
-    key: &CacheKey,
+    names: Names<'_>,
     stored: &StoredResponse,
     request: &PresentedRequest<'_>,
     cause: Cause,
 ) -> Option<Reuse> {
     let is_there = stored.body.is_at_hand() || *request.method == Method::HEAD;
-    if shared.store.plane().is_purged(key, &stored.label) {
+    if names.are_purged(shared, stored) {
         return None;
     }
     reuse_in_trouble(request, &stored, cause, shared.clock().now(), &shared.config.rules).filter(|_| is_there)

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tower_redis_cache::{PurgeMode, PurgeTarget, QueryContent};
+
 use crate::on_both_stores;
 use crate::support::gate::{Gate, PATIENCE, eventually};
 use crate::support::scripted::{failure, ok, status};
-use crate::support::story::{Answer, Ask, Stage, Story, get, head, seconds};
+use crate::support::story::{Answer, Ask, Stage, Story, ask, get, head, seconds};
 
 /// So short that whoever may have the stale response has it.
 const SOON: Duration = Duration::from_millis(1);
@@ -55,7 +57,48 @@ async fn waits(story: &Story, ask: Ask) {
     story.fills_are_done().await;
 }
 
+/// Whether the request waited, though its target was purged before its patience was over; `None` where that was too late.
+async fn waits_after_a_purge(stage: &Stage, patience: Duration) -> Option<()> {
+    let story = stage.story_with(|config| config.soft_timeout(patience));
+    let query = || ask("QUERY", "/q").header("content-type", "text/sql").body("q").extension(QueryContent::new("q"));
+    for stale in [query(), get("/witness")] {
+        story.origin_says(ok("old").cache_control("max-age=60, stale-if-error=600"));
+        story.client_asks(stale.header("cache-control", "no-cache")).await.is_stored();
+    }
+    story.time_passes(seconds(61));
+    let (gate, calls) = (Gate::closed(), story.origin.calls());
+    story.origin_says(ok("new").cache_control("max-age=60").head_after(&gate));
+    let waiting = tokio::spawn({
+        let (story, query) = (story.clone(), query());
+        async move { story.client_asks_and_goes_on(query).await }
+    });
+    eventually("the origin is asked", || story.origin.calls() > calls).await;
+    let target = PurgeTarget::url("http://example.com/q".parse().expect("a URL"));
+    story.handle.purge([target], PurgeMode::Hard).await.expect("it is recorded");
+    let was_in_time = !waiting.is_finished();
+    story.client_asks_and_goes_on(get("/witness")).await.has_detail("stale-while-slow");
+    assert!(!was_in_time || !waiting.is_finished(), "it has what was purged");
+    gate.open();
+    let answer = waiting.await.expect("an answer");
+    story.fills_are_done().await;
+    if !was_in_time {
+        return None;
+    }
+    answer.has_forward_status(200).has_body("new");
+    Some(())
+}
+
 on_both_stores! {
+    /// A purge names the target of a QUERY, and not the QUERY.
+    async fn what_was_purged_does_not_stand_in_for_a_slow_service(stage) {
+        for patience in [1, 10, 100, 1000] {
+            if waits_after_a_purge(&stage, Duration::from_millis(patience * 30)).await.is_some() {
+                return;
+            }
+        }
+        panic!("no purge was in time");
+    }
+
     async fn a_slow_service_is_not_waited_for_where_the_stale_response_will_do(stage) {
         for line in ["max-age=60, stale-if-error=30", "max-age=60, stale-if-error=0, stale-while-revalidate=0"] {
             let story = stage.story_with(|config| config.soft_timeout(SOON).stale_if_error(seconds(30)));
