@@ -1,6 +1,7 @@
 //! Several futures at one time, so many at the most.
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::task::Poll;
 
 /// So many may end at once before others have their turn.
@@ -11,6 +12,18 @@ pub(crate) fn abreast<F: Future>(
     futures: impl IntoIterator<Item = F>,
     at_once: usize,
     mut each: impl FnMut(F::Output),
+) -> impl Future<Output = ()> {
+    abreast_until(futures, at_once, move |output| {
+        each(output);
+        ControlFlow::Continue(())
+    })
+}
+
+/// The same until enough is known; the others are dropped then.
+pub(crate) fn abreast_until<F: Future>(
+    futures: impl IntoIterator<Item = F>,
+    at_once: usize,
+    mut each: impl FnMut(F::Output) -> ControlFlow<()>,
 ) -> impl Future<Output = ()> {
     let (mut futures, at_once) = (futures.into_iter().fuse(), at_once.max(1));
     let mut running = Vec::with_capacity(at_once);
@@ -26,15 +39,16 @@ pub(crate) fn abreast<F: Future>(
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let before = running.len();
+            let (before, mut is_enough) = (running.len(), false);
             running.retain_mut(|future| match future.as_mut().poll(cx) {
                 Poll::Ready(output) => {
-                    each(output);
+                    is_enough = is_enough || each(output).is_break();
                     false
                 }
                 Poll::Pending => true,
             });
             match running.len() {
+                _ if is_enough => return Poll::Ready(()),
                 0 if before == 0 => return Poll::Ready(()),
                 left if left == before => return Poll::Pending,
                 left => ended += before - left,
@@ -70,5 +84,22 @@ mod tests {
             assert_eq!(sum, 190);
             assert!(most.get() <= at_once.clamp(1, 20) && running.get() == 0, "{} at once", most.get());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_needed_any_more_is_not_waited_for() {
+        let work = |number: usize| async move {
+            if number == 1 {
+                std::future::pending::<()>().await;
+            }
+            number
+        };
+        let mut seen = Vec::new();
+        abreast_until((0..20).map(work), 2, |number| {
+            seen.push(number);
+            if number == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await;
+        assert_eq!(seen, [0, 2, 3, 4, 5]);
     }
 }

@@ -98,8 +98,8 @@ impl CacheConfig {
     ///   [`redis_sentinel_password_file`](Self::redis_sentinel_password_file);
     /// - `redis+cluster://[user[:password]@]host[:port],host[:port]…`, or `rediss+cluster://`: up to 16 nodes of a Redis
     ///   Cluster, by default on port 6379, of which any says who the others are. Two connections are held to each primary. A
-    ///   node that is away costs what it has; but the record of purges is with one, and while that is away nothing that
-    ///   is stored is served, except from [`near_cache`](Self::near_cache) for [`max_unsynced`](Self::max_unsynced).
+    ///   node that is away costs what it has, with `cluster-require-full-coverage no`; otherwise it costs all. The record of
+    ///   purges is with one node, and while that is away nothing that is stored is served, except from [`near_cache`](Self::near_cache) for [`max_unsynced`](Self::max_unsynced).
     ///
     /// # Errors
     ///

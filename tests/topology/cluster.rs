@@ -142,8 +142,13 @@ async fn a_slot_in_the_middle_of_its_move_is_read_and_written() {
     for target in &targets {
         story.client_asks(get(target)).await.is_hit();
     }
-    story.client_asks(get(&targets[0]).header("cache-control", "no-cache")).await.has_body("page");
-    story.client_asks(get(&targets[0])).await.is_hit();
+    let _ = story.client_asks(get(&targets[0]).header("cache-control", "no-cache")).await.has_body("page");
+    for node in [1, 0] {
+        assert_eq!(cluster.nodes[node].cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]), "OK");
+    }
+    story.origin_says(ok("new").cache_control("max-age=600"));
+    story.client_asks(get(&targets[0]).header("cache-control", "no-cache")).await.has_body("new").is_stored();
+    story.client_asks(get(&targets[0])).await.is_hit().has_body("new");
     assert!(replies(&cluster, "ASK") > 0 && begun.elapsed() < PATIENCE);
     assert!(!cluster.nodes[0].keys("trc:{*}").contains(&key), "it is not written where it is no more");
 }
@@ -154,6 +159,16 @@ async fn a_primary_that_dies_is_replaced_by_its_replica_and_no_purge_is_lost() {
     let story = impatient(&cluster);
     let targets = one_on_each(&cluster, &story, 3).await;
     let dead = cluster.owner_of(CLOCK);
+    // With another node, so that it outlives that one.
+    let mut tagged = Vec::new();
+    for number in 0..20 {
+        let target = format!("/tagged/{number}");
+        story.origin_says(ok("old").cache_control("max-age=600").header("cache-tag", "a"));
+        story.client_asks(get(&target)).await.is_stored();
+        story.client_asks(get(&target)).await.is_hit();
+        tagged.push(target);
+    }
+    story.origin.answers(|_| ok("page").cache_control("max-age=600"));
     story.handle.purge([PurgeTarget::tag("a")], PurgeMode::Hard).await.expect("it is recorded");
     let offset = |node: usize| cluster.nodes[node].info("master_repl_offset");
     eventually("it is in step", || offset(dead + 3) >= offset(dead)).await;
@@ -171,6 +186,12 @@ async fn a_primary_that_dies_is_replaced_by_its_replica_and_no_purge_is_lost() {
     assert!(answered > 0);
     for target in &targets {
         is_cached(&story, target).await;
+    }
+    // Who has never heard of it, learns it from the replica.
+    let newcomer = impatient(&cluster);
+    is_cached(&newcomer, &targets[0]).await;
+    for target in &tagged {
+        newcomer.client_asks(get(target)).await.has_body("page");
     }
     story.handle.purge([PurgeTarget::everything()], PurgeMode::Hard).await.expect("it is recorded");
     assert!(!story.client_asks(get(&targets[1])).await.outcome().is_hit());
@@ -201,6 +222,28 @@ async fn what_is_with_other_nodes_is_answered_while_one_is_away() {
     assert_eq!(story.handle.stats().store_unavailable, 0);
     cluster.nodes[away].cont();
     is_cached(&story, &targets[away]).await;
+}
+
+/// Nobody can know what has been purged.
+#[tokio::test]
+async fn while_the_node_with_the_record_of_purges_is_away_nothing_stored_is_served() {
+    let cluster = RedisCluster::start(3, 0);
+    let story = impatient(&cluster);
+    let targets = one_on_each(&cluster, &story, 3).await;
+    let away = cluster.owner_of(CLOCK);
+    cluster.nodes[away].stop();
+    let begun = Instant::now();
+    let is_served = async |target: &String| story.client_asks(get(target)).await.has_body("page").outcome().is_hit();
+    for target in &targets {
+        while is_served(target).await {
+            assert!(begun.elapsed() < PATIENCE, "{target} is served for ever");
+        }
+    }
+    assert!(story.handle.purge([PurgeTarget::everything()], PurgeMode::Hard).await.is_err());
+    cluster.nodes[away].cont();
+    for target in &targets {
+        is_cached(&story, target).await;
+    }
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ impl RedisAddress {
     pub(super) async fn client(&self, protocol: Option<ProtocolVersion>) -> Result<Client, StoreError> {
         let mut info = self.info.clone();
         if let Some(sentinels) = &self.sentinels {
-            let addr = sentinels.primary(info.addr(), |info| self.secured(info)).await?;
+            let (addr, _) = sentinels.primary(info.addr(), |info| self.secured(info)).await?;
             info = info.set_addr(addr);
         }
         let mut settings = info.redis_settings().clone();
@@ -141,11 +141,12 @@ impl RedisAddress {
         Client::open(self.secured(info.set_redis_settings(settings))?).map_err(unusable)
     }
 
-    /// Whether the primary is elsewhere by now; where nobody knows, it is not. Without Sentinel there is nobody to ask.
+    /// Whether the primary is elsewhere by now; where the majority of all sentinels does not say so, it is not. Without them
+    /// there is nobody to ask.
     pub(super) async fn has_moved_from(&self, present: &ConnectionAddr) -> bool {
         let Some(sentinels) = &self.sentinels else { return false };
         let primary = sentinels.primary(self.info.addr(), |info| self.secured(info)).await;
-        primary.is_ok_and(|primary| primary.to_string() != present.to_string())
+        primary.is_ok_and(|(primary, is_decided)| is_decided && primary.to_string() != present.to_string())
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -191,7 +192,7 @@ impl RedisAddress {
     #[cfg(feature = "tls")]
     fn with_certificates(&self, info: ConnectionInfo) -> Result<ConnectionInfo, ConfigError> {
         if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return Err(invalid("certificates are for rediss:// and rediss+sentinel://"));
+            return Err(invalid("certificates are for rediss://, rediss+sentinel:// and rediss+cluster://"));
         }
         let certificates = TlsCertificates {
             client_tls: self.certificates.client_tls.clone(),

@@ -21,7 +21,8 @@ use super::breaker::Backoff;
 use super::lanes::LaneName;
 use super::link::{Access, Link, LinkSettings};
 use super::replies::{Failure, Redirect, Verdict, cure};
-use super::slots::{Node, SLOTS, Share, Slot, shares};
+use super::routes::Routes;
+use super::slots::{Node, Share, Slot, shares};
 use crate::abreast::abreast;
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
@@ -34,20 +35,12 @@ pub(crate) struct Cluster {
     generations: Arc<AtomicU64>,
     /// Where the purge clock is.
     clock: Slot,
-    map: RwLock<Option<Arc<Map>>>,
+    map: RwLock<Option<Arc<Routes>>>,
     /// Whether it has been asked who has what.
     asked: watch::Sender<bool>,
     refresh: Mutex<Refresh>,
-}
-
-/// Who has what, as far as it is known.
-#[derive(Clone, Debug)]
-struct Map {
-    /// For each slot the place of its node among the links.
-    owners: Vec<u16>,
-    links: Vec<(Node, Arc<Link>)>,
-    /// How often the purge clock came to another node.
-    clock_moves: u64,
+    /// Who answered for the purge clock while that was on its way there.
+    clock_guest: Mutex<Option<Arc<Link>>>,
 }
 
 #[derive(Debug)]
@@ -56,17 +49,15 @@ struct Refresh {
     ended: Option<Stopwatch>,
     pause: Duration,
     backoff: Backoff,
-    has_warned: bool,
+    /// Why nobody said who has what, the last time.
+    trouble: Option<StoreError>,
 }
 
 /// The right to ask who has what, given back when the task ends, however it ends.
 struct Refreshing(Arc<Cluster>);
 
-const NOBODY: u16 = u16::MAX;
 /// Redirects that are followed for one command: to the new node, and on its way to another.
 const MOST_HOPS: usize = 3;
-/// More nodes than a cluster is made for.
-const MOST_NODES: usize = 1000;
 /// Nodes that are asked who has what.
 const ASKED_AT_ONCE: usize = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -74,15 +65,16 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// A task that gave no sign for so long sits in a runtime that nobody drives.
 const LOST: Duration = Duration::from_secs(5);
-/// More moves of the clock than this many connections are not told apart.
-const GENERATIONS: u32 = 40;
+/// Where the parts of a generation begin: so many connections and moves are told apart.
+const GUEST_AT: u32 = 20;
+const MOVES_AT: u32 = 40;
 
 // ===== impl Cluster =====
 
 impl Cluster {
     pub(super) fn new(address: RedisAddress, settings: LinkSettings, clock: Slot) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-        let refresh = Refresh { running: None, ended: None, pause: Duration::ZERO, backoff, has_warned: false };
+        let refresh = Refresh { running: None, ended: None, pause: Duration::ZERO, backoff, trouble: None };
         Self {
             address,
             settings: LinkSettings { is_of_cluster: true, ..settings },
@@ -91,6 +83,7 @@ impl Cluster {
             map: RwLock::new(None),
             asked: watch::Sender::new(false),
             refresh: Mutex::new(refresh),
+            clock_guest: Mutex::new(None),
         }
     }
 
@@ -122,20 +115,28 @@ impl Cluster {
 
     pub(super) fn generation(&self) -> Option<u64> {
         let map = self.map()?;
-        let linked = map.owner(self.clock)?.heads.link()?;
-        Some(linked.generation.wrapping_add(map.clock_moves << GENERATIONS))
+        let owner = map.owner(self.clock)?.heads.link()?.generation;
+        let guest =
+            self.clock_guest.lock().ok()?.as_ref().map(|guest| guest.heads.link().map(|linked| linked.generation));
+        let (moves, guest) = (map.clock_moves << MOVES_AT, guest.map_or(Some(0), |guest| guest)? << GUEST_AT);
+        Some(owner.wrapping_add(guest).wrapping_add(moves))
     }
 
-    pub(super) fn clock_address(self: &Arc<Self>) -> Option<RedisAddress> {
-        let address = self.map().and_then(|map| Some(map.owner(self.clock)?.address.clone()));
-        if address.is_none() {
-            self.start_refresh();
+    fn clock_was_asked(&self, guest: Option<&Arc<Link>>) {
+        if let Ok(mut known) = self.clock_guest.lock()
+            && known.as_ref().map(Arc::as_ptr) != guest.map(Arc::as_ptr)
+        {
+            *known = guest.map(Arc::clone);
         }
-        address
+    }
+
+    pub(super) async fn clock_address(self: &Arc<Self>) -> Result<RedisAddress, StoreError> {
+        Ok(self.owner(self.clock).await?.address.clone())
     }
 
     pub(super) async fn links(self: &Arc<Self>) -> Result<Vec<Arc<Link>>, StoreError> {
-        let map = self.known_map().await?;
+        let trouble = |error| self.refresh.lock().ok().and_then(|refresh| refresh.trouble.clone()).unwrap_or(error);
+        let map = self.known_map().await.map_err(trouble)?;
         Ok(map.links.iter().map(|(_, link)| Arc::clone(link)).collect())
     }
 
@@ -151,11 +152,20 @@ impl Cluster {
         let (mut link, mut once) = (self.owner(slot).await.map_err(Failure::ignored)?, false);
         for _ in 0..=MOST_HOPS {
             let answer = match limit {
-                _ if once => asking(&link, lane, access, command).await,
+                Some(limit) if once => {
+                    let late = |_| Err(Failure::ignored(StoreError::new(StoreErrorKind::Timeout)));
+                    time::timeout(limit, asking(&link, lane, access, command)).await.unwrap_or_else(late)
+                }
+                None if once => asking(&link, lane, access, command).await,
                 Some(limit) => link.call_in_turn(lane, access, command, limit).await,
                 None => link.call(lane, access, command).await,
             };
-            let Err(Failure { redirect: Some(redirect), .. }) = &answer else { return self.noted(answer) };
+            let Err(Failure { redirect: Some(redirect), .. }) = &answer else {
+                if slot == self.clock {
+                    self.clock_was_asked(once.then_some(&link));
+                }
+                return self.noted(answer);
+            };
             once = redirect.once;
             link = self.follow(slot, &link, redirect).map_err(Failure::ignored)?;
         }
@@ -201,11 +211,12 @@ impl Cluster {
             false => redirect.host.clone(),
         };
         let node = (host, redirect.port);
+        if let Some(link) = self.map().and_then(|map| map.known(slot, &node, redirect.once)) {
+            return Ok(link);
+        }
         let link = self.change(|map| {
             let place = map.place(&node, |node| self.link_to(node))?;
-            if !redirect.once {
-                map.owners[slot.index()] = place;
-            }
+            map.patch(slot, &node, (!redirect.once).then_some(place));
             Some(Arc::clone(&map.links[usize::from(place)].1))
         });
         self.start_refresh();
@@ -225,7 +236,7 @@ impl Cluster {
     }
 
     /// Only before it was asked for the first time does this wait, and the caller's deadline bounds that.
-    async fn known_map(self: &Arc<Self>) -> Result<Arc<Map>, StoreError> {
+    async fn known_map(self: &Arc<Self>) -> Result<Arc<Routes>, StoreError> {
         if let Some(map) = self.map() {
             return Ok(map);
         }
@@ -236,15 +247,15 @@ impl Cluster {
         self.map().ok_or_else(|| StoreError::new(StoreErrorKind::Unavailable))
     }
 
-    fn map(&self) -> Option<Arc<Map>> {
+    fn map(&self) -> Option<Arc<Routes>> {
         self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes what is known; `None` while nothing is.
-    fn change<T>(&self, change: impl FnOnce(&mut Map) -> T) -> Option<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut Routes) -> T) -> Option<T> {
         let mut place = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let known = place.as_ref()?;
-        let mut map = Map::clone(known);
+        let mut map = Routes::clone(known);
         let changed = change(&mut map);
         map.is_after(known, self.clock);
         *place = Some(Arc::new(map));
@@ -252,21 +263,12 @@ impl Cluster {
     }
 
     /// Takes over what the nodes say; whether that is news.
-    fn learn(&self, view: &[Share]) -> bool {
+    fn learn(&self, view: Vec<Share>) -> bool {
         let mut place = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        let known = place.take();
-        let mut map = Map { owners: vec![NOBODY; usize::from(SLOTS)], links: Vec::new(), clock_moves: 0 };
-        for Share { slots, node } in view {
-            let link =
-                |node: &Node| known.as_ref().and_then(|known| known.link(node)).unwrap_or_else(|| self.link_to(node));
-            if let Some(owner) = map.place(node, link) {
-                map.owners[usize::from(*slots.start())..=usize::from(*slots.end())].fill(owner);
-            }
-        }
-        let is_news = known.as_ref().is_none_or(|known| !map.is_like(known));
-        if let Some(known) = &known {
-            map.is_after(known, self.clock);
-        }
+        let known = place.clone().unwrap_or_default();
+        let is_news = !known.is_of(&view);
+        let mut map = known.renewed(view, |node| known.link(node).unwrap_or_else(|| self.link_to(node)));
+        map.is_after(&known, self.clock);
         *place = Some(Arc::new(map));
         is_news
     }
@@ -343,41 +345,6 @@ fn moving() -> StoreError {
     StoreError::with_detail(StoreErrorKind::NotReady, "the slot is being moved")
 }
 
-// ===== impl Map =====
-
-impl Map {
-    fn owner(&self, slot: Slot) -> Option<&Arc<Link>> {
-        self.links.get(usize::from(self.owners[slot.index()])).map(|(_, link)| link)
-    }
-
-    fn link(&self, node: &Node) -> Option<Arc<Link>> {
-        self.links.iter().find(|(known, _)| known == node).map(|(_, link)| Arc::clone(link))
-    }
-
-    /// The place of a node's link, which may have to be made.
-    fn place(&mut self, node: &Node, link: impl FnOnce(&Node) -> Arc<Link>) -> Option<u16> {
-        let place = self.links.iter().position(|(known, _)| known == node).or_else(|| {
-            (self.links.len() < MOST_NODES).then(|| self.links.push((node.clone(), link(node))))?;
-            self.links.len().checked_sub(1)
-        })?;
-        u16::try_from(place).ok()
-    }
-
-    /// Counts whether the clock has come to another node.
-    fn is_after(&mut self, before: &Self, clock: Slot) {
-        let is_same = match (before.owner(clock), self.owner(clock)) {
-            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
-            _ => false,
-        };
-        self.clock_moves = before.clock_moves + u64::from(!is_same);
-    }
-
-    fn is_like(&self, other: &Self) -> bool {
-        let nodes = |map: &Self| map.links.iter().map(|(node, _)| node.clone()).collect::<Vec<_>>();
-        self.owners == other.owners && nodes(self) == nodes(other)
-    }
-}
-
 // ===== impl Refresh =====
 
 impl Refresh {
@@ -395,21 +362,26 @@ impl Refreshing {
     async fn run(self) {
         let cluster = &self.0;
         let view = cluster.ask().await;
-        let is_news = view.as_ref().is_ok_and(|view| cluster.learn(view));
+        let view = view.map(|view| cluster.learn(view));
+        let is_news = *view.as_ref().unwrap_or(&false);
         if let Ok(mut refresh) = cluster.refresh.lock() {
             if is_news {
                 refresh.backoff.reset();
             }
             refresh.pause = refresh.backoff.next();
             match &view {
-                Ok(_) if std::mem::take(&mut refresh.has_warned) => {
+                Ok(_) if refresh.trouble.take().is_some() => {
                     tracing::warn!(redis = %cluster.address, "the cluster says again who has what");
                 }
-                Err(error) if !std::mem::replace(&mut refresh.has_warned, true) => tracing::warn!(
-                    redis = %cluster.address, store.error = %error, cure = cure(error),
-                    "no node of the cluster says who has what"
-                ),
-                _ => {}
+                Ok(_) => {}
+                Err(error) => {
+                    if refresh.trouble.replace(error.clone()).is_none() {
+                        tracing::warn!(
+                            redis = %cluster.address, store.error = %error, cure = cure(error),
+                            "no node of the cluster says who has what"
+                        );
+                    }
+                }
             }
         }
         cluster.asked.send_replace(true);

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
+use tokio::time;
 
 use super::address::RedisAddress;
 use super::cluster::Cluster;
@@ -14,7 +15,7 @@ use super::link::{Link, LinkSettings};
 use super::replies::{Failure, Verdict};
 use super::scripts::Call;
 use super::slots::Slot;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 
 /// A handle to it.
 #[derive(Clone, Debug)]
@@ -116,12 +117,21 @@ impl Connection {
 
     /// Resolves when a server has answered a read.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
-        let mut probe = redis::cmd("GET");
-        probe.arg(&self.settings.probe);
-        match self.call(LaneName::Heads, Access::Read, &probe).await {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(failure.error),
+        let mut answer = Err(StoreError::new(StoreErrorKind::Unavailable));
+        for link in self.links().await? {
+            answer = match &self.way {
+                Way::One(_) => link.answers().await,
+                // Another one may be well.
+                Way::Many(_) => {
+                    let late = |_| Err(StoreError::new(StoreErrorKind::Timeout));
+                    time::timeout(self.settings.patience, link.answers()).await.unwrap_or_else(late)
+                }
+            };
+            if answer.is_ok() {
+                break;
+            }
         }
+        answer
     }
 
     /// Over which connection the purge clock is read: another may lead to another server.
@@ -132,11 +142,11 @@ impl Connection {
         }
     }
 
-    /// Where the purge clock is, as far as that is known.
-    pub(super) fn clock_address(&self) -> Option<RedisAddress> {
+    /// Where the purge clock is.
+    pub(super) async fn clock_address(&self) -> Result<RedisAddress, StoreError> {
         match &self.way {
-            Way::One(link) => Some(link.address.clone()),
-            Way::Many(cluster) => cluster.clock_address(),
+            Way::One(link) => Ok(link.address.clone()),
+            Way::Many(cluster) => cluster.clock_address().await,
         }
     }
 

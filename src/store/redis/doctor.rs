@@ -42,7 +42,7 @@ const RIGHTS_WANTED: [(&str, &[&str], Severity, &str); 9] = [
         Severity::Degraded,
         "what is purged or replaced stays, and what is fetched under a lease may be lost",
     ),
-    ("EVAL", &[], Severity::Degraded, "each process fetches for itself, and nothing can be purged"),
+    ("EVAL", &[], Severity::Degraded, "each process fetches for itself, and there is no purge clock"),
     ("EVAL_RO", &[], Severity::Fine, "a halt on writes keeps the purge clock from being read"),
     ("PUBLISH", &[""], Severity::Degraded, "those who wait for another process look a few times a second"),
 ];
@@ -72,7 +72,10 @@ impl RedisStore {
         findings.push(self.worst(&links, async |link| Self::server_found(link).await).await);
         findings.extend(links.iter().filter_map(|link| link.provision_found()).max_by_key(|found| found.severity));
         findings.push(self.worst(&links, async |link| Self::memory_found(link).await).await);
-        findings.extend(self.rights_found().await);
+        if self.connection.is_cluster() {
+            findings.push(self.worst(&links, async |link| Self::coverage_found(link).await).await);
+        }
+        findings.extend(self.rights_found(&links).await);
         findings.extend(self.scripts_found().await);
         findings.push(self.purges_found().await);
         if links.iter().any(|link| link.is_available() && !link.takes_writes()) {
@@ -199,8 +202,26 @@ impl RedisStore {
         }
     }
 
+    /// What becomes of a cluster that has lost a node.
+    async fn coverage_found(link: &Arc<Link>) -> Finding {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("cluster-require-full-coverage");
+        match facts(ask(link, &command).await).first().map(|(_, value)| &**value) {
+            Some("no") => Finding::new("cluster", Severity::Fine, "a node that is away costs what it has, and no more"),
+            Some(_) => {
+                let says =
+                    "cluster-require-full-coverage is yes: while one node is away no other answers; set it to no";
+                Finding::new("cluster", Severity::Degraded, says)
+            }
+            None => {
+                let says = "CONFIG GET is not granted; see to it that cluster-require-full-coverage is no";
+                Finding::new("cluster", Severity::Fine, says)
+            }
+        }
+    }
+
     /// What is missing of single commands.
-    async fn rights_found(&self) -> Vec<Finding> {
+    async fn rights_found(&self, links: &[Arc<Link>]) -> Vec<Finding> {
         let (probe, channel) = (self.layout.doctor(), self.layout.wake());
         let mut findings = Vec::new();
         for (name, arguments, severity, loss) in RIGHTS_WANTED {
@@ -214,11 +235,21 @@ impl RedisStore {
                 command.arg(*argument);
             });
             let Err(failure) = self.try_out(&command).await else { continue };
+            if self.connection.is_cluster() && failure.error.kind() == StoreErrorKind::Unavailable {
+                // The node that would have been asked is away, which has been told.
+                continue;
+            }
             let says = match failure.verdict {
                 Verdict::NotGranted => format!("{name} is not granted: {loss}"),
                 _ => format!("{name} does not work ({}): {loss}", failure.error),
             };
             findings.push(Finding::new("rights", severity, says));
+        }
+        if let (true, Some(link)) = (self.connection.is_cluster(), links.first())
+            && let Err(Failure { verdict: Verdict::NotGranted, .. }) = ask(link, &redis::cmd("ASKING")).await
+        {
+            let says = "ASKING is not granted: what is in a slot that is being moved is not found";
+            findings.push(Finding::new("rights", Severity::Degraded, says));
         }
         if findings.iter().all(|finding| finding.severity == Severity::Fine) {
             findings.push(Finding::new("rights", Severity::Fine, "all commands outside of scripts are granted"));
@@ -236,7 +267,7 @@ impl RedisStore {
         let mut findings = Vec::new();
         let missing: Vec<_> = missing.iter().filter_map(text).collect();
         if !missing.is_empty() {
-            let says = format!("{} not granted in scripts: nothing can be purged", missing.join(", "));
+            let says = format!("{} not granted in scripts: there is no purge clock", missing.join(", "));
             findings.push(Finding::new("rights", Severity::Degraded, says));
         }
         if let Some(there) = std::str::from_utf8(now).ok().and_then(|now| now.parse::<u64>().ok()) {
@@ -258,7 +289,10 @@ impl RedisStore {
             time::sleep(NEWS_POLL).await;
         }
         let (severity, says) = match self.purge_news() {
-            PurgeNews::Denied => (Severity::Degraded, "there is no purge clock: nothing can be purged but single URLs"),
+            PurgeNews::Denied => (
+                Severity::Degraded,
+                "there is no purge clock: purges fail, and unsafe requests end what they name by removing it",
+            ),
             _ if !self.plane().is_in_sync() => {
                 (Severity::Broken, "the purge clock cannot be read: nothing that is stored is served")
             }

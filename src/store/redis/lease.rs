@@ -149,7 +149,7 @@ impl RedisStore {
         let is_elsewhere = |write: &Write<'_>| write.key.primary.digest() != lease.cell.primary.digest();
         // Without an answer it may have been written.
         let is_written = match self.connection.is_cluster() && writes.iter().any(is_elsewhere) {
-            true => self.commit_elsewhere(lease, &heads, writes, last_is_there).await?,
+            true => Some(self.commit_elsewhere(lease, &heads, writes, last_is_there).await?),
             false => self.commit_at_once(lease, &heads, writes, last_is_there).await?,
         };
         if is_written == Some(true) {
@@ -184,21 +184,26 @@ impl RedisStore {
     }
 
     /// The same where what is written is stored under another key than the lease, and so maybe in another slot of a
-    /// cluster, which no script reaches. A lease that is lost in between is not noticed.
+    /// cluster, which no script reaches. A lease that is lost in between is not noticed, nor an index that is.
     async fn commit_elsewhere(
         &self,
         lease: LeaseKey<'_>,
         heads: &[Head],
         writes: &[Write<'_>],
         last_is_there: bool,
-    ) -> Result<Option<bool>, StoreError> {
-        if !self.prolong_lease(lease, IN_BETWEEN).await? {
-            return Ok(Some(false));
-        }
-        if let Some(last) = writes.last().filter(|_| last_is_there)
-            && self.read(&self.layout.cell(last.key), 0).await?.is_none()
-        {
-            return Ok(Some(false));
+    ) -> Result<bool, StoreError> {
+        let may_write = async {
+            let last = writes.last().filter(|_| last_is_there);
+            Ok(self.prolong_lease(lease, IN_BETWEEN).await?
+                && match last {
+                    Some(last) => self.read(&self.layout.cell(last.key), 0).await?.is_some(),
+                    None => true,
+                })
+        };
+        // Who does not know does not write.
+        let may_write: Result<bool, StoreError> = may_write.await;
+        if !may_write.unwrap_or(false) {
+            return Ok(false);
         }
         let mut commands = Pipeline::with_capacity(heads.len());
         for (head, write) in heads.iter().zip(writes) {
@@ -206,8 +211,9 @@ impl RedisStore {
         }
         let written = self.connection.call_all(LaneName::Heads, Access::Write, &commands).await;
         written.map_err(|failure| failure.error)?;
-        let given_back = self.commit_at_once(lease, &[], &[], false).await?;
-        Ok(given_back.map(|_| true))
+        // A lease that cannot be given back ends by itself.
+        let _ = self.commit_at_once(lease, &[], &[], false).await;
+        Ok(true)
     }
 
     /// Nobody will ever refer to these bodies. What cannot be reached ends by itself.

@@ -11,8 +11,8 @@ use super::lease::in_millis;
 use super::scripts::{ANNOUNCE, ATTEND, Call, WITHDRAW};
 use super::{RedisStore, codec};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::store::LeaseKey;
 use crate::store::entry::{Live, Told};
-use crate::store::{LeaseKey, Sight};
 
 impl RedisStore {
     pub(super) async fn tell_of_fetch(
@@ -47,10 +47,9 @@ impl RedisStore {
         if value.len() > self.max_head_value {
             return Ok(None);
         }
-        // What is not understood is as good as nothing.
+        // What is not understood is as good as nothing. It is looked at many times a second, and counted where it is stored.
         let value = self.seals.open(&self.layout.live(lease), Bytes::copy_from_slice(value));
-        let live = value.and_then(|value| codec::decode_live(lease.cell, &value));
-        let live = live.inspect_err(|rejection| self.reject(*rejection, Sight::First)).ok();
+        let live = value.and_then(|value| codec::decode_live(lease.cell, &value)).ok();
         let live = live.filter(|live| live.response.body.len() <= self.max_body_size);
         Ok(live.map(|live| Told { live, is_for_newcomers: *is_held == 1 }))
     }

@@ -22,6 +22,7 @@ mod purges;
 mod reader;
 mod repair;
 mod replies;
+mod routes;
 mod scripts;
 pub(crate) mod seal;
 mod sentinel;

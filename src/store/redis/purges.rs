@@ -183,14 +183,16 @@ async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
     let keeper = &right.0;
     let (mut least_pause, mut followed, mut generation) = (LEAST_PAUSE, Stopwatch::start(), None);
     loop {
-        let reading = async {
-            let connection = &keeper.connection;
+        let connection = &keeper.connection;
+        let following = async {
             if connection.is_watched() && followed.elapsed() > FOLLOWING {
                 followed = Stopwatch::start();
                 connection.follow().await;
             }
+        };
+        let reading = async {
             if let Some(present) = connection.generation() {
-                if connection.is_watched() && generation.is_some_and(|before| before != present) {
+                if generation.is_some_and(|before| before != present) {
                     // The one that is listened to may be another by now.
                     keeper.wake.leave();
                 }
@@ -208,7 +210,7 @@ async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
             let _ = time::timeout(keeper.heartbeat, pause).await;
         };
         tokio::select! {
-            () = reading => {}
+            ((), ()) = async { tokio::join!(following, reading) } => {}
             // Never sent to: it is dropped.
             _ = alive.changed() => return,
         }

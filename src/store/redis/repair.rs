@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::breaker::Backoff;
 use super::lanes::Linked;
 use super::link::{Link, LinkState};
-use super::replies::Failure;
+use super::replies::{Failure, cure};
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
 
@@ -225,11 +225,6 @@ async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
         }
         let connected = match link.address.client(None).await {
             Ok(client) => link.connect(&client).await,
-            // No server was asked: a connection that is there is as good as before.
-            Err(_) if link.heads.link().is_some() => {
-                pause = Some(link.next_pause());
-                continue;
-            }
             Err(error) => Err(error),
         };
         match connected {
@@ -239,6 +234,15 @@ async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
                 link.come_up(lanes);
                 right.succeeded = true;
                 return;
+            }
+            // A connection that is there is as good as before; if it fails, those who use it will say so.
+            Err(error) if link.heads.link().is_some() => {
+                if link.may_warn() {
+                    tracing::warn!(
+                        redis = %link.address, store.error = %error, cure = cure(&error),
+                        "no better connection to Redis is to be had"
+                    );
+                }
             }
             Err(error) => link.mark_down(&error),
         }

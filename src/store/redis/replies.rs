@@ -44,6 +44,8 @@ pub(crate) enum Verdict {
     ForeignType,
 }
 
+const NOT_SERVED: &str = "Hash slot not served";
+
 impl Failure {
     /// An error that says nothing new about the server.
     pub(crate) fn ignored(error: StoreError) -> Self {
@@ -68,7 +70,8 @@ impl From<&RedisError> for Failure {
 impl Redirect {
     fn of(error: &RedisError) -> Option<Self> {
         let (node, _) = error.redirect_node()?;
-        let (host, port) = node.rsplit_once(':')?;
+        // A question mark stands for a node that has no name.
+        let (host, port) = node.rsplit_once(':').filter(|(host, _)| *host != "?")?;
         let once = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
         Some(Self { host: host.to_owned(), port: port.parse().ok()?, once })
     }
@@ -79,6 +82,12 @@ fn classify(error: &RedisError) -> (StoreErrorKind, Verdict) {
         ErrorKind::Io => (StoreErrorKind::Unavailable, Verdict::Replace),
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => (StoreErrorKind::Protocol, Verdict::Replace),
         ErrorKind::AuthenticationFailed => (StoreErrorKind::Denied, Verdict::Replace),
+        // Of a cluster that does without some of its slots: the others are served.
+        ErrorKind::Server(ServerErrorKind::ClusterDown)
+            if error.detail().is_some_and(|detail| detail == NOT_SERVED) =>
+        {
+            (StoreErrorKind::NotReady, Verdict::Elsewhere)
+        }
         ErrorKind::Server(kind) => classify_server(kind, error.code().unwrap_or_default()),
         ErrorKind::Extension => classify_code(error.code().unwrap_or_default()),
         _ => (StoreErrorKind::Protocol, Verdict::Replace),
@@ -121,11 +130,14 @@ pub(crate) fn cure(error: &StoreError) -> &'static str {
              (shared); read-only: point the URL at the primary; persistence failing: see the server's log"
         }
         StoreErrorKind::Denied => {
-            "check user and password in the URL, and that GET, GETRANGE, SET and UNLINK are granted"
+            "check user and password in the URL, and that GET, GETRANGE, SET and UNLINK are granted, in a cluster also \
+             CLUSTER SLOTS"
         }
         StoreErrorKind::Unsupported => "the server is a node of a Redis Cluster: write redis+cluster://host:port",
         StoreErrorKind::NotReady => "the server is loading or busy; nothing to do",
-        StoreErrorKind::Protocol => "check that the address is that of a Redis server",
+        StoreErrorKind::Protocol => {
+            "check that the address is that of a Redis server, and of a node of a cluster where redis+cluster:// is written"
+        }
     }
 }
 
@@ -140,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_nobody_has_says_nothing_of_the_others() {
+        let verdict = |words: &str| {
+            let reply = format!("-CLUSTERDOWN {words}\r\n");
+            let value = redis::parse_redis_value(reply.as_bytes()).expect("a reply");
+            classify(&value.extract_error().expect_err("an error reply")).1
+        };
+        assert_eq!(verdict("Hash slot not served"), Verdict::Elsewhere);
+        assert_eq!(verdict("The cluster is down"), Verdict::Count);
+    }
+
+    #[test]
     fn a_redirect_names_its_node() {
         let redirect = |reply: &str| {
             let value = redis::parse_redis_value(reply.as_bytes()).expect("a reply");
@@ -149,7 +172,7 @@ mod tests {
         assert_eq!(redirect("-MOVED 3999 127.0.0.1:6381\r\n"), to("127.0.0.1", false));
         assert_eq!(redirect("-ASK 3999 ::1:6381\r\n"), to("::1", true));
         assert_eq!(redirect("-MOVED 3999 :6381\r\n"), to("", false));
-        for nowhere in ["-MOVED 3999\r\n", "-MOVED 3999 h:port\r\n", "-ERR 3999 h:6381\r\n"] {
+        for nowhere in ["-MOVED 3999\r\n", "-MOVED 3999 ?:6381\r\n", "-MOVED 3999 h:port\r\n", "-ERR 3999 h:6381\r\n"] {
             assert_eq!(redirect(nowhere), None, "{nowhere}");
         }
     }

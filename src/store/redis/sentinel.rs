@@ -1,14 +1,16 @@
 //! Sentinel: who the primary is, is asked each time a connection is made.
 
+use std::cmp::Reverse;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
-use tokio::time;
+use tokio::time::{self, error::Elapsed};
 
 use super::address::{Listed, at, password, understood};
-use crate::abreast::abreast;
+use crate::abreast::abreast_until;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 
 /// The sentinels that watch a primary, and its name.
@@ -47,12 +49,13 @@ impl Sentinels {
         self.login = Some((user, file));
     }
 
-    /// Where the primary is at present: what most of the sentinels say that answer in time, all being asked at once.
+    /// Where the primary is at present: what most of the sentinels say that answer in time, all being asked at once; where
+    /// they are divided, those that are named first. With whether that is the majority of all.
     pub(super) async fn primary(
         &self,
         like: &ConnectionAddr,
         secured: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, StoreError>,
-    ) -> Result<ConnectionAddr, StoreError> {
+    ) -> Result<(ConnectionAddr, bool), StoreError> {
         let mut settings = RedisConnectionInfo::default();
         if let Some((user, file)) = &self.login {
             settings = settings.set_password(password(file)?);
@@ -62,21 +65,20 @@ impl Sentinels {
         }
         let node = |node: &ConnectionInfo| secured(node.clone().set_redis_settings(settings.clone()));
         let nodes = self.nodes.iter().map(node).collect::<Result<Vec<_>, _>>()?;
-        let asking: Vec<_> = nodes.into_iter().map(|node| time::timeout(PATIENCE, self.ask(node))).collect();
-        let mut said: Vec<((String, u16), usize)> = Vec::new();
-        abreast(asking, ASKED_AT_ONCE, |answer| match answer {
-            Ok(Ok(Some(place))) => match said.iter_mut().find(|(known, _)| *known == place) {
-                Some((_, times)) => *times += 1,
-                None => said.push((place, 1)),
-            },
-            Ok(Ok(None)) => tracing::debug!("a sentinel does not know the primary"),
-            Ok(Err(error)) => tracing::debug!(error = error.category(), "a sentinel cannot be asked"),
-            Err(_) => tracing::debug!("a sentinel does not answer in time"),
+        let all = nodes.len();
+        let asking = nodes
+            .into_iter()
+            .enumerate()
+            .map(|(rank, node)| async move { (rank, time::timeout(PATIENCE, self.ask(node)).await) });
+        let (mut votes, mut is_decided) = (Votes::default(), false);
+        // Those who do not answer are not waited for where they do not matter.
+        abreast_until(asking.collect::<Vec<_>>(), ASKED_AT_ONCE, |(rank, answer)| {
+            is_decided = votes.count(rank, answer) * 2 > all;
+            if is_decided { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await;
-        let most = said.into_iter().max_by_key(|(_, times)| *times);
         let unknown = StoreError::with_detail(StoreErrorKind::Unavailable, "no sentinel knows the primary");
-        most.map(|((host, port), _)| at(like, host, port)).ok_or(unknown)
+        votes.most().map(|(host, port)| (at(like, host, port), is_decided)).ok_or(unknown)
     }
 
     async fn ask(&self, info: ConnectionInfo) -> redis::RedisResult<Option<(String, u16)>> {
@@ -85,6 +87,36 @@ impl Sentinels {
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         command.query_async(&mut connection).await
+    }
+}
+
+/// What the sentinels say: each place, how many name it, and the first of those by the order of the URL.
+#[derive(Debug, Default)]
+struct Votes(Vec<((String, u16), usize, usize)>);
+
+impl Votes {
+    /// How many say the same by now.
+    fn count(&mut self, rank: usize, answer: Result<redis::RedisResult<Option<(String, u16)>>, Elapsed>) -> usize {
+        match answer {
+            Ok(Ok(Some(place))) => {
+                if let Some((_, times, first)) = self.0.iter_mut().find(|(known, ..)| *known == place) {
+                    *times += 1;
+                    *first = rank.min(*first);
+                    return *times;
+                }
+                self.0.push((place, 1, rank));
+                return 1;
+            }
+            Ok(Ok(None)) => tracing::debug!("a sentinel does not know the primary"),
+            Ok(Err(error)) => tracing::debug!(error = error.category(), "a sentinel cannot be asked"),
+            Err(_) => tracing::debug!("a sentinel does not answer in time"),
+        }
+        0
+    }
+
+    fn most(&self) -> Option<(String, u16)> {
+        let most = self.0.iter().max_by_key(|(_, times, first)| (*times, Reverse(*first)));
+        most.map(|(place, ..)| place.clone())
     }
 }
 
@@ -97,5 +129,25 @@ impl fmt::Display for Sentinels {
         let scheme = if self.is_secure { "rediss" } else { "redis" };
         let nodes: Vec<_> = self.nodes.iter().map(shown).collect();
         write!(f, "{scheme}+sentinel://{}/{}", nodes.join(","), self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_primary_is_what_most_say_and_else_what_the_first_says() {
+        let mut votes = Votes::default();
+        let at = |port| Ok(Ok(Some(("h".to_owned(), port))));
+        assert_eq!(votes.most(), None);
+        assert_eq!(votes.count(1, Ok(Ok(None))), 0);
+        assert_eq!(votes.count(3, at(3)), 1);
+        assert_eq!(votes.count(2, at(2)), 1);
+        assert_eq!(votes.most(), Some(("h".to_owned(), 2)));
+        assert_eq!(votes.count(4, at(3)), 2);
+        assert_eq!(votes.most(), Some(("h".to_owned(), 3)));
+        assert_eq!(votes.count(0, at(2)), 2);
+        assert_eq!(votes.most(), Some(("h".to_owned(), 2)));
     }
 }

@@ -58,7 +58,8 @@ pub(super) fn shares(answer: &Value, host: &str) -> Vec<Share> {
             Value::BulkString(_) | Value::Nil => host.to_owned(),
             _ => return None,
         };
-        let slots = u16::try_from(*first).ok()?..=u16::try_from(*last).ok().filter(|last| *last < SLOTS)?;
+        let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+        let slots = (first <= last && last < SLOTS).then_some(first..=last)?;
         Some(Share { slots, node: (host, u16::try_from(*port).ok()?) })
     };
     let mut shares: Vec<_> = items.iter().filter_map(share).collect();
@@ -105,6 +106,7 @@ mod tests {
             item(10_923, 10_924, node(text(""), 7002)),
             item(10_925, 10_925, node(text("?"), 7002)),
             item(10_926, 16_384, node(text("c"), 7002)),
+            item(5, 4, node(text("c"), 7002)),
             item(-1, 3, node(text("c"), 7002)),
             item(4, 5, node(text("c"), 70_000)),
             item(4, 5, Value::Nil),

@@ -17,9 +17,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time;
 use tracing::Instrument;
 
+use super::breaker::Backoff;
 use super::connection::Connection;
 use super::lease::in_millis;
-use super::pause::Pause;
 use crate::key::CacheKey;
 use crate::observe::PurgeNews;
 use crate::purge::plane::Plane;
@@ -43,12 +43,12 @@ struct Office {
     hears_by: AtomicU8,
     /// The server has told by itself of a change.
     probed: Notify,
-    /// Another server is to be listened to.
-    left: Arc<Notify>,
+    /// Counts how often another server was to be listened to.
+    left: watch::Sender<u64>,
     waiting: Mutex<HashMap<Digest, watch::Sender<()>>>,
     is_listening: AtomicBool,
-    /// After a connection that could not be had, or was lost.
-    pause: Mutex<Pause>,
+    /// Between attempts to connect.
+    pause: Mutex<Backoff>,
 }
 
 /// Where it is told.
@@ -78,6 +78,11 @@ struct Listening(Weak<Office>);
 /// Keys for which somebody waits. Who waits for one more looks from time to time.
 const MAX_WAITING: usize = 16 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// After a connection that could not be had.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// After one that was lost or left.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
 
 impl Wake {
     pub(super) fn new(connection: Connection, channels: Channels, plane: Arc<Plane>) -> Self {
@@ -87,10 +92,10 @@ impl Wake {
             plane,
             hears_by: AtomicU8::new(PurgeNews::Heartbeat as u8),
             probed: Notify::new(),
-            left: Arc::default(),
+            left: watch::Sender::new(0),
             waiting: Mutex::default(),
             is_listening: AtomicBool::new(false),
-            pause: Mutex::new(Pause::new()),
+            pause: Mutex::new(Backoff::new(FIRST_PAUSE, LAST_PAUSE)),
         };
         Self { office: Arc::new(office), alive: watch::Sender::new(()) }
     }
@@ -113,50 +118,43 @@ impl Wake {
 
     /// Listens no more to the server that it listens to: another is the right one by now.
     pub(super) fn leave(&self) {
-        self.office.left.notify_one();
+        self.office.left.send_modify(|times| *times += 1);
     }
 
     /// Listens from now on.
     pub(super) fn start(&self) {
-        let is_paused = self.office.pause.lock().is_ok_and(|pause| pause.is_on());
         let Ok(runtime) = Handle::try_current() else { return };
-        if !is_paused && !self.office.is_listening.swap(true, Ordering::AcqRel) {
+        if !self.office.is_listening.swap(true, Ordering::AcqRel) {
             let listening = listen(Listening(Arc::downgrade(&self.office)), self.alive.subscribe());
             runtime.spawn(listening.instrument(tracing::debug_span!(parent: None, "listen")));
         }
     }
 }
 
-/// Until the connection or the store is gone.
+/// Until the store is gone.
 async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
-    let Some(office) = right.0.upgrade() else { return };
-    let (is_gone, left) = (Arc::new(Notify::new()), Arc::clone(&office.left));
-    // The messages come between the replies.
-    let connected = match office.connection.clock_address() {
-        Some(address) => match address.client(Some(ProtocolVersion::RESP3)).await {
-            Ok(client) => time::timeout(CONNECT_TIMEOUT, office.connect(&client, &is_gone)).await.map_err(|_| ()),
-            Err(_) => Err(()),
-        },
-        None => Err(()),
-    };
-    if let Ok(Ok(connection)) = &connected {
-        let hears_by = office.listen_for_purges(&mut connection.clone()).await;
-        office.hears_by(hears_by);
-        // What changed before is not told.
-        office.plane.want();
-    }
-    drop(office);
-    if let Ok(Ok(_connection)) = connected {
+    loop {
+        let Some(office) = right.0.upgrade() else { return };
+        let mut left = office.left.subscribe();
+        let pause = match office.listens().await {
+            Some((connection, is_gone)) => {
+                drop(office);
+                tokio::select! {
+                    () = is_gone.notified() => {}
+                    // The sender lives in the office.
+                    _ = left.changed() => {}
+                    _ = alive.changed() => return,
+                }
+                drop(connection);
+                let Some(office) = right.0.upgrade() else { return };
+                office.hears_by(PurgeNews::Heartbeat);
+                LEAST_PAUSE
+            }
+            None => office.pause.lock().map_or(CONNECT_TIMEOUT, |mut pause| pause.next()),
+        };
         tokio::select! {
-            () = is_gone.notified() => {}
-            () = left.notified() => {}
+            () = time::sleep(pause) => {}
             _ = alive.changed() => return,
-        }
-    }
-    if let Some(office) = right.0.upgrade() {
-        office.hears_by(PurgeNews::Heartbeat);
-        if let Ok(mut pause) = office.pause.lock() {
-            pause.begin();
         }
     }
 }
@@ -164,6 +162,23 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
 // ===== impl Office =====
 
 impl Office {
+    /// A connection that listens, and what tells that it does so no more.
+    async fn listens(self: &Arc<Self>) -> Option<(MultiplexedConnection, Arc<Notify>)> {
+        let is_gone = Arc::new(Notify::new());
+        let connecting = async {
+            let address = self.connection.clock_address().await.ok()?;
+            // The messages come between the replies.
+            let client = address.client(Some(ProtocolVersion::RESP3)).await.ok()?;
+            self.connect(&client, &is_gone).await.ok()
+        };
+        let mut connection = time::timeout(2 * CONNECT_TIMEOUT, connecting).await.ok().flatten()?;
+        let hears_by = self.listen_for_purges(&mut connection).await;
+        self.hears_by(hears_by);
+        // What changed before is not told.
+        self.plane.want();
+        Some((connection, is_gone))
+    }
+
     async fn connect(
         self: &Arc<Self>,
         client: &Client,
@@ -189,7 +204,7 @@ impl Office {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         connection.subscribe(&self.channels.wake).await?;
         if let Ok(mut pause) = self.pause.lock() {
-            pause.end();
+            pause.reset();
         }
         Ok(connection)
     }
