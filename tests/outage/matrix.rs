@@ -7,6 +7,7 @@ use crate::support::gate::{PATIENCE, until_some};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{ok, status};
 use crate::support::story::{Answer, Ask, Story, ask, get};
+use crate::support::tamper::{Tamper, Tampering};
 use crate::troupe::{DEADLINE, story_with};
 
 const LARGE: usize = 700_000;
@@ -104,7 +105,7 @@ fn fail_to_save(server: &RedisServer) {
     }
 }
 
-pub(crate) const FAULTS: [Fault; 14] = [
+pub(crate) const FAULTS: [Fault; 16] = [
     Fault { name: "nothing", begins: |_| {}, ends: |_| {} },
     Fault { name: "killed", begins: RedisServer::kill, ends: RedisServer::restart },
     Fault { name: "restarted empty", begins: RedisServer::restart, ends: |_| {} },
@@ -139,6 +140,23 @@ pub(crate) const FAULTS: [Fault; 14] = [
             disconnect(server);
         },
         ends: |server| assert_eq!(server.cli(&["ACL", "SETUSER", "cache", ">pw"]), "OK"),
+    },
+    Fault {
+        name: "MAXCLIENTS",
+        begins: |server| {
+            let kill = |kind| ["CLIENT", "KILL", "TYPE", kind];
+            server.cli_kept(&[&["CONFIG", "SET", "maxclients", "1"], &kill("normal"), &kill("pubsub")]);
+        },
+        ends: |server| server.cli_kept(&[&["CONFIG", "SET", "maxclients", "1000"]]),
+    },
+    Fault {
+        name: "BUSY",
+        begins: |server| {
+            set(server, "busy-reply-threshold", "1");
+            server.begins(&["EVAL", "while true do end", "0"]);
+            server.insists(&["PING"], "BUSY");
+        },
+        ends: |server| server.insists(&["SCRIPT", "KILL"], "NOTBUSY"),
     },
     Fault {
         name: "scripts forgotten",
@@ -255,4 +273,64 @@ async fn no_key_that_is_gone_or_not_ours_changes_an_answer() {
         }
         is_cached_again(&story, "another's").await;
     }
+}
+
+/// All that a server, or whatever is between, can answer to a command.
+#[tokio::test]
+async fn no_answer_of_redis_changes_an_answer_of_the_cache() {
+    const COMMANDS: [&str; 9] =
+        ["GETRANGE", "EXISTS", "SET", "PEXPIRE", "UNLINK", "EVALSHA", "EVAL", "EVALSHA_RO", "CLIENT"];
+    let replaced = Tampering::Replaced;
+    let kinds = [
+        replaced("-LOADING Redis is loading the dataset in memory\r\n"),
+        replaced("-BUSY Redis is busy running a script\r\n"),
+        replaced("-MASTERDOWN Link with MASTER is down\r\n"),
+        replaced("-CLUSTERDOWN The cluster is down\r\n"),
+        replaced("-TRYAGAIN Multiple keys request during rehashing of slot\r\n"),
+        replaced("-MOVED 1 127.0.0.1:1\r\n"),
+        replaced("-ASK 1 127.0.0.1:1\r\n"),
+        replaced("-NOSCRIPT No matching script\r\n"),
+        replaced("-OOM command not allowed when used memory > 'maxmemory'\r\n"),
+        replaced("-READONLY You can't write against a read only replica\r\n"),
+        replaced("-NOAUTH Authentication required\r\n"),
+        replaced("-NOPERM this user has no permissions\r\n"),
+        replaced("-WRONGTYPE Operation against a key\r\n"),
+        replaced("-UNHEARDOF of\r\n"),
+        replaced("$-1\r\n"),
+        replaced(":7\r\n"),
+        replaced("*0\r\n"),
+        replaced("+\r\n"),
+        replaced("$3\r\nabc\r\n"),
+        replaced("no answer at all\r\n"),
+        Tampering::Truncated,
+        Tampering::Trickling,
+        Tampering::Withheld,
+        Tampering::Doubled,
+    ];
+    let server = RedisServer::start();
+    with_user(&server);
+    for kind in kinds {
+        for command in COMMANDS {
+            tampers(&server, command, kind.clone()).await;
+        }
+    }
+    // What is no value of a cell has nothing by which a changed octet is known.
+    for command in ["GETRANGE", "GET"] {
+        tampers(&server, command, Tampering::Flipped).await;
+    }
+}
+
+async fn tampers(server: &RedisServer, command: &'static str, kind: Tampering) {
+    let name = format!("{kind:?} to {command}");
+    let tamper = Tamper::to(server.port()).await;
+    let story = story_at(&format!("redis://cache:pw@127.0.0.1:{}", tamper.port()));
+    walk(&story, "before").await;
+    tamper.plans(Some((command, kind.clone())));
+    walk(&story, &name).await;
+    tamper.plans(None);
+    if kind == Tampering::Withheld {
+        // A body that did not come in time is not asked for again for a minute.
+        story.time_passes(Duration::from_secs(61));
+    }
+    is_cached_again(&story, &name).await;
 }

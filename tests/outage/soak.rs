@@ -1,4 +1,4 @@
-//! Clients that ask without a pause while faults come and go at random.
+//! Clients that ask two thousand times a second while faults come and go at random.
 //!
 //! `FAULT_SOAK=600` asks for so many seconds, `FAULT_SEED=7` for the same faults as another time.
 
@@ -14,6 +14,8 @@ use crate::troupe::story_with;
 
 const CLIENTS: u64 = 12;
 const PAGES: u64 = 48;
+/// Of each client between two requests, in µs, on average: that makes 2,000 a second.
+const PAUSE: u64 = 1_000_000 * CLIENTS / 2_000;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -24,6 +26,17 @@ fn body_of(path: &str) -> String {
     let number: usize = path.trim_start_matches('/').parse().expect("a number");
     let length = [0, 10, 5_000, 40_000, 270_000, 600_000][number % 6];
     format!("{number:08}").repeat(length / 8 + 1)
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("this is Linux").count()
+}
+
+/// In KiB.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// What came of the requests.
@@ -53,7 +66,7 @@ async fn client(story: Story, seed: u64, is_over: Arc<AtomicBool>, tally: Arc<Ta
             }
         }
         tally.hits.fetch_add(u64::from(answer.outcome().is_hit()), Ordering::Relaxed);
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_micros(random.u64(0..=2 * PAUSE))).await;
     }
 }
 
@@ -74,7 +87,8 @@ async fn no_answer_is_wrong_while_faults_come_and_go() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| tokio::spawn(client(story.clone(), seed ^ number, Arc::clone(&is_over), Arc::clone(&tally))))
         .collect();
-    let begun = Instant::now();
+    let (begun, mut slowest) = (Instant::now(), (Duration::ZERO, ""));
+    let mut before = None;
     while begun.elapsed() < span && !clients.iter().any(tokio::task::JoinHandle::is_finished) {
         let fault = &FAULTS[random.usize(0..FAULTS.len())];
         (fault.begins)(&mut server);
@@ -82,12 +96,20 @@ async fn no_answer_is_wrong_while_faults_come_and_go() {
         tokio::time::sleep(Duration::from_millis(random.u64(20..400))).await;
         (fault.ends)(&mut server);
         with_user(&server);
+        let ended = Instant::now();
         let served = tally.whole.load(Ordering::Relaxed);
         eventually(&format!("{} is survived", fault.name), || {
             tally.whole.load(Ordering::Relaxed) > served + CLIENTS
                 || clients.iter().any(tokio::task::JoinHandle::is_finished)
         })
         .await;
+        let found = || story.handle.stats().hits - story.handle.stats().near_hits;
+        let known = found();
+        eventually(&format!("{} is over", fault.name), || found() > known).await;
+        slowest = slowest.max((ended.elapsed(), fault.name));
+        if before.is_none() && begun.elapsed() > span / 4 {
+            before = Some((open_files(), memory()));
+        }
     }
     is_over.store(true, Ordering::Relaxed);
     for client in clients {
@@ -104,6 +126,14 @@ async fn no_answer_is_wrong_while_faults_come_and_go() {
         [stats.fills_in_flight, stats.flights, stats.bytes_in_flight, stats.bytes_read_ahead] == [0; 4]
     })
     .await;
-    println!("{tally:?}");
+    let (files, octets) = before.expect("it took longer than a quarter of it");
+    println!(
+        "{tally:?}; hits again {slowest:?} after a fault; files {files} to {}, memory {octets} to {} KiB",
+        open_files(),
+        memory()
+    );
+    // Three of the cache, and the administrator's.
+    assert!(server.info("connected_clients") <= 5, "{} connections", server.info("connected_clients"));
+    assert!(open_files() <= files + 8 && memory() < octets + 64 * 1024, "{} files, {} KiB", open_files(), memory());
     assert!(tally.hits.load(Ordering::Relaxed) > 0);
 }

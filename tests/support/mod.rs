@@ -12,3 +12,4 @@ pub mod redis;
 pub mod relay;
 pub mod scripted;
 pub mod story;
+pub mod tamper;

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub struct RedisServer {
     port: u16,
     directory: TempDir,
     arguments: Vec<String>,
+    kept: Mutex<Option<Connection>>,
 }
 
 impl RedisServer {
@@ -54,7 +56,7 @@ impl RedisServer {
         for _ in 0..PORT_ATTEMPTS {
             let Some(port) = free_port() else { continue };
             if let Some(process) = spawn_ready(port, directory.path(), &arguments) {
-                return Self { process, port, directory, arguments };
+                return Self { process, port, directory, arguments, kept: Mutex::new(None) };
             }
         }
         panic!("{PROGRAM} did not start; its log says:\n{}", log_of(directory.path()));
@@ -100,6 +102,7 @@ impl RedisServer {
     /// When the server does not come up again.
     pub fn restart(&mut self) {
         self.kill();
+        *self.kept.lock().expect("nobody panics") = None;
         let begun = Instant::now();
         self.process = loop {
             if let Some(process) = spawn_ready(self.port, self.directory.path(), &self.arguments) {
@@ -140,6 +143,42 @@ impl RedisServer {
         connection
             .command(command)
             .unwrap_or_else(|error| panic!("no reply from {PROGRAM} on port {}: {error}", self.port))
+    }
+
+    /// Runs commands one after another over one connection, which is kept for the next time: however few the server takes,
+    /// it is among them.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn cli_kept(&self, commands: &[&[&str]]) {
+        let mut kept = self.kept.lock().expect("nobody panics");
+        let connection =
+            kept.get_or_insert_with(|| Connection::open(self.directory.path()).expect("the server answers"));
+        for command in commands {
+            connection.command(command).expect("an answer");
+        }
+    }
+
+    /// Sends a command whose answer nobody waits for.
+    ///
+    /// # Panics
+    /// When the server is not there.
+    pub fn begins(&self, command: &[&str]) {
+        let mut connection = Connection::open(self.directory.path()).expect("the server accepts its administrator");
+        connection.sends(command).expect("it can be sent");
+    }
+
+    /// Repeats a command until the answer begins like this.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn insists(&self, command: &[&str], answer: &str) {
+        let begun = Instant::now();
+        let ask = || Connection::open(self.directory.path()).and_then(|mut connection| connection.command(command));
+        while !ask().is_ok_and(|reply| reply.to_string().starts_with(answer)) {
+            assert!(begun.elapsed() < READY_WITHIN, "{command:?} is not answered with {answer}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The keys that match a pattern, sorted, without those of the purge clock, of which each namespace has one.
@@ -340,6 +379,7 @@ impl fmt::Display for Reply {
     }
 }
 
+#[derive(Debug)]
 struct Connection(BufReader<UnixStream>);
 
 impl Connection {
@@ -355,6 +395,11 @@ impl Connection {
     }
 
     fn command(&mut self, command: &[impl AsRef<[u8]>]) -> io::Result<Reply> {
+        self.sends(command)?;
+        self.reply()
+    }
+
+    fn sends(&mut self, command: &[impl AsRef<[u8]>]) -> io::Result<()> {
         let mut request = format!("*{}\r\n", command.len()).into_bytes();
         for argument in command {
             let argument = argument.as_ref();
@@ -362,8 +407,7 @@ impl Connection {
             request.extend_from_slice(argument);
             request.extend_from_slice(b"\r\n");
         }
-        self.0.get_mut().write_all(&request)?;
-        self.reply()
+        self.0.get_mut().write_all(&request)
     }
 
     fn reply(&mut self) -> io::Result<Reply> {
