@@ -18,6 +18,10 @@ pub(crate) struct RedisArgs {
     #[arg(long, value_name = "FILE", requires = "redis")]
     pub(crate) redis_sentinel_password_file: Option<PathBuf>,
 
+    /// Look stored responses up in the replicas that Sentinel or the cluster names
+    #[arg(long, requires = "redis")]
+    pub(crate) redis_read_from_replicas: bool,
+
     /// Trust a rediss:// server by these certificates (PEM) alone, in place of the system's
     #[arg(long, value_name = "FILE", requires = "redis")]
     pub(crate) redis_ca: Option<PathBuf>,
@@ -85,6 +89,10 @@ impl RedisArgs {
         if let Some(file) = &self.redis_sentinel_password_file {
             let set = config.redis_sentinel_password_file(None, file);
             config = set.map_err(|error| format!("--redis-sentinel-password-file: {error}"))?;
+        }
+        if self.redis_read_from_replicas {
+            let set = config.redis_read_from_replicas();
+            config = set.map_err(|error| format!("--redis-read-from-replicas: {error}"))?;
         }
         if let Some(octets) = self.redis_max_memory {
             config = config.provision_max_memory(octets);

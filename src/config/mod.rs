@@ -61,6 +61,7 @@ pub struct CacheConfig {
     pub(crate) max_key_size: usize,
     pub(crate) max_variants: usize,
     pub(crate) max_entries: Option<u64>,
+    pub(crate) reads_replicas: bool,
     pub(crate) max_inflight_bytes: u64,
     pub(crate) max_unread_body: u64,
     pub(crate) unread_timeout: Duration,
@@ -396,6 +397,7 @@ impl Default for CacheConfig {
             max_key_size: 8 * 1024,
             max_variants: 32,
             max_entries: None,
+            reads_replicas: false,
             max_inflight_bytes: 32 * 1024 * 1024,
             max_unread_body: 8 * 1024 * 1024,
             unread_timeout: Duration::from_secs(30),
@@ -425,6 +427,7 @@ impl fmt::Debug for CacheConfig {
             .field("max_key_size", &self.max_key_size)
             .field("max_variants", &self.max_variants)
             .field("max_entries", &self.max_entries)
+            .field("reads_replicas", &self.reads_replicas)
             .field("max_unread_body", &self.max_unread_body)
             .field("unread_timeout", &self.unread_timeout)
             .field("collapse_timeout", &self.collapse_timeout)

@@ -29,6 +29,23 @@ impl CacheConfig {
         Ok(self)
     }
 
+    /// Looks stored responses up in replicas, chosen at random, to spare the primaries. What a replica has not yet, or does
+    /// not say in half the time, the primary is asked for; so a response may be found for a moment that another has just
+    /// replaced, and nothing that was purged, since the record of purges is read from primaries. Leases and writes go to
+    /// primaries. In a cluster READONLY has to be granted. Not by default.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not one of `redis+sentinel://`, `redis+cluster://` or their TLS forms: nobody says where replicas are.
+    pub fn redis_read_from_replicas(mut self) -> Result<Self, ConfigError> {
+        if !self.redis.knows_replicas() {
+            let reason = "replicas are read from with redis+sentinel:// and redis+cluster://";
+            return Err(ConfigError::new("redis_read_from_replicas", reason));
+        }
+        self.reads_replicas = true;
+        Ok(self)
+    }
+
     /// For `rediss://`: the certificates, in PEM, by which that of the server is verified, in place of those of the system
     /// (which are read all the same for each connection, and must be readable).
     ///

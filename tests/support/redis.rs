@@ -152,8 +152,11 @@ impl RedisServer {
     /// When the server does not answer.
     pub fn cli_kept(&self, commands: &[&[&str]]) {
         let mut kept = self.kept.lock().expect("nobody panics");
-        let connection =
-            kept.get_or_insert_with(|| Connection::open(self.directory.path()).expect("the server answers"));
+        // Another may have killed it.
+        if kept.as_mut().is_none_or(|connection| connection.command(&["PING"]).is_err()) {
+            *kept = Some(Connection::open(self.directory.path()).expect("the server accepts its administrator"));
+        }
+        let connection = kept.as_mut().expect("there is one");
         for command in commands {
             connection.command(command).expect("an answer");
         }

@@ -6,6 +6,7 @@ mod support;
 mod cluster;
 mod doctor;
 mod password;
+mod replicas;
 mod sentinel;
 #[cfg(feature = "zstd")]
 mod squeezed;

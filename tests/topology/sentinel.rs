@@ -15,14 +15,14 @@ use crate::support::redis::{RedisServer, free_port};
 use crate::support::story::get;
 
 /// One that decides alone. Killed when dropped.
-struct Sentinel {
+pub(crate) struct Sentinel {
     process: Child,
-    port: u16,
+    pub(crate) port: u16,
     _directory: TempDir,
 }
 
 impl Sentinel {
-    fn over(primary: &RedisServer) -> Self {
+    pub(crate) fn over(primary: &RedisServer) -> Self {
         Self::with(primary, "")
     }
 
@@ -56,7 +56,7 @@ impl Sentinel {
         String::from_utf8(answer[..length].to_vec()).ok()
     }
 
-    fn knows_a_replica(&self) -> bool {
+    pub(crate) fn knows_a_replica(&self) -> bool {
         self.asks("SENTINEL REPLICAS cache\r\n").is_some_and(|answer| answer.contains("slave-repl-offset"))
     }
 }

@@ -149,6 +149,18 @@ impl RedisAddress {
         primary.is_ok_and(|(primary, is_decided)| is_decided && primary.to_string() != present.to_string())
     }
 
+    /// Where the replicas are at present, as Sentinel says.
+    pub(super) async fn replicas(&self) -> Result<Vec<Node>, StoreError> {
+        match &self.sentinels {
+            Some(sentinels) => sentinels.replicas(|info| self.secured(info)).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn knows_replicas(&self) -> bool {
+        self.is_cluster() || self.is_watched()
+    }
+
     pub(super) fn is_cluster(&self) -> bool {
         !self.nodes.is_empty()
     }
@@ -157,10 +169,10 @@ impl RedisAddress {
         &self.nodes
     }
 
-    /// A node of the cluster.
+    /// A node of the cluster, or a replica that Sentinel names.
     pub(super) fn node(&self, (host, port): &Node) -> Self {
         let info = self.info.clone().set_addr(at(self.info.addr(), host.clone(), *port));
-        Self { info, nodes: Vec::new(), ..self.clone() }
+        Self { info, nodes: Vec::new(), sentinels: None, ..self.clone() }
     }
 
     pub(super) fn host(&self) -> &str {

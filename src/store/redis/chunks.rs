@@ -67,6 +67,12 @@ impl RedisStore {
         chunks: Chunks,
         index: u32,
     ) -> Result<Option<Bytes>, StoreError> {
+        let command = self.get_chunk(key, chunks, index);
+        if let Some(value) = self.by_replica(LaneName::Bodies, &command).await.and_then(|mut values| values.pop())
+            && let Ok(Some(octets)) = self.decoded(key, chunks, index, value)
+        {
+            return Ok(Some(octets));
+        }
         loop {
             let command = self.get_chunk(key, chunks, index);
             match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command, self.chunk_timeout).await {

@@ -20,6 +20,7 @@ use super::address::RedisAddress;
 use super::breaker::Backoff;
 use super::lanes::LaneName;
 use super::link::{Access, Link, LinkSettings};
+use super::replicas::Replicas;
 use super::replies::{Failure, Redirect, Verdict, cure};
 use super::routes::Routes;
 use super::slots::{Node, Share, Slot, shares};
@@ -138,6 +139,17 @@ impl Cluster {
         let trouble = |error| self.refresh.lock().ok().and_then(|refresh| refresh.trouble.clone()).unwrap_or(error);
         let map = self.known_map().await.map_err(trouble)?;
         Ok(map.links.iter().map(|(_, link)| Arc::clone(link)).collect())
+    }
+
+    /// A replica of the node that has what a command is about.
+    pub(super) fn replica(&self, command: &Cmd) -> Option<Arc<Link>> {
+        self.map()?.replica(Slot::of_command(command)).map(Arc::clone)
+    }
+
+    /// Replicas that are worth asking, and all.
+    pub(super) fn replicas(&self) -> (usize, usize) {
+        let map = self.map().unwrap_or_default();
+        map.replicas().iter().map(Replicas::count).fold((0, 0), |(well, all), (more, other)| (well + more, all + other))
     }
 
     /// One command and its answer; with a limit, in its turn.
@@ -267,7 +279,9 @@ impl Cluster {
         let mut place = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let known = place.clone().unwrap_or_default();
         let is_news = !known.is_of(&view);
-        let mut map = known.renewed(view, |node| known.link(node).unwrap_or_else(|| self.link_to(node)));
+        let replica = |node: &Node| Link::to_replica(self.address.node(node), &self.settings);
+        let link = |node: &Node| known.link(node).unwrap_or_else(|| self.link_to(node));
+        let mut map = known.renewed(view, link, self.settings.reads_replicas.then_some(&replica));
         map.is_after(&known, self.clock);
         *place = Some(Arc::new(map));
         is_news

@@ -1,7 +1,7 @@
 //! What a store asks its Redis through: one server, or the node of a cluster that has the key.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use super::lanes::LaneName;
 pub(super) use super::link::Access;
 use super::link::{Link, LinkSettings};
+use super::replicas::Replicas;
 use super::replies::{Failure, Verdict};
 use super::scripts::Call;
 use super::slots::Slot;
@@ -26,7 +27,8 @@ pub(crate) struct Connection {
 
 #[derive(Clone, Debug)]
 enum Way {
-    One(Arc<Link>),
+    /// With the replicas that Sentinel names.
+    One(Arc<Link>, Arc<Mutex<Replicas>>),
     Many(Arc<Cluster>),
 }
 
@@ -35,7 +37,7 @@ impl Connection {
     pub(crate) fn new(address: RedisAddress, settings: LinkSettings, clock: &[u8]) -> Self {
         let way = match address.is_cluster() {
             true => Way::Many(Arc::new(Cluster::new(address, settings.clone(), Slot::of_key(clock)))),
-            false => Way::One(Link::new(address, &settings, Arc::new(AtomicU64::new(0)))),
+            false => Way::One(Link::new(address, &settings, Arc::new(AtomicU64::new(0))), Arc::default()),
         };
         Self { way, settings: Arc::new(settings) }
     }
@@ -48,7 +50,7 @@ impl Connection {
     /// Whether it is worth asking.
     pub(crate) fn is_available(&self) -> bool {
         match &self.way {
-            Way::One(link) => link.is_available(),
+            Way::One(link, _) => link.is_available(),
             Way::Many(cluster) => cluster.is_available(),
         }
     }
@@ -56,7 +58,7 @@ impl Connection {
     /// Whether the server that has a key takes writes.
     pub(crate) fn takes_writes(&self, name: impl FnOnce() -> Vec<u8>) -> bool {
         match &self.way {
-            Way::One(link) => link.takes_writes(),
+            Way::One(link, _) => link.takes_writes(),
             Way::Many(cluster) => cluster.takes_writes(Slot::of_key(&name())),
         }
     }
@@ -74,7 +76,7 @@ impl Connection {
     /// One command and its answer.
     pub(crate) async fn call(&self, lane: LaneName, access: Access, command: &Cmd) -> Result<Value, Failure> {
         match &self.way {
-            Way::One(link) => link.call(lane, access, command).await,
+            Way::One(link, _) => link.call(lane, access, command).await,
             Way::Many(cluster) => Box::pin(cluster.call(lane, access, command, None)).await,
         }
     }
@@ -89,7 +91,7 @@ impl Connection {
         limit: Duration,
     ) -> Result<Value, Failure> {
         match &self.way {
-            Way::One(link) => link.call_in_turn(lane, access, command, limit).await,
+            Way::One(link, _) => link.call_in_turn(lane, access, command, limit).await,
             Way::Many(cluster) => Box::pin(cluster.call(lane, access, command, Some(limit))).await,
         }
     }
@@ -102,7 +104,7 @@ impl Connection {
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Failure> {
         match &self.way {
-            Way::One(link) => link.call_each(lane, access, commands).await?.into_iter().collect(),
+            Way::One(link, _) => link.call_each(lane, access, commands).await?.into_iter().collect(),
             Way::Many(cluster) => Box::pin(cluster.call_all(lane, access, commands)).await,
         }
     }
@@ -120,7 +122,7 @@ impl Connection {
         let mut answer = Err(StoreError::new(StoreErrorKind::Unavailable));
         for link in self.links().await? {
             answer = match &self.way {
-                Way::One(_) => link.answers().await,
+                Way::One(..) => link.answers().await,
                 // Another one may be well.
                 Way::Many(_) => {
                     let late = |_| Err(StoreError::new(StoreErrorKind::Timeout));
@@ -137,7 +139,7 @@ impl Connection {
     /// Over which connection the purge clock is read: another may lead to another server.
     pub(crate) fn generation(&self) -> Option<u64> {
         match &self.way {
-            Way::One(link) => link.heads.link().map(|linked| linked.generation),
+            Way::One(link, _) => link.heads.link().map(|linked| linked.generation),
             Way::Many(cluster) => cluster.generation(),
         }
     }
@@ -145,7 +147,7 @@ impl Connection {
     /// Where the purge clock is.
     pub(super) async fn clock_address(&self) -> Result<RedisAddress, StoreError> {
         match &self.way {
-            Way::One(link) => Ok(link.address.clone()),
+            Way::One(link, _) => Ok(link.address.clone()),
             Way::Many(cluster) => cluster.clock_address().await,
         }
     }
@@ -153,7 +155,7 @@ impl Connection {
     /// Whether the server may be another one from time to time.
     pub(super) fn is_watched(&self) -> bool {
         match &self.way {
-            Way::One(link) => link.address.is_watched(),
+            Way::One(link, _) => link.address.is_watched(),
             Way::Many(_) => true,
         }
     }
@@ -161,15 +163,62 @@ impl Connection {
     /// Goes where the servers are by now.
     pub(super) async fn follow(&self) {
         match &self.way {
-            Way::One(link) => link.follow_primary().await,
+            Way::One(link, replicas) => {
+                tokio::join!(link.follow_primary(), self.follow_replicas(link, replicas));
+            }
             Way::Many(cluster) => cluster.start_refresh(),
         }
+    }
+
+    async fn follow_replicas(&self, link: &Link, replicas: &Mutex<Replicas>) {
+        if !self.settings.reads_replicas {
+            return;
+        }
+        // Where nobody says, they are where they were.
+        let Ok(nodes) = link.address.replicas().await else { return };
+        if let Ok(mut replicas) = replicas.lock() {
+            *replicas = replicas.renewed(&nodes, |node| Link::to_replica(link.address.node(node), &self.settings));
+        }
+    }
+
+    /// A replica that may be asked in the primary's place.
+    fn replica(&self, command: &Cmd) -> Option<Arc<Link>> {
+        if !self.settings.reads_replicas {
+            return None;
+        }
+        match &self.way {
+            Way::One(_, replicas) => replicas.lock().ok()?.any().map(Arc::clone),
+            Way::Many(cluster) => cluster.replica(command),
+        }
+    }
+
+    /// Replicas that are worth asking, and all; `None` where they are not to be asked.
+    pub(super) fn replicas(&self) -> Option<(usize, usize)> {
+        self.settings.reads_replicas.then(|| match &self.way {
+            Way::One(_, replicas) => replicas.lock().map_or((0, 0), |replicas| replicas.count()),
+            Way::Many(cluster) => cluster.replicas(),
+        })
+    }
+
+    /// What a replica answers, if it has what is asked for, and says so in half the time.
+    pub(super) async fn by_replica(
+        &self,
+        lane: LaneName,
+        commands: &Pipeline,
+        has_all: impl FnOnce(&[Value]) -> bool,
+    ) -> Option<Vec<Value>> {
+        let replica = self.replica(commands.cmd_iter().next()?)?;
+        let asking = replica.call_each(lane, Access::Read, commands);
+        let patience = self.deadline().unwrap_or(self.settings.patience) / 2;
+        let answers = time::timeout(patience, asking).await.ok()?.ok()?;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
+        has_all(&answers).then_some(answers)
     }
 
     /// The servers, as far as they are known.
     pub(super) async fn links(&self) -> Result<Vec<Arc<Link>>, StoreError> {
         match &self.way {
-            Way::One(link) => Ok(vec![Arc::clone(link)]),
+            Way::One(link, _) => Ok(vec![Arc::clone(link)]),
             Way::Many(cluster) => cluster.links().await,
         }
     }
@@ -177,7 +226,7 @@ impl Connection {
     /// How it is written in the log.
     pub(super) fn address(&self) -> &RedisAddress {
         match &self.way {
-            Way::One(link) => &link.address,
+            Way::One(link, _) => &link.address,
             Way::Many(cluster) => cluster.address(),
         }
     }

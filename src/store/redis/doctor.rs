@@ -75,6 +75,10 @@ impl RedisStore {
         if self.connection.is_cluster() {
             findings.push(self.worst(&links, async |link| Self::coverage_found(link).await).await);
         }
+        findings.extend(self.connection.replicas().map(|(well, all)| {
+            let severity = if well == all && all > 0 { Severity::Fine } else { Severity::Degraded };
+            Finding::new("replicas", severity, format!("{well} of {all} can be read from"))
+        }));
         findings.extend(self.rights_found(&links).await);
         findings.extend(self.scripts_found().await);
         findings.push(self.purges_found().await);

@@ -36,6 +36,8 @@ pub(crate) struct LinkSettings {
     pub(super) is_of_cluster: bool,
     /// Where it is waited for less than that: how quick it is.
     pub(super) pace: Option<Arc<Pace>>,
+    /// Look-ups go to replicas.
+    pub(super) reads_replicas: bool,
 }
 
 impl LinkSettings {
@@ -50,6 +52,8 @@ pub(crate) struct Link {
     /// What is shown of it in the log holds no secret.
     pub(super) address: RedisAddress,
     pub(super) settings: LinkSettings,
+    /// It is only read from, and never taken for its primary.
+    pub(super) is_replica: bool,
     /// What came of setting what is to be set.
     pub(super) provided: Mutex<Option<Result<(), String>>>,
     /// Where the present connection leads.
@@ -124,9 +128,19 @@ impl Drop for Waiting<'_> {
 impl Link {
     /// Makes no connection: the first command does. Links that stand for one another have their `generations` in common.
     pub(super) fn new(address: RedisAddress, settings: &LinkSettings, generations: Arc<AtomicU64>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(address, settings, generations, false))
+    }
+
+    /// To a server that follows a primary.
+    pub(super) fn to_replica(address: RedisAddress, settings: &LinkSettings) -> Arc<Self> {
+        Arc::new(Self::of(address, settings, Arc::default(), true))
+    }
+
+    fn of(address: RedisAddress, settings: &LinkSettings, generations: Arc<AtomicU64>, is_replica: bool) -> Self {
+        Self {
             address,
             settings: settings.clone(),
+            is_replica,
             provided: Mutex::new(None),
             present: Mutex::new(None),
             heads: Lane::new(),
@@ -138,7 +152,7 @@ impl Link {
             repair: Mutex::new(RepairState::new()),
             writes: Mutex::new(Pause::new()),
             trouble: Mutex::new(None),
-        })
+        }
     }
 
     /// Whether it is worth asking. Somebody who asks sees to it that a link that is down is being repaired.

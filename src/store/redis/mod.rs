@@ -21,6 +21,7 @@ pub(crate) mod provision;
 mod purges;
 mod reader;
 mod repair;
+mod replicas;
 mod replies;
 mod routes;
 mod scripts;
@@ -37,7 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use self::capacity::Capacity;
 use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
@@ -119,8 +120,9 @@ impl RedisStore {
         let inline_max = usize::try_from(INLINE_MAX).expect("an inline body fits in memory");
         let provision = config.provision.clone();
         let patience = config.store_timeout;
+        let reads_replicas = config.reads_replicas;
         let pace = config.least_store_timeout.map(|least| Arc::new(Pace::new(least, patience)));
-        let settings = LinkSettings { provision, probe, patience, is_of_cluster: false, pace };
+        let settings = LinkSettings { provision, probe, patience, is_of_cluster: false, pace, reads_replicas };
         let connection = Connection::new(config.redis.clone(), settings, &layout.purges());
         let plane = Arc::new(Plane::shared(config.purges.max_records, config.purges.max_unsynced));
         let purges = Purges::new(config, connection.clone(), &layout, plane);
@@ -215,6 +217,22 @@ impl RedisStore {
 
     /// A value, if there is one: at most `limit` octets of it and one more, by which too long a one is known.
     async fn read(&self, name: &[u8], limit: usize) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
+        self.read_by(name, limit, Sight::Again).await
+    }
+
+    /// The same; at first sight a replica will do.
+    async fn read_by(
+        &self,
+        name: &[u8],
+        limit: usize,
+        sight: Sight,
+    ) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
+        if sight == Sight::First
+            && let Some(mut values) = self.by_replica(LaneName::Heads, &get_range(name, limit)).await
+            && let Some(value) = values.pop()
+        {
+            return Ok(octets(value)?.map(Ok));
+        }
         loop {
             let plain = self.plain_get.load(Ordering::Relaxed);
             let command = if plain { get(name) } else { get_range(name, limit) };
@@ -232,12 +250,23 @@ impl RedisStore {
     }
 
     /// The value of a cell, decoded; `None` if it is longer than any that is written here.
-    async fn read_cell(&self, key: CellKey<'_>) -> Result<Option<Result<Cell, Rejection>>, StoreError> {
+    async fn read_cell(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Result<Cell, Rejection>>, StoreError> {
         let name = self.layout.cell(key);
-        Ok(self.read(&name, self.max_head_value).await?.map(|value| match value? {
+        Ok(self.read_by(&name, self.max_head_value, sight).await?.map(|value| match value? {
             value if value.len() > self.max_head_value => Err(Rejection::Oversized),
             value => codec::decode(key, &self.opened(&name, value, self.max_head_value)?),
         }))
+    }
+
+    /// What a replica has, if there is something, and purges are known by the clock: removal reaches it later.
+    async fn by_replica(&self, lane: LaneName, command: &Cmd) -> Option<Vec<Value>> {
+        if self.connection.replicas().is_none() || self.plane().is_denied() {
+            return None;
+        }
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command.clone());
+        let is_there = |value: &Value| matches!(value, Value::BulkString(octets) if !octets.is_empty());
+        self.connection.by_replica(lane, &commands, |values| values.iter().all(is_there)).await
     }
 
     /// The value that says that a key's responses are not for others.
@@ -288,7 +317,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
-        let (cell, known) = tokio::join!(self.read_cell(key), self.know_purges());
+        let (cell, known) = tokio::join!(self.read_cell(key, sight), self.know_purges());
         known?;
         match cell? {
             None => Ok(None),
@@ -305,7 +334,7 @@ impl Store for RedisStore {
     }
 
     async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {
-        Ok(self.read_cell(key).await?.and_then(Result::ok))
+        Ok(self.read_cell(key, Sight::Again).await?.and_then(Result::ok))
     }
 
     async fn open(&self, key: CellKey<'_>, chunks: Chunks, wanted: &[u32]) -> Result<Option<Bytes>, StoreError> {

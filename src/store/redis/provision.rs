@@ -29,7 +29,7 @@ impl Provision {
 impl Link {
     /// Makes the settings, and keeps what came of it. A server that refuses them is as good a cache as before.
     pub(super) async fn provide(&self, connection: &mut MultiplexedConnection) {
-        if self.settings.provision.settings.is_empty() {
+        if self.is_replica || self.settings.provision.settings.is_empty() {
             return;
         }
         let mut refused = Vec::new();

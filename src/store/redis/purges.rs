@@ -181,12 +181,12 @@ impl Purges {
 /// Until the store is gone.
 async fn keep(right: Keeping, mut alive: watch::Receiver<()>) {
     let keeper = &right.0;
-    let (mut least_pause, mut followed, mut generation) = (LEAST_PAUSE, Stopwatch::start(), None);
+    let (mut least_pause, mut followed, mut generation) = (LEAST_PAUSE, None::<Stopwatch>, None);
     loop {
         let connection = &keeper.connection;
         let following = async {
-            if connection.is_watched() && followed.elapsed() > FOLLOWING {
-                followed = Stopwatch::start();
+            if connection.is_watched() && followed.is_none_or(|followed| followed.elapsed() > FOLLOWING) {
+                followed = Some(Stopwatch::start());
                 connection.follow().await;
             }
         };

@@ -156,6 +156,12 @@ impl Link {
         mut lanes: [MultiplexedConnection; 2],
     ) -> Result<[MultiplexedConnection; 2], StoreError> {
         for lane in &mut lanes {
+            if self.is_replica && self.settings.is_of_cluster {
+                // Otherwise it sends whoever asks to its primary. One that refuses this does so as well.
+                let reading =
+                    time::timeout(self.settings.patience, lane.send_packed_command(&redis::cmd("READONLY"))).await;
+                let _ = reading.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
+            }
             let mut probe = redis::cmd("GET");
             probe.arg(&self.settings.probe);
             let answer = time::timeout(self.settings.patience, lane.send_packed_command(&probe)).await;
@@ -173,7 +179,7 @@ impl Link {
     /// Sentinel may name one that does not know yet that it is to be the primary, or a primary that does not know yet that it
     /// is one no more. Where ROLE is not granted, that shows by the first write.
     async fn is_primary(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-        if !self.address.is_watched() {
+        if self.is_replica || !self.address.is_watched() {
             return Ok(());
         }
         let role = time::timeout(self.settings.patience, connection.send_packed_command(&redis::cmd("ROLE"))).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::Link;
+use super::replicas::Replicas;
 use super::slots::{Node, SLOTS, Share, Slot};
 use crate::clock::Stopwatch;
 
@@ -13,6 +14,8 @@ pub(super) struct Routes {
     /// For each slot the place of its node among the links.
     owners: Vec<u16>,
     pub(super) links: Vec<(Node, Arc<Link>)>,
+    /// Of each of them.
+    replicas: Vec<Replicas>,
     /// What most nodes said.
     view: Vec<Share>,
     /// What redirects said since, for as long as some nodes may not have heard of it.
@@ -20,6 +23,9 @@ pub(super) struct Routes {
     /// How often the purge clock came to another node.
     pub(super) clock_moves: u64,
 }
+
+/// Makes a link to a node.
+type NewLink<'a> = dyn Fn(&Node) -> Arc<Link> + 'a;
 
 const NOBODY: u16 = u16::MAX;
 /// More nodes than a cluster is made for.
@@ -35,9 +41,14 @@ impl Routes {
     }
 
     /// By what the nodes say now. A redirect is younger than what those say who have not heard of it.
-    pub(super) fn renewed(&self, view: Vec<Share>, link: impl Fn(&Node) -> Arc<Link>) -> Self {
+    pub(super) fn renewed(
+        &self,
+        view: Vec<Share>,
+        link: impl Fn(&Node) -> Arc<Link>,
+        replica: Option<&NewLink<'_>>,
+    ) -> Self {
         let mut routes = Self { clock_moves: self.clock_moves, ..Self::default() };
-        for Share { slots, node } in &view {
+        for Share { slots, node, .. } in &view {
             if let Some(owner) = routes.place(node, &link) {
                 routes.owners[usize::from(*slots.start())..=usize::from(*slots.end())].fill(owner);
             }
@@ -50,8 +61,27 @@ impl Routes {
                 routes.patch_since(*slot, node, is_owner.then_some(owner), *since);
             }
         }
+        if let Some(replica) = replica {
+            routes.replicas = routes.links.iter().map(|(node, _)| self.replicas_of(node, &view, replica)).collect();
+        }
         routes.view = view;
         routes
+    }
+
+    fn replicas_of(&self, node: &Node, view: &[Share], replica: &NewLink<'_>) -> Replicas {
+        let share = view.iter().find(|share| share.node == *node);
+        let known = self.links.iter().zip(&self.replicas).find(|((known, _), _)| known == node);
+        let known = known.map(|(_, replicas)| replicas.clone()).unwrap_or_default();
+        known.renewed(share.map_or(&[], |share| &share.replicas), replica)
+    }
+
+    /// A replica of the node that has a slot.
+    pub(super) fn replica(&self, slot: Slot) -> Option<&Arc<Link>> {
+        self.replicas.get(usize::from(self.owners[slot.index()]))?.any()
+    }
+
+    pub(super) fn replicas(&self) -> &[Replicas] {
+        &self.replicas
     }
 
     /// By a redirect: to this place, or only on the way there.
@@ -115,6 +145,7 @@ impl Default for Routes {
         Self {
             owners: vec![NOBODY; usize::from(SLOTS)],
             links: Vec::new(),
+            replicas: Vec::new(),
             view: Vec::new(),
             patches: Vec::new(),
             clock_moves: 0,
@@ -133,7 +164,14 @@ mod tests {
     fn link(node: &Node) -> Arc<Link> {
         let config = CacheConfig::new("redis+cluster://h").unwrap();
         let (provision, patience) = (config.provision, config.store_timeout);
-        let settings = LinkSettings { provision, probe: Vec::new(), patience, is_of_cluster: true, pace: None };
+        let settings = LinkSettings {
+            provision,
+            probe: Vec::new(),
+            patience,
+            is_of_cluster: true,
+            pace: None,
+            reads_replicas: false,
+        };
         Link::new(config.redis.node(node), &settings, Arc::new(AtomicU64::new(0)))
     }
 
@@ -148,17 +186,17 @@ mod tests {
     #[test]
     fn what_a_redirect_says_is_younger_than_what_nodes_say() {
         let view = |middle| {
-            let share = |slots, name| Share { slots, node: node(name) };
+            let share = |slots, name| Share { slots, node: node(name), replicas: Vec::new() };
             vec![share(0..=10_000, "a"), share(10_001..=16_383, middle)]
         };
         let slot = Slot::of_key(b"foo");
-        let mut routes = Routes::default().renewed(view("b"), link);
+        let mut routes = Routes::default().renewed(view("b"), link, None);
         assert!(routes.is_of(&view("b")) && !routes.is_of(&view("c")));
         assert_eq!(owner(&routes, slot), "redis://b:1/0");
         let place = routes.place(&node("a"), link);
         routes.patch(slot, &node("a"), place);
         assert_eq!(owner(&routes, slot), "redis://a:1/0");
-        let renewed = routes.renewed(view("b"), |node| routes.link(node).expect("they are known"));
+        let renewed = routes.renewed(view("b"), |node| routes.link(node).expect("they are known"), None);
         assert_eq!(owner(&renewed, slot), "redis://a:1/0");
         assert_eq!(owner(&renewed, Slot::of_key(b"bar")), "redis://a:1/0");
         assert_eq!(renewed.links.len(), 2);
@@ -167,24 +205,24 @@ mod tests {
     #[test]
     fn who_is_only_on_the_way_to_be_an_owner_is_kept_and_owns_nothing() {
         let slot = Slot::of_key(b"foo");
-        let view = || vec![Share { slots: 0..=16_383, node: node("a") }];
-        let mut routes = Routes::default().renewed(view(), link);
+        let view = || vec![Share { slots: 0..=16_383, node: node("a"), replicas: Vec::new() }];
+        let mut routes = Routes::default().renewed(view(), link, None);
         assert!(routes.known(slot, &node("b"), true).is_none());
         routes.place(&node("b"), link);
         routes.patch(slot, &node("b"), None);
         assert!(routes.known(slot, &node("b"), true).is_some() && routes.known(slot, &node("b"), false).is_none());
-        let renewed = routes.renewed(view(), link);
+        let renewed = routes.renewed(view(), link, None);
         assert!(owner(&renewed, slot) == "redis://a:1/0" && renewed.link(&node("b")).is_some());
     }
 
     #[test]
     fn a_clock_that_comes_to_another_node_is_counted() {
         let clock = Slot::of_key(b"foo");
-        let view = |name| vec![Share { slots: 0..=16_383, node: node(name) }];
-        let first = Routes::default().renewed(view("a"), link);
-        let mut same = first.renewed(view("a"), |node| first.link(node).expect("it is known"));
+        let view = |name| vec![Share { slots: 0..=16_383, node: node(name), replicas: Vec::new() }];
+        let first = Routes::default().renewed(view("a"), link, None);
+        let mut same = first.renewed(view("a"), |node| first.link(node).expect("it is known"), None);
         same.is_after(&first, clock);
-        let mut other = same.renewed(view("b"), link);
+        let mut other = same.renewed(view("b"), link, None);
         other.is_after(&same, clock);
         assert_eq!(other.clock_moves, same.clock_moves + 1);
     }

@@ -1,6 +1,7 @@
 //! Sentinel: who the primary is, is asked each time a connection is made.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Redis
 use tokio::time::{self, error::Elapsed};
 
 use super::address::{Listed, at, password, understood};
+use super::slots::Node;
 use crate::abreast::abreast_until;
 use crate::error::{ConfigError, StoreError, StoreErrorKind};
 
@@ -56,15 +58,7 @@ impl Sentinels {
         like: &ConnectionAddr,
         secured: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, StoreError>,
     ) -> Result<(ConnectionAddr, bool), StoreError> {
-        let mut settings = RedisConnectionInfo::default();
-        if let Some((user, file)) = &self.login {
-            settings = settings.set_password(password(file)?);
-            if let Some(user) = user {
-                settings = settings.set_username(user);
-            }
-        }
-        let node = |node: &ConnectionInfo| secured(node.clone().set_redis_settings(settings.clone()));
-        let nodes = self.nodes.iter().map(node).collect::<Result<Vec<_>, _>>()?;
+        let nodes = self.asked(secured)?;
         let all = nodes.len();
         let asking = nodes
             .into_iter()
@@ -79,6 +73,55 @@ impl Sentinels {
         .await;
         let unknown = StoreError::with_detail(StoreErrorKind::Unavailable, "no sentinel knows the primary");
         votes.most().map(|(host, port)| (at(like, host, port), is_decided)).ok_or(unknown)
+    }
+
+    /// Replicas that are in step, as the first of the sentinels says that answers.
+    pub(super) async fn replicas(
+        &self,
+        secured: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, StoreError>,
+    ) -> Result<Vec<Node>, StoreError> {
+        let mut known = None;
+        let asking = self.asked(secured)?.into_iter().map(|node| time::timeout(PATIENCE, self.ask_for_replicas(node)));
+        abreast_until(asking.collect::<Vec<_>>(), ASKED_AT_ONCE, |answer| match answer {
+            Ok(Ok(replicas)) => {
+                known = Some(replicas);
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        })
+        .await;
+        known.ok_or_else(|| StoreError::with_detail(StoreErrorKind::Unavailable, "no sentinel knows the replicas"))
+    }
+
+    /// The sentinels, with what they are to be asked by.
+    fn asked(
+        &self,
+        secured: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, StoreError>,
+    ) -> Result<Vec<ConnectionInfo>, StoreError> {
+        let mut settings = RedisConnectionInfo::default();
+        if let Some((user, file)) = &self.login {
+            settings = settings.set_password(password(file)?);
+            if let Some(user) = user {
+                settings = settings.set_username(user);
+            }
+        }
+        let node = |node: &ConnectionInfo| secured(node.clone().set_redis_settings(settings.clone()));
+        self.nodes.iter().map(node).collect()
+    }
+
+    async fn ask_for_replicas(&self, info: ConnectionInfo) -> redis::RedisResult<Vec<Node>> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE));
+        let mut connection = Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("REPLICAS").arg(&self.name);
+        let all: Vec<HashMap<String, String>> = command.query_async(&mut connection).await?;
+        let in_step = |replica: &HashMap<String, String>| {
+            let says = |name: &str| replica.get(name).map(String::as_str);
+            let is_well = says("flags") == Some("slave") && says("master-link-status") == Some("ok");
+            is_well.then_some(())?;
+            Some((says("ip")?.to_owned(), says("port")?.parse().ok()?))
+        };
+        Ok(all.iter().filter_map(in_step).collect())
     }
 
     async fn ask(&self, info: ConnectionInfo) -> redis::RedisResult<Option<(String, u16)>> {

@@ -19,6 +19,7 @@ pub(super) type Node = (String, u16);
 pub(super) struct Share {
     pub(super) slots: RangeInclusive<u16>,
     pub(super) node: Node,
+    pub(super) replicas: Vec<Node>,
 }
 
 pub(super) const SLOTS: u16 = 16_384;
@@ -48,9 +49,8 @@ impl Slot {
 /// The answer to `CLUSTER SLOTS` of a node at `host`; what cannot be understood of it is nobody's.
 pub(super) fn shares(answer: &Value, host: &str) -> Vec<Share> {
     let Value::Array(items) = answer else { return Vec::new() };
-    let share = |item: &Value| {
-        let Value::Array(parts) = item else { return None };
-        let [Value::Int(first), Value::Int(last), Value::Array(node), ..] = &parts[..] else { return None };
+    let node = |node: &Value| {
+        let Value::Array(node) = node else { return None };
         let [name, Value::Int(port), ..] = &node[..] else { return None };
         let host = match name {
             Value::BulkString(name) if name == b"?" => return None,
@@ -58,9 +58,14 @@ pub(super) fn shares(answer: &Value, host: &str) -> Vec<Share> {
             Value::BulkString(_) | Value::Nil => host.to_owned(),
             _ => return None,
         };
+        Some((host, u16::try_from(*port).ok()?))
+    };
+    let share = |item: &Value| {
+        let Value::Array(parts) = item else { return None };
+        let [Value::Int(first), Value::Int(last), primary, replicas @ ..] = &parts[..] else { return None };
         let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
         let slots = (first <= last && last < SLOTS).then_some(first..=last)?;
-        Some(Share { slots, node: (host, u16::try_from(*port).ok()?) })
+        Some(Share { slots, node: node(primary)?, replicas: replicas.iter().filter_map(node).collect() })
     };
     let mut shares: Vec<_> = items.iter().filter_map(share).collect();
     shares.sort_by_key(|share| *share.slots.start());
@@ -101,7 +106,13 @@ mod tests {
         let node = |name, port| Value::Array(vec![name, Value::Int(port), text("id"), Value::Array(vec![])]);
         let item = |first, last, node| Value::Array(vec![Value::Int(first), Value::Int(last), node]);
         let answer = Value::Array(vec![
-            item(5461, 10_922, node(text("b.example"), 7001)),
+            Value::Array(vec![
+                Value::Int(5461),
+                Value::Int(10_922),
+                node(text("b.example"), 7001),
+                node(text("r.example"), 7003),
+                node(text("?"), 7004),
+            ]),
             item(0, 5460, node(Value::Nil, 7000)),
             item(10_923, 10_924, node(text(""), 7002)),
             item(10_925, 10_925, node(text("?"), 7002)),
@@ -112,7 +123,10 @@ mod tests {
             item(4, 5, Value::Nil),
             Value::Nil,
         ]);
-        let share = |slots, host: &str, port| Share { slots, node: (host.to_owned(), port) };
+        let share = |slots, host: &str, port| {
+            let replicas = if port == 7001 { vec![("r.example".to_owned(), 7003)] } else { Vec::new() };
+            Share { slots, node: (host.to_owned(), port), replicas }
+        };
         assert_eq!(
             shares(&answer, "a.example"),
             [

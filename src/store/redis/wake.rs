@@ -323,6 +323,7 @@ mod tests {
             patience: config.store_timeout,
             is_of_cluster: false,
             pace: None,
+            reads_replicas: false,
         };
         let wake = Wake::new(Connection::new(config.redis, settings, b"p"), Channels { wake, purges, probe }, plane);
         let keys = ["a", "b"].map(CacheKey::from);
