@@ -20,6 +20,7 @@ mod pause;
 pub(crate) mod provision;
 mod purges;
 mod reader;
+mod reads;
 mod repair;
 mod replicas;
 mod replies;
@@ -34,11 +35,11 @@ mod wake;
 mod writes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use self::capacity::Capacity;
 use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
@@ -213,60 +214,6 @@ impl RedisStore {
             Some(newest) if newest == self.plane().stamp() => Ok(()),
             _ => self.plane().synced_anew().await,
         }
-    }
-
-    /// A value, if there is one: at most `limit` octets of it and one more, by which too long a one is known.
-    async fn read(&self, name: &[u8], limit: usize) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
-        self.read_by(name, limit, Sight::Again).await
-    }
-
-    /// The same; at first sight a replica will do.
-    async fn read_by(
-        &self,
-        name: &[u8],
-        limit: usize,
-        sight: Sight,
-    ) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
-        if sight == Sight::First
-            && let Some(mut values) = self.by_replica(LaneName::Heads, &get_range(name, limit)).await
-            && let Some(value) = values.pop()
-        {
-            return Ok(octets(value)?.map(Ok));
-        }
-        loop {
-            let plain = self.plain_get.load(Ordering::Relaxed);
-            let command = if plain { get(name) } else { get_range(name, limit) };
-            match self.connection.call(LaneName::Heads, Access::Read, &command).await {
-                Ok(value) => return Ok(octets(value)?.filter(|octets| !octets.is_empty()).map(Ok)),
-                Err(failure) if failure.verdict == Verdict::NotGranted && !plain => {
-                    self.plain_get.store(true, Ordering::Relaxed);
-                }
-                Err(failure) if failure.verdict == Verdict::ForeignType => {
-                    return Ok(Some(Err(Rejection::Foreign)));
-                }
-                Err(failure) => return Err(failure.error),
-            }
-        }
-    }
-
-    /// The value of a cell, decoded; `None` if it is longer than any that is written here.
-    async fn read_cell(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Result<Cell, Rejection>>, StoreError> {
-        let name = self.layout.cell(key);
-        Ok(self.read_by(&name, self.max_head_value, sight).await?.map(|value| match value? {
-            value if value.len() > self.max_head_value => Err(Rejection::Oversized),
-            value => codec::decode(key, &self.opened(&name, value, self.max_head_value)?),
-        }))
-    }
-
-    /// What a replica has, if there is something, and purges are known by the clock: removal reaches it later.
-    async fn by_replica(&self, lane: LaneName, command: &Cmd) -> Option<Vec<Value>> {
-        if self.connection.replicas().is_none() || self.plane().is_denied() {
-            return None;
-        }
-        let mut commands = Pipeline::with_capacity(1);
-        commands.add_command(command.clone());
-        let is_there = |value: &Value| matches!(value, Value::BulkString(octets) if !octets.is_empty());
-        self.connection.by_replica(lane, &commands, |values| values.iter().all(is_there)).await
     }
 
     /// The value that says that a key's responses are not for others.
