@@ -317,7 +317,9 @@ pub(super) fn serve<R>(
     }
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
     let stored = &landing.response;
-    if stored.body.open().is_some_and(OpenBody::is_broken) || miss.names().are_outdated(shared, stored) {
+    // A QUERY that was asked before its target was purged may have what it waited for; a later one does not follow.
+    let is_purged = || shared.store.plane().is_outdated(&miss.key, &stored.label);
+    if stored.body.open().is_some_and(OpenBody::is_broken) || is_purged() {
         return Followed::Over;
     }
     // Whoever has waited for this very response need not ask how fresh it is.

@@ -201,11 +201,6 @@ impl Names<'_> {
     fn are_purged(self, shared: &Shared, stored: &StoredResponse) -> bool {
         self.0.into_iter().flatten().any(|key| shared.store.plane().is_purged(key, &stored.label))
     }
-
-    /// The same of a soft purge as well.
-    fn are_outdated(self, shared: &Shared, stored: &StoredResponse) -> bool {
-        self.0.into_iter().flatten().any(|key| shared.store.plane().is_outdated(key, &stored.label))
-    }
 }
 
 /// Look up; decide; serve a hit (and perhaps refresh it behind), or forward and see what may be kept.
