@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::together::{frames, nothing_is_left, octets, page};
+use crate::support::gate::eventually;
 use crate::support::story::{Stage, Story, get};
 
 const CLIENTS_AT_ONCE: usize = 16;
@@ -123,6 +124,9 @@ async fn whoever_leaves_and_whenever_the_others_have_what_the_origin_says() {
         story.client_asks(get(path)).await.is_hit().has_body(body);
     }
     nothing_is_left(&story).await;
+    // A lease whose end was not heard of in time ends by itself.
+    let is_momentary = |key: &String| key.ends_with(":lease") || key.contains(":live:");
+    eventually("leases have ended", || !stage.server().keys("*").iter().any(is_momentary)).await;
     keys_are_as_they_should_be(&stage);
 }
 
