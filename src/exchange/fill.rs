@@ -244,6 +244,7 @@ impl Fill {
             flight.has_put(outcome);
         }
         count(&shared, &self.key, outcome);
+        note_written(&shared);
         Some(outcome)
     }
 
@@ -280,6 +281,19 @@ impl Fill {
         }
         Ok(outcome)
     }
+}
+
+/// Where the store is to have no more than so many responses, it notes what was written, and removes what is too many.
+fn note_written(shared: &Arc<Shared>) {
+    if !shared.store.has_unnoted() {
+        return;
+    }
+    let Some(place) = shared.background.enter() else { return };
+    let shared = Arc::clone(shared);
+    place.begin("entries", async move {
+        // What is not noted in time is so the next time.
+        let _ = time::timeout(shared.config.store_write_timeout, shared.store.note_written()).await;
+    });
 }
 
 fn fields_to_store(received: &ReceivedHead<'_>, storable: &Storable) -> HeaderMap {

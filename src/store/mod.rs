@@ -226,6 +226,21 @@ impl AnyStore {
         }
     }
 
+    /// Whether something that was written is yet to be [noted](Self::note_written).
+    pub(crate) fn has_unnoted(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.has_unnoted(),
+            Self::Memory(_) => false,
+        }
+    }
+
+    pub(crate) async fn note_written(&self) {
+        match self {
+            Self::Redis(store) => store.note_written().await,
+            Self::Memory(_) => {}
+        }
+    }
+
     /// What a look-up may take at present, where that is not fixed.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self {

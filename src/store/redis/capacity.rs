@@ -5,7 +5,9 @@
 //! many, off the client's path; a use is noted once a minute for each key and process. What ends by itself stays in its list
 //! until it is the least recently used. So there are no more than so many, and at times fewer.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
@@ -21,14 +23,24 @@ use crate::semantics::time::Timestamp;
 use crate::store::entry::Cell;
 use crate::store::{CellKey, Store};
 
-/// The bound, and what was noted as used just now.
+/// The bound, what was noted as used just now, and what was written and is yet to be noted.
 #[derive(Debug)]
 pub(super) struct Capacity {
     lists: u64,
     /// In each of them.
     most: u64,
     used: RecentKeys,
+    written: Mutex<Vec<Name>>,
     has_warned: AtomicBool,
+}
+
+/// What a list has of a response: the digest of its primary key, and its variant.
+type Name = Vec<u8>;
+
+/// Names that are being noted. Those that could not be are noted the next time.
+struct Noting<'a> {
+    capacity: &'a Capacity,
+    names: Vec<Name>,
 }
 
 /// Responses in one list, about.
@@ -36,18 +48,40 @@ const IN_A_LIST: u64 = 256;
 const MOST_LISTS: u64 = 1024;
 /// More are not removed at a time: so a bound that was lowered is reached step by step.
 const AT_ONCE: usize = 16;
+/// What is written while nothing can be noted, beyond that, is never counted.
+const MOST_UNNOTED: usize = 4096;
 /// A list that nobody writes to lives longer than all that is in it.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 impl Capacity {
     pub(super) fn new(entries: u64) -> Self {
         let lists = (entries / IN_A_LIST).clamp(1, MOST_LISTS);
-        Self { lists, most: (entries / lists).max(1), used: RecentKeys::new(), has_warned: AtomicBool::new(false) }
+        let most = (entries / lists).max(1);
+        Self { lists, most, used: RecentKeys::new(), written: Mutex::default(), has_warned: AtomicBool::new(false) }
     }
 
-    fn list_of(&self, key: CellKey<'_>) -> u64 {
-        let start = key.primary.digest().first_chunk().copied().unwrap_or_default();
+    fn list_of(&self, name: &[u8]) -> u64 {
+        let start = name.first_chunk().copied().unwrap_or_default();
         u64::from_be_bytes(start) % self.lists
+    }
+
+    /// No panic can leave it half changed.
+    fn written(&self) -> MutexGuard<'_, Vec<Name>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Noting<'_> {
+        Noting { capacity: self, names: mem::take(&mut *self.written()) }
+    }
+}
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        if !self.names.is_empty() {
+            let mut written = self.capacity.written();
+            written.append(&mut self.names);
+            written.truncate(MOST_UNNOTED);
+        }
     }
 }
 
@@ -65,43 +99,66 @@ impl RedisStore {
 
     /// Notes that it was used.
     pub(crate) async fn note_use(&self, key: CellKey<'_>) -> Result<(), StoreError> {
-        self.note(&[key], "XX").await
+        let Some(capacity) = &self.capacity else { return Ok(()) };
+        self.note(capacity, &[&name(key)], "XX").await
     }
 
-    /// Notes that these responses, which share a primary key, were written. They are, whatever comes of this.
-    pub(super) async fn note_written(&self, keys: impl Iterator<Item = CellKey<'_>>) {
-        if self.capacity.is_none() {
-            return;
+    /// It was written, and is to be noted when there is time.
+    pub(super) fn has_written(&self, key: CellKey<'_>, cell: &Cell) {
+        if let (Some(capacity), Cell::Response(_)) = (&self.capacity, cell) {
+            let mut written = capacity.written();
+            if written.len() < MOST_UNNOTED {
+                written.push(name(key));
+            }
         }
-        let keys: Vec<_> = keys.collect();
-        let noted = self.note(&keys, "NX").await;
+    }
+
+    /// Whether something that was written is yet to be noted.
+    pub(crate) fn has_unnoted(&self) -> bool {
+        self.capacity.as_ref().is_some_and(|capacity| !capacity.written().is_empty())
+    }
+
+    /// Notes what was written. It is there, whatever comes of this.
+    pub(crate) async fn note_written(&self) {
         let Some(capacity) = &self.capacity else { return };
-        match noted {
-            Ok(()) => capacity.has_warned.store(false, Ordering::Relaxed),
-            Err(error) if !capacity.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
-                store.error = %error,
-                "responses are stored and not counted, so there may be more than max_entries: are the scripts granted \
-                 that the README names?"
-            ),
-            Err(_) => {}
+        let mut noting = capacity.begin();
+        while let Some(first) = noting.names.last() {
+            let list = capacity.list_of(first);
+            let together = noting.names.iter().filter(|name| capacity.list_of(name) == list);
+            let together: Vec<_> = together.map(Vec::as_slice).collect();
+            if let Err(error) = self.note(capacity, &together, "NX").await {
+                if !capacity.has_warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        store.error = %error,
+                        "responses are stored and not counted, so there may be more than max_entries: are the scripts \
+                         granted that the README names?"
+                    );
+                }
+                return;
+            }
+            capacity.has_warned.store(false, Ordering::Relaxed);
+            noting.names.retain(|name| capacity.list_of(name) != list);
         }
     }
 
-    async fn note(&self, keys: &[CellKey<'_>], what: &str) -> Result<(), StoreError> {
-        let (Some(capacity), Some(first)) = (&self.capacity, keys.first()) else { return Ok(()) };
-        let list = self.layout.entries(capacity.lists, capacity.list_of(*first));
+    /// Notes responses of one list, and removes what is too many.
+    async fn note(&self, capacity: &Capacity, names: &[&[u8]], what: &str) -> Result<(), StoreError> {
+        let Some(first) = names.first() else { return Ok(()) };
+        let list = self.layout.entries(capacity.lists, capacity.list_of(first));
         let call = Call::of(&ENTRIES).key(list).argument(capacity.most.to_string()).argument(in_millis(LIFETIME));
-        let mut call = call.argument(what).argument(AT_ONCE.to_string());
-        for key in keys {
-            call = call.argument(name(*key));
-        }
+        let at_once = names.len().max(AT_ONCE);
+        let call =
+            names.iter().fold(call.argument(what).argument(at_once.to_string()), |call, name| call.argument(*name));
         let answer = self.connection.run(LaneName::Heads, Access::Script { writes: true }, &call).await;
         let Value::Array(last) = answer.map_err(|failure| failure.error)? else {
             return Err(StoreError::new(StoreErrorKind::Protocol));
         };
         for entry in last {
-            if let Value::BulkString(entry) = entry {
-                self.evict(&entry).await?;
+            if let Value::BulkString(entry) = entry
+                && let Err(error) = self.evict(&entry).await
+            {
+                // In no list any more, it ends by itself.
+                tracing::debug!(store.error = %error, "a response that is too many is not removed");
             }
         }
         Ok(())
@@ -122,8 +179,7 @@ impl RedisStore {
     }
 }
 
-/// In the list: the digest of the primary key, and the variant.
-fn name(key: CellKey<'_>) -> Vec<u8> {
+fn name(key: CellKey<'_>) -> Name {
     let variant = key.variant.as_ref().map_or(&[][..], |variant| &variant.as_bytes()[..]);
     [key.primary.digest(), variant].concat()
 }

@@ -67,8 +67,7 @@ impl RedisStore {
         chunks: Chunks,
         index: u32,
     ) -> Result<Option<Bytes>, StoreError> {
-        let command = self.get_chunk(key, chunks, index);
-        if let Some(value) = self.by_replica(LaneName::Bodies, &command).await.and_then(|mut values| values.pop())
+        if let Some(value) = self.by_replica(LaneName::Bodies, || self.get_chunk(key, chunks, index)).await
             && let Ok(Some(octets)) = self.decoded(key, chunks, index, value)
         {
             return Ok(Some(octets));

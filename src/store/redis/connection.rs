@@ -181,15 +181,9 @@ impl Connection {
         }
     }
 
-    /// A replica that may be asked in the primary's place.
-    fn replica(&self, command: &Cmd) -> Option<Arc<Link>> {
-        if !self.settings.reads_replicas {
-            return None;
-        }
-        match &self.way {
-            Way::One(_, replicas) => replicas.lock().ok()?.any().map(Arc::clone),
-            Way::Many(cluster) => cluster.replica(command),
-        }
+    /// Whether look-ups go to replicas.
+    pub(super) fn reads_replicas(&self) -> bool {
+        self.settings.reads_replicas
     }
 
     /// Replicas that are worth asking, and all; `None` where they are not to be asked.
@@ -200,19 +194,14 @@ impl Connection {
         })
     }
 
-    /// What a replica answers, if it has what is asked for, and says so in half the time.
-    pub(super) async fn by_replica(
-        &self,
-        lane: LaneName,
-        commands: &Pipeline,
-        has_all: impl FnOnce(&[Value]) -> bool,
-    ) -> Option<Vec<Value>> {
-        let replica = self.replica(commands.cmd_iter().next()?)?;
-        let asking = replica.call_each(lane, Access::Read, commands);
+    /// What a replica says in half the time.
+    pub(super) async fn ask_replica(&self, lane: LaneName, command: &Cmd) -> Option<Value> {
+        let replica = match &self.way {
+            Way::One(_, replicas) => replicas.lock().ok()?.any().map(Arc::clone),
+            Way::Many(cluster) => cluster.replica(command),
+        }?;
         let patience = self.deadline().unwrap_or(self.settings.patience) / 2;
-        let answers = time::timeout(patience, asking).await.ok()?.ok()?;
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
-        has_all(&answers).then_some(answers)
+        time::timeout(patience, replica.call(lane, Access::Read, command)).await.ok()?.ok()
     }
 
     /// The servers, as far as they are known.

@@ -63,13 +63,14 @@ impl RedisStore {
             }
         };
         let mut findings = vec![self.worst(&links, async |link| Self::connection_found(link).await).await];
-        if links.iter().all(|link| !link.is_available()) {
-            findings[0].severity = Severity::Broken;
-        }
         if findings[0].severity == Severity::Broken {
             return findings;
         }
         findings.push(self.worst(&links, async |link| Self::server_found(link).await).await);
+        if findings[1].severity == Severity::Broken {
+            // All else would follow from it.
+            return findings;
+        }
         findings.extend(links.iter().filter_map(|link| link.provision_found()).max_by_key(|found| found.severity));
         findings.push(self.worst(&links, async |link| Self::memory_found(link).await).await);
         if self.connection.is_cluster() {
@@ -89,23 +90,26 @@ impl RedisStore {
         findings
     }
 
-    /// The gravest of what is found on each node.
+    /// The gravest of what is found on each node, and on how many of them.
     async fn worst(&self, links: &[Arc<Link>], find: impl AsyncFn(&Arc<Link>) -> Finding) -> Finding {
-        let mut worst: Option<Finding> = None;
+        let mut all = Vec::with_capacity(links.len());
         for link in links {
-            let mut found = find(link).await;
-            if links.len() > 1 && !found.says.contains(&link.address.to_string()) {
-                found.says = format!("{}: {}", link.address, found.says);
-            }
+            all.push((find(link).await, link));
+        }
+        let Some(gravest) = all.iter().map(|(found, _)| found.severity).max() else {
+            return Finding::new("connection", Severity::Broken, "there is no node");
+        };
+        let like_it = all.iter().filter(|(found, _)| found.severity == gravest).count();
+        let at = all.iter().position(|(found, _)| found.severity == gravest).unwrap_or_default();
+        let (mut worst, link) = all.swap_remove(at);
+        if links.len() > 1 {
+            worst.says = format!("{like_it} of {} nodes: {} ({})", links.len(), worst.says, link.address);
             // One node that is lost is not the loss of all.
-            if links.len() > 1 && found.severity == Severity::Broken {
-                found.severity = Severity::Degraded;
-            }
-            if worst.as_ref().is_none_or(|worst| worst.severity < found.severity) {
-                worst = Some(found);
+            if like_it < links.len() {
+                worst.severity = worst.severity.min(Severity::Degraded);
             }
         }
-        worst.unwrap_or_else(|| Finding::new("connection", Severity::Broken, "there is no node"))
+        worst
     }
 
     /// A refusal says nothing of the connection.

@@ -19,7 +19,7 @@ use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSH
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::time::{Timestamp, millis};
-use crate::store::entry::{Cell, Chunks};
+use crate::store::entry::Chunks;
 use crate::store::{CellKey, LeaseKey, Write};
 
 /// What the scripts answer.
@@ -40,6 +40,16 @@ pub(super) struct Leases {
     scripts: Mutex<Pause>,
     /// Messages are not granted: nobody is told anything for now.
     mute: Mutex<Pause>,
+}
+
+/// What is written under a lease when all that it refers to is there.
+#[derive(Clone, Copy)]
+struct Commit<'a> {
+    lease: LeaseKey<'a>,
+    heads: &'a [Head],
+    writes: &'a [Write<'a>],
+    /// The last of them replaces something that has to be there still.
+    last_is_there: bool,
 }
 
 impl Leases {
@@ -148,13 +158,14 @@ impl RedisStore {
             heads.iter().zip(writes).filter_map(|(head, write)| Some((write.key, head.written?))).collect();
         let is_elsewhere = |write: &Write<'_>| write.key.primary.digest() != lease.cell.primary.digest();
         // Without an answer it may have been written.
-        let is_written = match self.connection.is_cluster() && writes.iter().any(is_elsewhere) {
-            true => Some(self.commit_elsewhere(lease, &heads, writes, last_is_there).await?),
-            false => self.commit_at_once(lease, &heads, writes, last_is_there).await?,
+        let is_elsewhere = self.connection.is_cluster() && writes.iter().any(is_elsewhere);
+        let commit = Commit { lease, heads: &heads, writes, last_is_there };
+        let is_written = match is_elsewhere {
+            true => Some(self.commit_elsewhere(commit).await?),
+            false => self.commit_at_once(commit).await?,
         };
         if is_written == Some(true) {
-            let responses = writes.iter().filter(|write| matches!(write.cell, Cell::Response(_)));
-            self.note_written(responses.map(|write| write.key)).await;
+            writes.iter().for_each(|write| self.has_written(write.key, write.cell));
         } else {
             self.end_soon(&bodies).await;
         }
@@ -162,13 +173,8 @@ impl RedisStore {
     }
 
     /// `None` where scripts are not granted.
-    async fn commit_at_once(
-        &self,
-        lease: LeaseKey<'_>,
-        heads: &[Head],
-        writes: &[Write<'_>],
-        last_is_there: bool,
-    ) -> Result<Option<bool>, StoreError> {
+    async fn commit_at_once(&self, commit: Commit<'_>) -> Result<Option<bool>, StoreError> {
+        let Commit { lease, heads, writes, last_is_there } = commit;
         let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
         for write in writes {
             call = call.key(self.layout.cell(write.key));
@@ -185,13 +191,8 @@ impl RedisStore {
 
     /// The same where what is written is stored under another key than the lease, and so maybe in another slot of a
     /// cluster, which no script reaches. A lease that is lost in between is not noticed, nor an index that is.
-    async fn commit_elsewhere(
-        &self,
-        lease: LeaseKey<'_>,
-        heads: &[Head],
-        writes: &[Write<'_>],
-        last_is_there: bool,
-    ) -> Result<bool, StoreError> {
+    async fn commit_elsewhere(&self, commit: Commit<'_>) -> Result<bool, StoreError> {
+        let Commit { lease, heads, writes, last_is_there } = commit;
         let may_write = async {
             let last = writes.last().filter(|_| last_is_there);
             Ok(self.prolong_lease(lease, IN_BETWEEN).await?
@@ -212,7 +213,7 @@ impl RedisStore {
         let written = self.connection.call_all(LaneName::Heads, Access::Write, &commands).await;
         written.map_err(|failure| failure.error)?;
         // A lease that cannot be given back ends by itself.
-        let _ = self.commit_at_once(lease, &[], &[], false).await;
+        let _ = self.commit_at_once(Commit { heads: &[], writes: &[], last_is_there: false, ..commit }).await;
         Ok(true)
     }
 

@@ -313,7 +313,7 @@ impl Store for RedisStore {
         let command = set_px(&self.layout.cell(key), &head.value, head.ttl);
         let written = self.connection.call(LaneName::Heads, Access::Write, &command).await;
         written.map_err(|failure| failure.error)?;
-        self.note_written(matches!(cell, Cell::Response(_)).then_some(key).into_iter()).await;
+        self.has_written(key, cell);
         Ok(())
     }
 

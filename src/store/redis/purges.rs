@@ -233,7 +233,9 @@ impl Keeper {
         let begun = self.plane.begin();
         match time::timeout(self.connection.patience().max(self.heartbeat), self.read()).await {
             Ok(Ok(Some(generation))) => {
-                self.has_warned.failed.store(false, Ordering::Relaxed);
+                if self.has_warned.failed.swap(false, Ordering::Relaxed) {
+                    tracing::warn!("the purge clock is read again");
+                }
                 self.plane.has_read(begun, generation);
                 true
             }

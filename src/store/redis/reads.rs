@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use super::codec::{self, Rejection};
 use super::connection::Access;
@@ -28,8 +28,7 @@ impl RedisStore {
         sight: Sight,
     ) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
         if sight == Sight::First
-            && let Some(mut values) = self.by_replica(LaneName::Heads, &get_range(name, limit)).await
-            && let Some(value) = values.pop()
+            && let Some(value) = self.by_replica(LaneName::Heads, || get_range(name, limit)).await
         {
             return Ok(octets(value)?.map(Ok));
         }
@@ -63,13 +62,11 @@ impl RedisStore {
     }
 
     /// What a replica has, if there is something, and purges are known by the clock: removal reaches it later.
-    pub(super) async fn by_replica(&self, lane: LaneName, command: &Cmd) -> Option<Vec<Value>> {
-        if self.connection.replicas().is_none() || self.plane().is_denied() {
+    pub(super) async fn by_replica(&self, lane: LaneName, command: impl FnOnce() -> Cmd) -> Option<Value> {
+        if !self.connection.reads_replicas() || self.plane().is_denied() {
             return None;
         }
-        let mut commands = Pipeline::with_capacity(1);
-        commands.add_command(command.clone());
-        let is_there = |value: &Value| matches!(value, Value::BulkString(octets) if !octets.is_empty());
-        self.connection.by_replica(lane, &commands, |values| values.iter().all(is_there)).await
+        let value = Box::pin(self.connection.ask_replica(lane, &command())).await?;
+        matches!(&value, Value::BulkString(octets) if !octets.is_empty()).then_some(value)
     }
 }
