@@ -66,7 +66,7 @@ pub(crate) struct Link {
     pub(super) generations: Arc<AtomicU64>,
     pub(super) state: watch::Sender<LinkState>,
     pub(super) repair: Mutex<RepairState>,
-    writes: Mutex<Pause>,
+    pub(super) writes: Mutex<Pause>,
     /// Why it is down, or was last.
     trouble: Mutex<Option<StoreError>>,
 }

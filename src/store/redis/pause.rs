@@ -33,6 +33,13 @@ impl Pause {
         news
     }
 
+    /// It may be tried at once, and that it is refused again would be no news.
+    pub(crate) fn lift(&mut self) {
+        if let Some((_, pause)) = &mut self.since {
+            *pause = Duration::ZERO;
+        }
+    }
+
     /// It was done. Whether that is news.
     pub(crate) fn end(&mut self) -> bool {
         self.backoff.reset();
@@ -51,5 +58,16 @@ mod tests {
         assert!(pause.begin() && pause.is_on() && !pause.begin());
         assert!(pause.end() && !pause.is_on() && !pause.end());
         assert!(pause.begin());
+    }
+
+    #[test]
+    fn a_pause_that_is_lifted_may_be_found_necessary_again_without_news() {
+        let mut pause = Pause::new();
+        pause.lift();
+        assert!(pause.begin());
+        pause.lift();
+        assert!(!pause.is_on());
+        assert!(!pause.begin() && pause.is_on());
+        assert!(pause.end());
     }
 }

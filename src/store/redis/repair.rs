@@ -202,6 +202,10 @@ impl Link {
         let was_down = self.down.swap(false, Ordering::AcqRel);
         self.state.send_replace(LinkState::Up);
         if was_down {
+            // It may be another server, or the same in another state.
+            if let Ok(mut writes) = self.writes.lock() {
+                writes.lift();
+            }
             tracing::warn!(redis = %self.address, "Redis is available again");
         }
     }
