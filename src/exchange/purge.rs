@@ -160,8 +160,9 @@ async fn record(shared: &Shared, keys: &[CacheKey], others: &[Member], mode: Pur
 /// What a GET of these targets may find under other keys.
 async fn alternatives(shared: &Shared, targets: &[request::Parts]) -> Result<Vec<CacheKey>, StoreError> {
     let (mut found, mut failure) = (Vec::new(), None);
+    // A replica may not know all of them yet.
     let looking: Vec<_> =
-        targets.iter().map(|parts| search::alternatives_of(shared, parts, &parts.uri, Sight::First)).collect();
+        targets.iter().map(|parts| search::alternatives_of(shared, parts, &parts.uri, Sight::Again)).collect();
     abreast(looking, AT_ONCE, |alternatives| match alternatives {
         Ok(alternatives) => found.extend(alternatives.into_iter().map(|(key, _)| key)),
         Err(error) => failure = Some(error),

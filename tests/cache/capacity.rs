@@ -85,6 +85,46 @@ async fn what_goes_takes_its_body_along_and_variants_count() {
 }
 
 #[tokio::test]
+async fn each_variant_is_used_for_itself() {
+    let stage = Stage::redis();
+    let story = story(&stage, 4);
+    story.origin.answers(|_| ok("page").cache_control("max-age=6000").header("vary", "accept-language"));
+    for language in ["de", "en", "fr", "it"] {
+        story.client_asks(get("/v").header("accept-language", language)).await.is_stored();
+        story.fills_are_done().await;
+    }
+    story.time_passes(Duration::from_secs(61));
+    for language in ["de", "en"] {
+        story.client_asks(get("/v").header("accept-language", language)).await.is_hit();
+        story.fills_are_done().await;
+    }
+    for language in ["nl", "pl"] {
+        story.client_asks(get("/v").header("accept-language", language)).await.is_stored();
+        story.fills_are_done().await;
+    }
+    for language in ["de", "en"] {
+        story.client_asks(get("/v").header("accept-language", language)).await.is_hit();
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_counted_is_so_when_it_can() {
+    let stage = Stage::redis();
+    let right = |rule: &str| assert_eq!(stage.server().cli(&["ACL", "SETUSER", "default", rule]), "OK");
+    let story = story(&stage, 3);
+    right("-zremrangebyrank");
+    for number in 0..9 {
+        store(&story, &format!("/{number}")).await;
+    }
+    assert_eq!(story.handle.stats().evicted, 0);
+    right("+zremrangebyrank");
+    for number in 9..12 {
+        store(&story, &format!("/{number}")).await;
+    }
+    assert_eq!((responses(&stage), story.handle.stats().evicted), (3, 9));
+}
+
+#[tokio::test]
 async fn without_the_right_to_count_everything_is_stored() {
     let stage = Stage::redis();
     let rights = ["ACL", "SETUSER", "cache", "reset", "on", ">pw", "~trc:*", "&trc:*", "+@all", "-zremrangebyrank"];

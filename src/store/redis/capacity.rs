@@ -19,6 +19,7 @@ use super::scripts::{Call, ENTRIES};
 use super::{RedisStore, codec};
 use crate::collapse::recent::RecentKeys;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::key::CacheKey;
 use crate::semantics::time::Timestamp;
 use crate::store::entry::Cell;
 use crate::store::{CellKey, Store};
@@ -88,13 +89,14 @@ impl Drop for Noting<'_> {
 impl RedisStore {
     /// Whether a use is worth noting; it is taken to be.
     pub(crate) fn counts_use(&self, key: CellKey<'_>, now: Timestamp) -> bool {
-        match &self.capacity {
-            Some(capacity) if !capacity.used.has(key.primary, now) => {
-                capacity.used.note(key.primary, now);
-                true
-            }
-            _ => false,
+        let Some(capacity) = &self.capacity else { return false };
+        let variant = key.variant.map(|variant| CacheKey::from_parts([&key.primary.digest()[..], variant.as_bytes()]));
+        let used = variant.as_ref().unwrap_or(key.primary);
+        let is_news = !capacity.used.has(used, now);
+        if is_news {
+            capacity.used.note(used, now);
         }
+        is_news
     }
 
     /// Notes that it was used.
@@ -122,22 +124,29 @@ impl RedisStore {
     pub(crate) async fn note_written(&self) {
         let Some(capacity) = &self.capacity else { return };
         let mut noting = capacity.begin();
+        // In a cluster one list may be away, and the others not.
+        let mut failed = Noting { capacity, names: Vec::new() };
         while let Some(first) = noting.names.last() {
             let list = capacity.list_of(first);
-            let together = noting.names.iter().filter(|name| capacity.list_of(name) == list);
-            let together: Vec<_> = together.map(Vec::as_slice).collect();
-            if let Err(error) = self.note(capacity, &together, "NX").await {
-                if !capacity.has_warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        store.error = %error,
-                        "responses are stored and not counted, so there may be more than max_entries: are the scripts \
-                         granted that the README names?"
-                    );
+            let is_of_list = |name: &mut Name| capacity.list_of(name) == list;
+            let mut together = Noting { capacity, names: noting.names.extract_if(.., is_of_list).collect() };
+            let names: Vec<_> = together.names.iter().map(Vec::as_slice).collect();
+            match self.note(capacity, &names, "NX").await {
+                Ok(()) => {
+                    together.names.clear();
+                    capacity.has_warned.store(false, Ordering::Relaxed);
                 }
-                return;
+                Err(error) => {
+                    failed.names.append(&mut together.names);
+                    if !capacity.has_warned.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            store.error = %error,
+                            "responses are stored and not counted, so there may be more than max_entries: are the \
+                             scripts granted that the README names?"
+                        );
+                    }
+                }
             }
-            capacity.has_warned.store(false, Ordering::Relaxed);
-            noting.names.retain(|name| capacity.list_of(name) != list);
         }
     }
 
@@ -153,13 +162,15 @@ impl RedisStore {
         let Value::Array(last) = answer.map_err(|failure| failure.error)? else {
             return Err(StoreError::new(StoreErrorKind::Protocol));
         };
-        for entry in last {
-            if let Value::BulkString(entry) = entry
-                && let Err(error) = self.evict(&entry).await
-            {
-                // In no list any more, it ends by itself.
-                tracing::debug!(store.error = %error, "a response that is too many is not removed");
-            }
+        // They are in no list by now: those that are not removed are noted anew.
+        let names = last.into_iter().filter_map(|entry| match entry {
+            Value::BulkString(entry) => Some(entry),
+            _ => None,
+        });
+        let mut removing = Noting { capacity, names: names.collect() };
+        while let Some(entry) = removing.names.last() {
+            self.evict(entry).await?;
+            removing.names.pop();
         }
         Ok(())
     }
