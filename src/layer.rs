@@ -11,6 +11,7 @@ use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::Order;
 use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
+use crate::collapse::slow::SlowBodies;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
 use crate::exchange::Shared;
@@ -88,7 +89,7 @@ impl RedisCacheLayer {
             reading,
             uncacheable: UncacheableKeys::new(),
             flights: Flights::default(),
-            slow_bodies: RecentKeys::new(),
+            slow_bodies: SlowBodies::new(),
             no_search: RecentKeys::new(),
             failing,
             permits,

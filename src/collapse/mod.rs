@@ -7,4 +7,5 @@ pub(crate) mod lease;
 pub(crate) mod order;
 pub(crate) mod permits;
 pub(crate) mod recent;
+pub(crate) mod slow;
 pub(crate) mod uncacheable;

@@ -124,7 +124,7 @@ pub(super) async fn look_up(
             }
         }
     });
-    let answer = in_time(shared, &asked, asking).await;
+    let answer = in_time(shared, asked.time_left(shared), asking).await;
     reclaim(shared);
     match answer {
         Ok((lookup, seen, key, epoch)) => {
@@ -260,15 +260,22 @@ pub(super) async fn read_body<T>(
         return None;
     }
     // With less it would be no wonder.
-    let had_time = asked.time_left(shared) * 3 >= shared.store_deadline();
-    in_time(shared, asked, reading).await.unwrap_or_else(|kind| {
-        if kind == StoreErrorKind::Timeout && had_time {
-            // It would be asked for, waited for and not had each time.
-            shared.slow_bodies.note(key, now);
+    let left = shared.store_patience().saturating_sub(asked.since.elapsed());
+    let had_time = left * 3 >= shared.store_patience();
+    match in_time(shared, left, reading).await {
+        Ok(read) => {
+            shared.slow_bodies.forget(key);
+            read
         }
-        asked.failure = Some(kind);
-        None
-    })
+        Err(kind) => {
+            if kind == StoreErrorKind::Timeout && had_time {
+                // It would be asked for, waited for and not had each time.
+                shared.slow_bodies.came_late(key, now);
+            }
+            asked.failure = Some(kind);
+            None
+        }
+    }
 }
 
 /// The responses that a key has for other values of the nominated fields, as far as their validators and bodies are at
@@ -277,7 +284,7 @@ pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked)
     let Some(index) = asked.index.clone() else { return Vec::new() };
     let now = shared.clock().now();
     let asking = pin!(select::variants(&shared.store, key, &index, now));
-    let found = in_time(shared, asked, asking).await.unwrap_or_default();
+    let found = in_time(shared, asked.time_left(shared), asking).await.unwrap_or_default();
     let strong = |stored: &StoredResponse| {
         stored.headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned()
     };
@@ -296,10 +303,10 @@ pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked)
 /// What is asked for is pinned where it is: passed by value, each of these futures would keep room for it once more.
 async fn in_time<T>(
     shared: &Shared,
-    asked: &Asked,
+    left: Duration,
     asking: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
 ) -> Result<T, StoreErrorKind> {
-    match time::timeout(asked.time_left(shared), asking).await {
+    match time::timeout(left, asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             tracing::debug!(store.error = %error, "look-up failed");

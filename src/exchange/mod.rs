@@ -43,6 +43,7 @@ use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::{Departure, Order};
 use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
+use crate::collapse::slow::SlowBodies;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride, EmptyBody};
 use crate::error::{BoxError, StoreErrorKind};
@@ -70,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) reading: Budget,
     pub(crate) uncacheable: UncacheableKeys,
     pub(crate) flights: Flights<collapse::Landing>,
-    pub(crate) slow_bodies: RecentKeys,
+    pub(crate) slow_bodies: SlowBodies,
     /// Paths for which no response has stated a No-Vary-Search.
     pub(crate) no_search: RecentKeys,
     pub(crate) failing: FailingKeys,

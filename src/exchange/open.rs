@@ -166,7 +166,7 @@ impl StoredChunks {
                 }
                 Err(error) if error.kind() == StoreErrorKind::Timeout => {
                     shared.counters.store_timeouts.increment();
-                    shared.slow_bodies.note(&self.key, shared.clock().now());
+                    shared.slow_bodies.broke_off(&self.key, shared.clock().now());
                     return Err(BodyError::new("a part of the stored body came too late"));
                 }
                 Err(error) if left.is_zero() => {

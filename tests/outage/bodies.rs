@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::support::gate::PATIENCE;
+use crate::support::gate::{PATIENCE, until_some};
 use crate::support::redis::RedisServer;
 use crate::support::relay::Relay;
 use crate::support::scripted::ok;
 use crate::support::story::{Opened, Story, get};
+use crate::support::tamper::{Tamper, Tampering};
 use crate::troupe::story_with;
 
 const CHUNK: usize = 256 * 1024;
@@ -41,6 +42,29 @@ async fn a_body_that_redis_stops_giving_breaks_off() {
     let answer = story.client_asks(get("/a")).await;
     assert!(!answer.outcome().is_hit());
     answer.has_body(body());
+}
+
+/// One stall of the network is no reason to do without what is stored for long.
+#[tokio::test]
+async fn a_body_that_came_late_once_is_asked_for_again_a_second_later() {
+    let server = RedisServer::start();
+    let tamper = Tamper::to(server.port()).await;
+    let story = story_with(&format!("redis://127.0.0.1:{}", tamper.port()), |config| config.store_timeout(LATE));
+    story.origin.answers(|_| ok(body()).cache_control("max-age=60"));
+    story.client_asks(get("/a")).await.is_stored();
+    tamper.plans(Some(("GETRANGE", Tampering::WithheldIfLong)));
+    let late = story.client_asks(get("/a")).await;
+    assert_eq!(late.outcome().detail(), Some("store-unavailable"));
+    late.has_body(body());
+    tamper.plans(None);
+    until_some("Redis gives bodies again", || async {
+        let other = get("/other");
+        story.client_asks_and_goes_on(other).await.outcome().is_hit().then_some(())
+    })
+    .await;
+    assert!(!story.client_asks_and_goes_on(get("/a")).await.outcome().is_hit());
+    story.time_passes(Duration::from_secs(1));
+    story.client_asks(get("/a")).await.is_hit().has_body(body());
 }
 
 #[tokio::test]

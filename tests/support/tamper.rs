@@ -25,6 +25,8 @@ pub enum Tampering {
     Trickling,
     /// It never comes, nor anything after it. The connection is reset when the plan changes.
     Withheld,
+    /// The same, for answers of more than 64 KiB only.
+    WithheldIfLong,
     /// It comes twice.
     Doubled,
 }
@@ -123,6 +125,10 @@ async fn answers(
             let name = if is_push { None } else { asked.lock().expect("nobody panics").pop_front() };
             let present = plan.borrow_and_update().clone();
             let planned = present.filter(|(planned, _)| name.as_deref() == Some(*planned)).map(|(_, what)| what);
+            let planned = match planned {
+                Some(Tampering::WithheldIfLong) => (answer.len() > 64 * 1024).then_some(Tampering::Withheld),
+                planned => planned,
+            };
             if planned.is_some() {
                 tampered.fetch_add(1, Ordering::Relaxed);
             }
@@ -157,7 +163,7 @@ async fn pass(to: &mut OwnedWriteHalf, mut answer: Vec<u8>, what: Option<Tamperi
             }
             return true;
         }
-        Some(Tampering::Withheld) => return false,
+        Some(Tampering::Withheld | Tampering::WithheldIfLong) => return false,
         Some(Tampering::Doubled) => answer.extend_from_within(..),
     }
     to.write_all(&answer).await.is_ok()

@@ -1,0 +1,120 @@
+//! Bodies that the store has and does not give in time.
+
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+
+use crate::key::CacheKey;
+use crate::semantics::time::Timestamp;
+
+/// A bounded memory of keys whose bodies came late. Such a body is left alone for a second, and for twice as long each
+/// time that it comes late again, so that one stall costs little and a body that never comes is waited for seldom.
+#[derive(Debug)]
+pub(crate) struct SlowBodies {
+    pauses: Cache<[u8; CacheKey::DIGEST_LEN], Pause>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    length: Duration,
+    until: Timestamp,
+}
+
+const MAX_KEYS: usize = 8 * 1024;
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+impl SlowBodies {
+    pub(crate) fn new() -> Self {
+        Self { pauses: Cache::new(MAX_KEYS) }
+    }
+
+    /// Whether the body is left alone now.
+    pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
+        !self.pauses.is_empty() && self.pauses.get(key.digest()).is_some_and(|pause| pause.until > now)
+    }
+
+    /// Somebody waited for it in vain.
+    pub(crate) fn came_late(&self, key: &CacheKey, now: Timestamp) {
+        let last = self.pauses.get(key.digest()).filter(|pause| pause.until.plus(LONGEST) > now);
+        // Others who waited at the same time say nothing new.
+        if last.is_none_or(|last| last.until <= now) {
+            self.pause(key, last.map_or(FIRST, |last| (last.length * 2).min(LONGEST)), now);
+        }
+    }
+
+    /// It ceased to come after its beginning had been sent: that is an error for a client.
+    pub(crate) fn broke_off(&self, key: &CacheKey, now: Timestamp) {
+        self.pause(key, LONGEST, now);
+    }
+
+    /// It came.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        if !self.pauses.is_empty() {
+            self.pauses.remove(key.digest());
+        }
+    }
+
+    fn pause(&self, key: &CacheKey, length: Duration, now: Timestamp) {
+        self.pauses.insert(*key.digest(), Pause { length, until: now.plus(length) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn after(millis: u64) -> Timestamp {
+        NOW.plus(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_body_is_left_alone_for_twice_as_long_each_time_it_comes_late() {
+        let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
+        let mut now = NOW;
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(!slow.has(&key, now));
+            slow.came_late(&key, now);
+            let until = now.plus(Duration::from_secs(seconds));
+            assert!(slow.has(&key, Timestamp::from_millis(until.as_millis() - 1)), "{seconds}");
+            now = until;
+        }
+        assert!(!slow.has(&key, now));
+    }
+
+    #[test]
+    fn many_who_wait_at_once_count_as_one() {
+        let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
+        (0..200).for_each(|_| slow.came_late(&key, NOW));
+        assert!(slow.has(&key, after(999)) && !slow.has(&key, after(1000)));
+    }
+
+    #[test]
+    fn a_body_that_came_and_one_that_was_late_long_ago_begin_anew() {
+        let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
+        slow.came_late(&key, NOW);
+        slow.forget(&key);
+        slow.came_late(&key, after(500));
+        assert!(!slow.has(&key, after(1500)));
+        slow.came_late(&key, after(61_500));
+        assert!(!slow.has(&key, after(62_500)));
+    }
+
+    #[test]
+    fn a_body_that_broke_off_is_left_alone_for_a_minute() {
+        let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
+        slow.broke_off(&key, NOW);
+        assert!(slow.has(&key, after(59_999)) && !slow.has(&key, after(60_000)));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let slow = SlowBodies::new();
+        for n in 0..3 * MAX_KEYS {
+            slow.came_late(&CacheKey::from(n.to_string()), NOW);
+        }
+        assert!(slow.pauses.len() <= MAX_KEYS);
+    }
+}
