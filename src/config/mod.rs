@@ -252,10 +252,11 @@ impl CacheConfig {
     }
 
     /// The most responses, each variant counted, that this namespace has in Redis; the least recently used go. It is
-    /// approximate: each list of about 256 goes by itself, a use is noted once a minute for each key and process, and what
-    /// ends by itself counts until its turn comes. So there are no more than this, and at times fewer. It costs a script for
-    /// each response that is stored, off the client's path. All instances are to have the same. Not set by default: bound
-    /// the memory of Redis instead (`maxmemory`), where you can.
+    /// approximate: each list of about 256 goes by itself, a use is noted about once a minute by each process, and what ends
+    /// by itself counts until its turn comes. So there are soon no more than this, and at times fewer. It costs a script for
+    /// each response that is stored, off the client's path. All instances are to have the same; what was stored under
+    /// another number is not counted any more, and ends by itself. Not set by default: bound the memory of Redis instead
+    /// (`maxmemory`), where you can.
     pub fn max_entries(mut self, count: u64) -> Self {
         self.max_entries = Some(count.max(1));
         self
@@ -328,9 +329,9 @@ impl CacheConfig {
     /// Lets the time of [`store_timeout`](Self::store_timeout) follow what Redis takes: eight times a smoothed round trip
     /// and four of its deviations, no less than `least` and no more than that. A Redis that hangs is then waited for as long
     /// as it deserves, until it is known not to answer. The bodies of what is being stored are given the whole time. Not by
-    /// default.
+    /// default; `least` is 10 ms at the least.
     pub fn adaptive_store_timeout(mut self, least: Duration) -> Self {
-        self.least_store_timeout = Some(least.max(Duration::from_millis(1)));
+        self.least_store_timeout = Some(least.max(Duration::from_millis(10)));
         self
     }
 

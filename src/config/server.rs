@@ -29,10 +29,12 @@ impl CacheConfig {
         Ok(self)
     }
 
-    /// Looks stored responses up in replicas, chosen at random, to spare the primaries. What a replica has not yet, or does
-    /// not say in half the time, the primary is asked for; so a response may be found for a moment that another has just
+    /// Looks stored responses up in replicas, chosen at random, to spare the primaries: their heads, where there is no
+    /// [`near_cache`](Self::near_cache), and all chunks of large bodies but the first. What a replica has not yet, or does not
+    /// say in a quarter of the time, the primary is asked for; so a response may be found for a moment that another has just
     /// replaced, and nothing that was purged, since the record of purges is read from primaries. Leases and writes go to
-    /// primaries. In a cluster READONLY has to be granted. Not by default.
+    /// primaries. A replica that has lost its primary serves what it has, unless Redis keeps it from that
+    /// (`replica-serve-stale-data no`). In a cluster READONLY has to be granted. Not by default.
     ///
     /// # Errors
     ///
@@ -117,7 +119,8 @@ impl CacheConfig {
         self
     }
 
-    /// The same for `maxclients`: connections that Redis takes at one time. Each instance of this cache has three.
+    /// The same for `maxclients`: connections that Redis takes at one time. Each instance of this cache has
+    /// three, in a cluster two at each primary and one more at one of them, and two at each replica that is read from.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::entry::{Cell, Chunks, StoredResponse};
-use super::{AnyStore, CellKey, Store};
+use super::{AnyStore, CellKey, Sight, Store};
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::CacheKey;
@@ -16,6 +16,23 @@ use crate::purge::plane::{Dead, Plane};
 use crate::purge::target::Member;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
+
+/// What a look-up came to.
+enum Found {
+    Cell(Cell),
+    /// It is as good as gone.
+    Purged,
+    Nothing,
+}
+
+impl Found {
+    fn cell(self) -> Option<Cell> {
+        match self {
+            Self::Cell(cell) => Some(cell),
+            Self::Purged | Self::Nothing => None,
+        }
+    }
+}
 
 impl AnyStore {
     /// The purge clock, as it is known here.
@@ -66,8 +83,45 @@ impl AnyStore {
         (is_fresh && plane.judge(key, &response.label) == Verdict::Good).then_some((response, variant))
     }
 
+    /// What is stored there, unless it was purged.
+    pub(super) async fn look_up(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
+        match self.found(key, sight).await? {
+            // A primary may have what took the place of what a replica has.
+            Found::Purged if sight == Sight::First && self.reads_replicas() => {
+                Ok(self.found(key, Sight::Again).await?.cell())
+            }
+            found => Ok(found.cell()),
+        }
+    }
+
+    /// What is stored there, as far as it was not purged.
+    async fn found(&self, key: CellKey<'_>, sight: Sight) -> Result<Found, StoreError> {
+        let connection = self.stamp().1;
+        let changes = self.near().map(|near| near.changes(key.primary));
+        let (cell, clock) = match self {
+            Self::Redis(store) => (store.get(key, sight).await?, store.clock()),
+            Self::Memory(store) => (store.get(key, sight).await?, &store.clock),
+        };
+        let Some(cell) = cell else { return Ok(Found::Nothing) };
+        let judged = self.judged(key, cell, clock).await?;
+        if let (Some(near), Some(changes), Some(cell), Some(connection)) = (self.near(), changes, &judged, connection)
+            && self.stamp().1 == Some(connection)
+        {
+            near.keep(key, cell, connection, changes);
+        }
+        Ok(judged.map_or(Found::Purged, Found::Cell))
+    }
+
+    /// Whether what is found at first sight may be behind.
+    fn reads_replicas(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.reads_replicas(),
+            Self::Memory(_) => false,
+        }
+    }
+
     /// The cell, unless it was purged: one that was is as good as gone, and soon is.
-    pub(super) async fn judged(&self, key: CellKey<'_>, cell: Cell, clock: &Clock) -> Result<Option<Cell>, StoreError> {
+    async fn judged(&self, key: CellKey<'_>, cell: Cell, clock: &Clock) -> Result<Option<Cell>, StoreError> {
         let Cell::Response(response) = cell else { return Ok(Some(cell)) };
         let plane = self.plane();
         plane.synced().await?;

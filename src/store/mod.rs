@@ -210,7 +210,6 @@ impl AnyStore {
         }
     }
 
-    /// Whether writes are taken at present.
     /// Whether the use of a response is to be [noted](Self::note_use).
     pub(crate) fn counts_use(&self, key: CellKey<'_>, now: Timestamp) -> bool {
         match self {
@@ -249,6 +248,7 @@ impl AnyStore {
         }
     }
 
+    /// Whether writes are taken at present, by the server that has the key.
     pub(crate) fn takes_writes(&self, key: &CacheKey) -> bool {
         match self {
             Self::Redis(store) => store.takes_writes(key),
@@ -334,20 +334,7 @@ impl AnyStore {
 
 impl Store for AnyStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
-        let connection = self.stamp().1;
-        let changes = self.near().map(|near| near.changes(key.primary));
-        let (cell, clock) = match self {
-            Self::Redis(store) => (store.get(key, sight).await?, store.clock()),
-            Self::Memory(store) => (store.get(key, sight).await?, &store.clock),
-        };
-        let Some(cell) = cell else { return Ok(None) };
-        let judged = self.judged(key, cell, clock).await?;
-        if let (Some(near), Some(changes), Some(cell), Some(connection)) = (self.near(), changes, &judged, connection)
-            && self.stamp().1 == Some(connection)
-        {
-            near.keep(key, cell, connection, changes);
-        }
-        Ok(judged)
+        self.look_up(key, sight).await
     }
 
     async fn peek(&self, key: CellKey<'_>) -> Result<Option<Cell>, StoreError> {

@@ -71,6 +71,8 @@ async fn walk(story: &Story, during: &str) {
 
 async fn is_cached_again(story: &Story, after: &str) {
     until_some(&format!("{after}: the cache serves hits again"), || async {
+        // A body that came late once is asked for again a second later.
+        story.time_passes(Duration::from_secs(1));
         let small = asks(story, after, get("/a")).await.outcome().is_hit();
         (small && asks(story, after, get("/large")).await.outcome().is_hit()).then_some(())
     })
@@ -309,28 +311,51 @@ async fn no_answer_of_redis_changes_an_answer_of_the_cache() {
     ];
     let server = RedisServer::start();
     with_user(&server);
-    for kind in kinds {
-        for command in COMMANDS {
-            tampers(&server, command, kind.clone()).await;
+    for command in COMMANDS {
+        let mut tampered = 0;
+        for kind in &kinds {
+            tampered += tampers(&server, command, kind.clone()).await;
         }
+        assert!(tampered >= kinds.len() / 2, "{command} is asked for: {tampered}");
     }
     // What is no value of a cell has nothing by which a changed octet is known.
-    for command in ["GETRANGE", "GET"] {
-        tampers(&server, command, Tampering::Flipped).await;
+    for (command, right) in [("GETRANGE", "+getrange"), ("GET", "-getrange")] {
+        // Without that right values are read whole.
+        assert_eq!(server.cli(&["ACL", "SETUSER", "cache", right]), "OK");
+        let tampered = tampers(&server, command, Tampering::Flipped).await;
+        assert!(tampered > 0, "{command} is asked for");
     }
 }
 
-async fn tampers(server: &RedisServer, command: &'static str, kind: Tampering) {
+/// How many answers there were to tamper with.
+async fn tampers(server: &RedisServer, command: &'static str, kind: Tampering) -> usize {
     let name = format!("{kind:?} to {command}");
     let tamper = Tamper::to(server.port()).await;
-    let story = story_at(&format!("redis://cache:pw@127.0.0.1:{}", tamper.port()));
+    let url = format!("redis://cache:pw@127.0.0.1:{}", tamper.port());
+    let story = story_at(&url);
     walk(&story, "before").await;
     tamper.plans(Some((command, kind.clone())));
-    walk(&story, &name).await;
+    match command {
+        // For scripts that are not known, and for new connections.
+        "EVAL" | "CLIENT" => {
+            server.cli(&["SCRIPT", "FLUSH"]);
+            walk(&story_at(&url), &name).await;
+        }
+        // What takes the place of a large body ends it.
+        "PEXPIRE" => {
+            asks(&story, &name, get("/large").header("cache-control", "no-cache")).await.has_body(page("/large"));
+            // A large body whose connection falls silent in the middle of it breaks off: tests/outage/bodies.rs.
+            if kind != Tampering::Withheld {
+                walk(&story, &name).await;
+            }
+        }
+        _ => walk(&story, &name).await,
+    }
     tamper.plans(None);
-    if kind == Tampering::Withheld {
-        // A body that did not come in time is not asked for again for a minute.
+    if matches!(kind, Tampering::Withheld | Tampering::Trickling) {
+        // A body that was late several times is left alone for up to a minute.
         story.time_passes(Duration::from_secs(61));
     }
     is_cached_again(&story, &name).await;
+    tamper.tampered()
 }

@@ -12,7 +12,7 @@ use crate::support::story::{Story, get};
 
 const LARGE: usize = 700_000;
 
-/// All that is read from Redis is read from replicas; what they lack is found all the same.
+/// Nearly all that is read is read from replicas.
 async fn are_read_from(story: &Story, primaries: &[&RedisServer], replicas: &[&RedisServer]) {
     let reads = |servers: &[&RedisServer]| servers.iter().map(|server| server.calls("getrange")).sum::<u64>();
     story.origin.answers(|asked| match asked.uri.path() {
@@ -38,16 +38,39 @@ async fn are_read_from(story: &Story, primaries: &[&RedisServer], replicas: &[&R
     assert!(after.1 >= before.1 + 10 * 4, "{before:?} {after:?}");
     // The first chunk is asked for with the question whether all are there.
     assert!(after.0 <= before.0 + 10, "{before:?} {after:?}");
-    for replica in replicas {
-        replica.cli(&["CONFIG", "SET", "replica-read-only", "no"]);
-        for key in replica.keys("trc:{*}") {
-            replica.cli(&["DEL", &key]);
-        }
+}
+
+/// A replica that lacks what its primary has, or has what was purged, changes nothing.
+async fn may_be_behind(story: &Story, replica: &RedisServer) {
+    let mut old = Vec::new();
+    replica.cli(&["CONFIG", "SET", "replica-read-only", "no"]);
+    for key in replica.keys("trc:{*}") {
+        let value = replica.value(&key).expect("it is there");
+        assert_eq!(replica.cli(&["DEL", &key]), "1");
+        old.push((key, value));
     }
     story.client_asks(get("/a")).await.is_hit().has_body("page");
-    // What was purged is not found, though a replica may have it still.
+    // What was purged is not found, though a replica has it still.
     story.handle.purge([PurgeTarget::everything()], PurgeMode::Hard).await.expect("it is recorded");
-    story.client_asks(get("/large")).await.is_forwarded_for("uri-miss");
+    let is_behind = |old: &[(String, Vec<u8>)]| {
+        for (key, value) in old {
+            assert_eq!(replica.cli_bytes(&[b"SET", key.as_bytes(), value]), "OK");
+        }
+    };
+    is_behind(&old);
+    story.origin.answers(|_| ok("new").cache_control("max-age=600"));
+    for target in ["/a", "/large"] {
+        story.client_asks(get(target)).await.is_forwarded_for("uri-miss").is_stored().has_body("new");
+    }
+    eventually("the new ones are there as well", || {
+        let is_new = |(key, value): &(String, Vec<u8>)| replica.value(key).as_ref() != Some(value);
+        old.iter().all(is_new)
+    })
+    .await;
+    is_behind(&old);
+    for target in ["/a", "/large"] {
+        story.client_asks(get(target)).await.is_hit().has_body("new");
+    }
 }
 
 #[tokio::test]
@@ -71,7 +94,20 @@ async fn the_replicas_that_sentinel_names_are_read_from() {
     eventually("the sentinel knows the replica", || sentinel.knows_a_replica()).await;
     let url = format!("redis+sentinel://127.0.0.1:{}/cache", sentinel.port);
     let config = CacheConfig::new(url).expect("a URL").redis_read_from_replicas().expect("sentinels");
-    are_read_from(&story(config), &[&primary], &[&replica]).await;
+    let story = story(config);
+    are_read_from(&story, &[&primary], &[&replica]).await;
+    may_be_behind(&story, &replica).await;
+    // One that hangs costs a few look-ups their part of the time, and is then left alone.
+    replica.stop();
+    let is_known = || async {
+        story.client_asks(get("/a")).await.is_hit();
+        story.handle.doctor().await.to_string().contains(" 0 of ").then_some(())
+    };
+    until_some("it is known that it hangs", is_known).await;
+    let reads = primary.calls("getrange");
+    story.client_asks(get("/a")).await.is_hit();
+    assert!(primary.calls("getrange") > reads);
+    replica.cont();
 }
 
 #[test]

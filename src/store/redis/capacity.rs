@@ -47,7 +47,7 @@ struct Noting<'a> {
 /// Responses in one list, about.
 const IN_A_LIST: u64 = 256;
 const MOST_LISTS: u64 = 1024;
-/// More are not removed at a time: so a bound that was lowered is reached step by step.
+/// No more are removed for one that is written, or as many as are written at a time.
 const AT_ONCE: usize = 16;
 /// What is written while nothing can be noted, beyond that, is never counted.
 const MOST_UNNOTED: usize = 4096;
@@ -175,7 +175,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Removes a response, unless there is something else by now. Who reads its body has the time for that.
+    /// Removes a response, unless there is something else; what comes between the look and the removal is fetched once more.
+    /// Who reads its body has the time for that.
     async fn evict(&self, entry: &[u8]) -> Result<(), StoreError> {
         let Some(cell) = self.layout.entry(entry) else { return Ok(()) };
         let Some(Ok(value)) = self.read(&cell, self.max_head_value).await? else { return Ok(()) };

@@ -23,7 +23,7 @@ use super::link::{Access, Link, LinkSettings};
 use super::replicas::Replicas;
 use super::replies::{Failure, Redirect, Verdict, cure};
 use super::routes::Routes;
-use super::slots::{Node, Share, Slot, shares};
+use super::slots::{Node, Share, Slot, first_key, shares};
 use crate::abreast::abreast;
 use crate::clock::Stopwatch;
 use crate::error::{StoreError, StoreErrorKind};
@@ -34,7 +34,8 @@ pub(crate) struct Cluster {
     address: RedisAddress,
     settings: LinkSettings,
     generations: Arc<AtomicU64>,
-    /// Where the purge clock is.
+    /// The purge clock, and where it is.
+    clock_key: Vec<u8>,
     clock: Slot,
     map: RwLock<Option<Arc<Routes>>>,
     /// Whether it has been asked who has what.
@@ -73,14 +74,15 @@ const MOVES_AT: u32 = 40;
 // ===== impl Cluster =====
 
 impl Cluster {
-    pub(super) fn new(address: RedisAddress, settings: LinkSettings, clock: Slot) -> Self {
+    pub(super) fn new(address: RedisAddress, settings: LinkSettings, clock: &[u8]) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
         let refresh = Refresh { running: None, ended: None, pause: Duration::ZERO, backoff, trouble: None };
         Self {
             address,
             settings: LinkSettings { is_of_cluster: true, ..settings },
             generations: Arc::default(),
-            clock,
+            clock_key: clock.to_vec(),
+            clock: Slot::of_key(clock),
             map: RwLock::new(None),
             asked: watch::Sender::new(false),
             refresh: Mutex::new(refresh),
@@ -173,7 +175,7 @@ impl Cluster {
                 None => link.call(lane, access, command).await,
             };
             let Err(Failure { redirect: Some(redirect), .. }) = &answer else {
-                if slot == self.clock {
+                if slot == self.clock && first_key(command) == self.clock_key {
                     self.clock_was_asked(once.then_some(&link));
                 }
                 return self.noted(answer);

@@ -25,6 +25,9 @@ pub(crate) struct Connection {
     settings: Arc<LinkSettings>,
 }
 
+/// A replica is given this part of the time: the primary may have to be asked as well, and for more than one thing.
+const BY_REPLICA: u32 = 4;
+
 #[derive(Clone, Debug)]
 enum Way {
     /// With the replicas that Sentinel names.
@@ -36,7 +39,7 @@ impl Connection {
     /// Makes no connection: the first command does.
     pub(crate) fn new(address: RedisAddress, settings: LinkSettings, clock: &[u8]) -> Self {
         let way = match address.is_cluster() {
-            true => Way::Many(Arc::new(Cluster::new(address, settings.clone(), Slot::of_key(clock)))),
+            true => Way::Many(Arc::new(Cluster::new(address, settings.clone(), clock))),
             false => Way::One(Link::new(address, &settings, Arc::new(AtomicU64::new(0))), Arc::default()),
         };
         Self { way, settings: Arc::new(settings) }
@@ -194,14 +197,15 @@ impl Connection {
         })
     }
 
-    /// What a replica says in half the time.
+    /// What a replica says in its part of the time.
     pub(super) async fn ask_replica(&self, lane: LaneName, command: &Cmd) -> Option<Value> {
         let replica = match &self.way {
             Way::One(_, replicas) => replicas.lock().ok()?.any().map(Arc::clone),
             Way::Many(cluster) => cluster.replica(command),
         }?;
-        let patience = self.deadline().unwrap_or(self.settings.patience) / 2;
-        time::timeout(patience, replica.call(lane, Access::Read, command)).await.ok()?.ok()
+        let patience = self.deadline().unwrap_or(self.settings.patience) / BY_REPLICA;
+        let answer = time::timeout(patience, replica.call(lane, Access::Read, command)).await;
+        answer.inspect_err(|_| replica.was_late(lane)).ok()?.ok()
     }
 
     /// The servers, as far as they are known.

@@ -98,6 +98,8 @@ struct Waiting<'a> {
     lane: LaneName,
     generation: u64,
     since: Stopwatch,
+    /// For how long it is waited for, as far as that is known at its beginning.
+    patience: Duration,
     open: bool,
 }
 
@@ -113,9 +115,8 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // A look-up's deadline is for all its commands together: the last of them has less.
-        let patience = self.link.settings.deadline().unwrap_or(self.link.settings.patience);
-        if self.open && self.since.elapsed() >= patience / 2 {
-            if let Some(pace) = &self.link.settings.pace {
+        if self.open && self.since.elapsed() >= self.patience / 2 {
+            if let Some(pace) = self.link.settings.pace.as_ref().filter(|_| self.lane == LaneName::Heads) {
                 pace.missed();
             }
             self.link.count_failure(self.lane, self.generation, &StoreError::new(StoreErrorKind::Timeout));
@@ -133,7 +134,9 @@ impl Link {
 
     /// To a server that follows a primary.
     pub(super) fn to_replica(address: RedisAddress, settings: &LinkSettings) -> Arc<Self> {
-        Arc::new(Self::of(address, settings, Arc::default(), true))
+        // Its pace is its own affair.
+        let settings = LinkSettings { pace: None, ..settings.clone() };
+        Arc::new(Self::of(address, &settings, Arc::default(), true))
     }
 
     fn of(address: RedisAddress, settings: &LinkSettings, generations: Arc<AtomicU64>, is_replica: bool) -> Self {
@@ -250,9 +253,15 @@ impl Link {
 
     async fn begin(self: &Arc<Self>, lane: LaneName) -> Result<(Linked, Waiting<'_>), Failure> {
         let linked = self.current(lane).await.map_err(Failure::ignored)?;
-        let waiting =
-            Waiting { link: self, lane, generation: linked.generation, since: Stopwatch::start(), open: true };
-        Ok((linked, waiting))
+        // A body is given all the time there is.
+        let patience = match (self.is_replica, lane) {
+            // Who asks it says when that was too long.
+            (true, _) => Duration::MAX,
+            (false, LaneName::Heads) => self.settings.deadline().unwrap_or(self.settings.patience),
+            (false, LaneName::Bodies) => self.settings.patience,
+        };
+        let (generation, since) = (linked.generation, Stopwatch::start());
+        Ok((linked, Waiting { link: self, lane, generation, since, patience, open: true }))
     }
 
     /// The connection of a lane. Only before the first connection was tried does this wait, and the caller's deadline
@@ -318,6 +327,13 @@ impl Link {
         }
     }
 
+    /// It was waited for as long as it may take.
+    pub(super) fn was_late(self: &Arc<Self>, lane: LaneName) {
+        if let Some(linked) = self.lane(lane).link() {
+            self.count_failure(lane, linked.generation, &StoreError::new(StoreErrorKind::Timeout));
+        }
+    }
+
     fn is_current(&self, generation: u64) -> bool {
         generation == self.generation.load(Ordering::Acquire)
     }
@@ -335,10 +351,11 @@ impl Link {
             *trouble = Some(error.clone());
         }
         if !self.down.swap(true, Ordering::AcqRel) && self.may_warn() {
-            tracing::warn!(
-                redis = %self.address, store.error = %error, cure = cure(error),
-                "Redis is unavailable: requests go on without the cache, and the connection is being repaired"
-            );
+            let what = match self.is_replica {
+                true => "a replica is unavailable: its primary is asked, and the connection is being repaired",
+                false => "Redis is unavailable: requests go on without the cache, and the connection is being repaired",
+            };
+            tracing::warn!(redis = %self.address, store.error = %error, cure = cure(error), "{what}");
         }
         self.heads.replace(None);
         self.bodies.replace(None);

@@ -161,6 +161,11 @@ impl RedisStore {
         self.connection.takes_writes(|| self.layout.cell(CellKey::base(key)))
     }
 
+    /// Whether what is found at first sight may be behind. What is kept in memory may be kept for long, and so is not to be.
+    pub(crate) fn reads_replicas(&self) -> bool {
+        self.connection.reads_replicas() && self.near.is_none()
+    }
+
     /// What a look-up may take at present, where that is not fixed.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.connection.deadline()

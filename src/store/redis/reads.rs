@@ -11,6 +11,7 @@ use super::lanes::LaneName;
 use super::replies::Verdict;
 use super::{RedisStore, get, get_range, octets};
 use crate::error::StoreError;
+use crate::purge::plane::Plane;
 use crate::store::entry::Cell;
 use crate::store::{CellKey, Sight};
 
@@ -28,6 +29,7 @@ impl RedisStore {
         sight: Sight,
     ) -> Result<Option<Result<Bytes, Rejection>>, StoreError> {
         if sight == Sight::First
+            && self.reads_replicas()
             && let Some(value) = self.by_replica(LaneName::Heads, || get_range(name, limit)).await
         {
             return Ok(octets(value)?.map(Ok));
@@ -63,7 +65,8 @@ impl RedisStore {
 
     /// What a replica has, if there is something, and purges are known by the clock: removal reaches it later.
     pub(super) async fn by_replica(&self, lane: LaneName, command: impl FnOnce() -> Cmd) -> Option<Value> {
-        if !self.connection.reads_replicas() || self.plane().is_denied() {
+        let is_known = |plane: &Plane| !plane.is_denied() && !plane.is_unread();
+        if !self.connection.reads_replicas() || !is_known(self.plane()) || self.plain_get.load(Ordering::Relaxed) {
             return None;
         }
         let value = Box::pin(self.connection.ask_replica(lane, &command())).await?;

@@ -157,10 +157,11 @@ impl Link {
     ) -> Result<[MultiplexedConnection; 2], StoreError> {
         for lane in &mut lanes {
             if self.is_replica && self.settings.is_of_cluster {
-                // Otherwise it sends whoever asks to its primary. One that refuses this does so as well.
+                // Otherwise it sends whoever asks to its primary.
                 let reading =
                     time::timeout(self.settings.patience, lane.send_packed_command(&redis::cmd("READONLY"))).await;
-                let _ = reading.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
+                let reading = reading.map_err(|_| StoreError::new(StoreErrorKind::Timeout))?;
+                reading.and_then(Value::extract_error).map_err(|error| Failure::from(&error).error)?;
             }
             let mut probe = redis::cmd("GET");
             probe.arg(&self.settings.probe);
@@ -224,6 +225,7 @@ async fn open_lanes(client: &Client) -> redis::RedisResult<[MultiplexedConnectio
 
 /// Tries until it has succeeded, somebody else has taken over, or the store is gone.
 async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
+    let mut has_told = false;
     loop {
         // Nothing may be held over a pause, or a layer that was dropped would live on.
         if let Some(pause) = pause {
@@ -247,7 +249,7 @@ async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
             }
             // A connection that is there is as good as before; if it fails, those who use it will say so.
             Err(error) if link.heads.link().is_some() => {
-                if link.may_warn() {
+                if !std::mem::replace(&mut has_told, true) {
                     tracing::warn!(
                         redis = %link.address, store.error = %error, cure = cure(&error),
                         "no better connection to Redis is to be had"

@@ -38,19 +38,23 @@ impl Slot {
         Self(CRC.checksum(hash_tag(key)) % SLOTS)
     }
 
-    /// By the first key of a command: its first argument, or a script's first key.
     pub(super) fn of_command(command: &Cmd) -> Self {
-        let mut arguments = command.args_iter().map(|argument| match argument {
-            Arg::Simple(octets) => octets,
-            _ => &[],
-        });
-        let is_script = arguments.next().is_some_and(|name| name.starts_with(b"EVAL"));
-        Self::of_key(arguments.nth(if is_script { 2 } else { 0 }).unwrap_or_default())
+        Self::of_key(first_key(command))
     }
 
     pub(super) fn index(self) -> usize {
         usize::from(self.0)
     }
+}
+
+/// What a command is about: its first argument, or a script's first key.
+pub(super) fn first_key(command: &Cmd) -> &[u8] {
+    let mut arguments = command.args_iter().map(|argument| match argument {
+        Arg::Simple(octets) => octets,
+        _ => &[],
+    });
+    let is_script = arguments.next().is_some_and(|name| name.starts_with(b"EVAL"));
+    arguments.nth(if is_script { 2 } else { 0 }).unwrap_or_default()
 }
 
 /// The answer to `CLUSTER SLOTS` of a node at `host`; what cannot be understood of it is nobody's.

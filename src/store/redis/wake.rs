@@ -6,6 +6,7 @@
 //! that, purges are told by messages as well.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tracing::Instrument;
 use super::breaker::Backoff;
 use super::connection::Connection;
 use super::lease::in_millis;
+use crate::clock::Stopwatch;
 use crate::key::CacheKey;
 use crate::observe::PurgeNews;
 use crate::purge::plane::Plane;
@@ -78,11 +80,11 @@ struct Listening(Weak<Office>);
 /// Keys for which somebody waits. Who waits for one more looks from time to time.
 const MAX_WAITING: usize = 16 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// After a connection that could not be had.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// After a connection that could not be had, or was lost.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// After one that was lost or left.
-const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// One that lived for so long was a good one.
+const PROVEN: Duration = Duration::from_secs(10);
 
 impl Wake {
     pub(super) fn new(connection: Connection, channels: Channels, plane: Arc<Plane>) -> Self {
@@ -139,6 +141,7 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
         let pause = match office.listens().await {
             Some((connection, is_gone)) => {
                 drop(office);
+                let since = Stopwatch::start();
                 tokio::select! {
                     () = is_gone.notified() => {}
                     // The sender lives in the office.
@@ -148,9 +151,9 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
                 drop(connection);
                 let Some(office) = right.0.upgrade() else { return };
                 office.hears_by(PurgeNews::Heartbeat);
-                LEAST_PAUSE
+                office.pause_after(Some(since.elapsed()))
             }
-            None => office.pause.lock().map_or(CONNECT_TIMEOUT, |mut pause| pause.next()),
+            None => office.pause_after(None),
         };
         tokio::select! {
             () = time::sleep(pause) => {}
@@ -162,6 +165,15 @@ async fn listen(right: Listening, mut alive: watch::Receiver<()>) {
 // ===== impl Office =====
 
 impl Office {
+    /// The pause after a connection that lived for so long, or could not be had.
+    fn pause_after(&self, lived: Option<Duration>) -> Duration {
+        let Ok(mut pause) = self.pause.lock() else { return LAST_PAUSE };
+        if lived.is_some_and(|lived| lived > PROVEN) {
+            pause.reset();
+        }
+        pause.next()
+    }
+
     /// A connection that listens, and what tells that it does so no more.
     async fn listens(self: &Arc<Self>) -> Option<(MultiplexedConnection, Arc<Notify>)> {
         let is_gone = Arc::new(Notify::new());
@@ -203,9 +215,6 @@ impl Office {
             .set_push_sender(receive);
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         connection.subscribe(&self.channels.wake).await?;
-        if let Ok(mut pause) = self.pause.lock() {
-            pause.reset();
-        }
         Ok(connection)
     }
 
@@ -215,6 +224,8 @@ impl Office {
         tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&self.channels.purges);
         let mut change = redis::cmd("SET");
         change.arg(&self.channels.probe).arg("").arg("PX").arg(in_millis(CONNECT_TIMEOUT));
+        // That it told of something before says nothing of now.
+        pin!(self.probed.notified()).enable();
         let probing = async {
             connection.send_packed_command(&tracking).await.and_then(Value::extract_error)?;
             connection.send_packed_command(&change).await.and_then(Value::extract_error)?;
