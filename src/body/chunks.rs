@@ -36,11 +36,23 @@ pub(crate) trait ChunkSource: fmt::Debug + Send + Sync {
         true
     }
 
+    /// Another that has the rest, should this source cease.
+    fn stand_by(&self, _spare: Arc<dyn Spare>) {}
+
     /// Whether it is known that not all of it is to be had.
     fn is_broken(&self) -> bool {
         false
     }
 }
+
+/// Another that has the same body.
+pub(crate) trait Spare: fmt::Debug + Send + Sync {
+    /// A part of it. Parts that follow one another cost least.
+    fn read(&self, part: Range<u64>) -> Coming<'_>;
+}
+
+/// Part of a body that is coming.
+pub(crate) type Coming<'a> = Pin<Box<dyn Future<Output = Result<Bytes, BodyError>> + Send + 'a>>;
 
 /// A body in chunks that can be read, and the chunk of it that is wanted first.
 #[derive(Debug)]
@@ -129,6 +141,10 @@ impl OpenBody {
     /// Whether somebody has begun with it: each reader has a share of the source, and each chunk on its way.
     pub(crate) fn is_read(&self) -> bool {
         Arc::strong_count(&self.source) > 1
+    }
+
+    pub(crate) fn stand_by(&self, spare: Arc<dyn Spare>) {
+        self.source.stand_by(spare);
     }
 
     pub(crate) fn is_broken(&self) -> bool {

@@ -51,10 +51,16 @@ pub struct Disconnected;
 
 /// A request extension by which an application lends the cache the means to ask the service once more.
 ///
-/// The cache gives the client's request away when it forwards it, body and all. In one case it may have to forward it
-/// again: under [`CachePolicy::rfc9111`](crate::CachePolicy::rfc9111) it asks for the rest of a response of which it
-/// has the start, and what comes may not fit. With this extension it can, for `Q` the service's type of request body;
-/// without it the cache asks for the rest only where entity tags guarantee that it fits.
+/// The cache gives the client's request away when it forwards it, body and all. With this extension, for `Q` the service's
+/// type of request body, it can ask the service something else in its place, or again:
+///
+/// - for the rest of a large stored body that Redis ceases to give while it is sent: by `Range`, and under the strong
+///   `ETag` of what is stored with `If-Range` (RFC 9110 §13.1.5), so that what comes is of the same representation or
+///   nothing. Without the extension the body breaks off. At most eight such requests are made for one answer, each under
+///   [`max_fetches`](crate::CacheConfig::max_fetches); they are counted in [`Stats::resumed`](crate::Stats::resumed).
+/// - for the whole, where it asked with validators or for a rest (under
+///   [`CachePolicy::rfc9111`](crate::CachePolicy::rfc9111)) and what came does not fit. Without the extension it asks so
+///   only where entity tags guarantee that it fits.
 ///
 /// ```
 /// use http::Request;

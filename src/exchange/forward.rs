@@ -196,7 +196,7 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts,
 }
 
 /// The request without anything that the cache put into it.
-fn plain(parts: &request::Parts) -> request::Parts {
+pub(super) fn plain(parts: &request::Parts) -> request::Parts {
     let mut plain = parts.clone();
     precondition::strip_conditions(&mut plain.headers);
     plain.headers.remove(header::RANGE);

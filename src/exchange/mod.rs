@@ -25,6 +25,7 @@ mod refresh;
 mod relay;
 mod revalidate;
 mod search;
+mod spare;
 pub(crate) mod told;
 mod upload;
 
@@ -213,7 +214,7 @@ pub(crate) async fn run<S, Q, R>(
     body: Q,
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
-    S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+    S: Service<Request<Q>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     Q: Body + Send + 'static,
@@ -225,6 +226,7 @@ where
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
         Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
             Some((stored, held_key)) => {
+                spare::stand_by(&shared, &service, &parts, &stored);
                 hit::note_use(&shared, &held_key, variant);
                 let refresh = refresh::of_hit(&shared, &held_key, &parts, &reuse, &stored, now);
                 let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));

@@ -1,13 +1,13 @@
 //! A large body is opened: before the head goes out, the chunk that is wanted first is read, and the others are known to
 //! be there. They are read as the body is sent.
 //!
-//! A body that cannot be opened is a miss. One that turns out later not to be whole breaks off; its head is removed, so
-//! that this happens once.
+//! A body that cannot be opened is a miss. One that turns out later not to be whole goes on from the service if that can be
+//! asked for the rest, and otherwise breaks off; its head is removed, so that this happens once.
 
 use std::ops::Range;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tracing::Instrument;
 use super::Shared;
 use super::lookup::{Asked, Held, read_body};
 use super::relay::Progress;
-use crate::body::chunks::{Chunk, ChunkSource, OpenBody};
+use crate::body::chunks::{Chunk, ChunkSource, OpenBody, Spare};
 use crate::body::shared::Backing;
 use crate::error::{BodyError, StoreErrorKind};
 use crate::key::CacheKey;
@@ -39,6 +39,14 @@ pub(super) struct StoredChunks {
     pub(super) progress: Option<Progress>,
     /// One of them was not to be had.
     pub(super) is_torn: AtomicBool,
+    pub(super) spare: StandBy,
+}
+
+/// Who has the body besides the store, and whether the store ceased to give it.
+#[derive(Debug, Default)]
+pub(super) struct StandBy {
+    spare: OnceLock<Arc<dyn Spare>>,
+    is_on: AtomicBool,
 }
 
 /// A store that could not be asked is asked again after so long.
@@ -85,7 +93,16 @@ async fn open_chunks(
             let budget = shared.reading.clone();
             let (key, variant) = (held.key.clone(), held.variant);
             let is_torn = AtomicBool::new(false);
-            let source = StoredChunks { shared, key, variant, chunks, runtime, progress: None, is_torn };
+            let source = StoredChunks {
+                shared,
+                key,
+                variant,
+                chunks,
+                runtime,
+                progress: None,
+                is_torn,
+                spare: StandBy::default(),
+            };
             held.response.body.opened(OpenBody::new(Arc::new(source), chunks, budget, at_hand))
         }
     };
@@ -107,7 +124,16 @@ impl Backing for WrittenChunks {
         let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
         let budget = shared.reading.clone();
         let (key, is_torn) = (self.key.clone(), AtomicBool::new(false));
-        let source = StoredChunks { shared, key, variant: None, chunks, runtime, progress: None, is_torn };
+        let source = StoredChunks {
+            shared,
+            key,
+            variant: None,
+            chunks,
+            runtime,
+            progress: None,
+            is_torn,
+            spare: StandBy::default(),
+        };
         OpenBody::new(Arc::new(source), chunks, budget, None)
     }
 }
@@ -129,23 +155,53 @@ impl ChunkSource for StoredChunks {
         self.is_torn.load(Ordering::Acquire) || self.progress.as_ref().is_some_and(Progress::is_broken)
     }
 
+    fn stand_by(&self, spare: Arc<dyn Spare>) {
+        let _ = self.spare.spare.set(spare);
+    }
+
     fn is_there(&self, index: u32) -> bool {
-        self.progress.as_ref().is_none_or(|progress| progress.has(self.end_of(index)))
+        // The service is asked for one part after the other.
+        !self.spare.is_on.load(Ordering::Acquire)
+            && self.progress.as_ref().is_none_or(|progress| progress.has(self.end_of(index)))
     }
 }
 
 impl StoredChunks {
     async fn read(&self, index: u32) -> Result<Bytes, BodyError> {
+        let StandBy { spare, is_on } = &self.spare;
+        if !is_on.load(Ordering::Acquire) {
+            let read = self.read_stored(index).await;
+            if read.is_ok() || spare.get().is_none() {
+                return read;
+            }
+            is_on.store(true, Ordering::Release);
+            tracing::debug!(key = ?self.key, "the service is asked for the rest of a stored body");
+        }
+        let Some(spare) = spare.get() else { return Err(BodyError::new("nobody has the rest of the stored body")) };
+        let end = self.end_of(index);
+        spare.read(end - self.chunks.length_of(index)..end).await
+    }
+
+    async fn read_stored(&self, index: u32) -> Result<Bytes, BodyError> {
         let shared = &self.shared;
         if let Some(progress) = &self.progress {
             progress.reaches(self.end_of(index)).await?;
         }
         // What waits for its turn says nothing of the store: others are served meanwhile.
-        let patience = shared.config.store_write_timeout * TURNS;
+        let patience = self.patience() * TURNS;
         time::timeout(patience, self.ask(index)).await.unwrap_or_else(|_| {
             shared.counters.store_timeouts.increment();
             Err(BodyError::new("a part of the stored body came too late"))
         })
+    }
+
+    /// How long the store is waited for: less where there is another to ask.
+    fn patience(&self) -> Duration {
+        let config = &self.shared.config;
+        match self.spare.spare.get() {
+            Some(_) => config.store_timeout,
+            None => config.store_write_timeout,
+        }
     }
 
     fn end_of(&self, index: u32) -> u64 {
@@ -155,7 +211,7 @@ impl StoredChunks {
     /// Asks until there is an answer: a connection that was lost is soon replaced.
     async fn ask(&self, index: u32) -> Result<Bytes, BodyError> {
         let shared = &self.shared;
-        let mut left = shared.config.store_write_timeout;
+        let mut left = self.patience();
         loop {
             match shared.store.read_chunk(self.cell(), self.chunks, index).await {
                 Ok(Some(octets)) => return Ok(octets),

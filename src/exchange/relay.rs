@@ -13,7 +13,7 @@ use tokio::time;
 
 use super::background::Place;
 use super::collapse::{FlightGuard, Landing};
-use super::open::StoredChunks;
+use super::open::{StandBy, StoredChunks};
 use super::{Miss, Shared, fleet};
 use crate::body::chunks::OpenBody;
 use crate::clock::Stopwatch;
@@ -104,6 +104,7 @@ pub(super) async fn board(
         runtime: Handle::current(),
         progress: Some(Progress { state: progress.subscribe(), length: chunks.length }),
         is_torn: AtomicBool::new(false),
+        spare: StandBy::default(),
     };
     let body = response.body.opened(OpenBody::new(Arc::new(source), chunks, shared.reading.clone(), None));
     let response = Arc::new(StoredResponse { body, ..Arc::unwrap_or_clone(response) });

@@ -96,6 +96,8 @@ counters! {
     store_errors,
     /// Look-ups, and reads of a body's chunks, that met their deadline.
     store_timeouts,
+    /// Times that the rest of a stored body was asked of the service, because the store ceased to give it while it was sent.
+    resumed,
     /// Stored bodies that broke off on their way to the client: a chunk was gone, damaged or late.
     broken_off,
     /// Stored values refused because their checksum or structure was wrong.

@@ -47,6 +47,13 @@ impl RestRequest {
         Some(Self { range, if_range })
     }
 
+    /// From an octet of a whole representation on, if it has a strong validator.
+    pub(crate) fn from(start: u64, stored: &HeaderMap) -> Option<Self> {
+        let if_range = Some(strong_etag(stored)?.clone());
+        let range = HeaderValue::from_str(&format!("bytes={start}-")).ok()?;
+        Some(Self { range, if_range })
+    }
+
     pub(crate) fn apply(&self, request: &mut HeaderMap) {
         super::precondition::strip_conditions(request);
         request.insert(header::RANGE, self.range.clone());
@@ -58,11 +65,16 @@ impl RestRequest {
 
 /// §3.4: parts are joined only where both have the same strong validator, and the second begins where the first ends.
 pub(crate) fn completes(stored: &HeaderMap, status: StatusCode, reply: &HeaderMap) -> bool {
-    let (Some(start), Some(rest)) = (ContentRange::of(stored), ContentRange::of(reply)) else { return false };
+    ContentRange::of(stored).is_some_and(|start| is_rest(stored, start.last + 1, start.total, status, reply))
+}
+
+/// Whether a reply is the rest, from `start` on, of a representation of `total` octets with the fields `stored`.
+pub(crate) fn is_rest(stored: &HeaderMap, start: u64, total: u64, status: StatusCode, reply: &HeaderMap) -> bool {
+    let Some(rest) = ContentRange::of(reply) else { return false };
     status == StatusCode::PARTIAL_CONTENT
-        && rest.first == start.last + 1
+        && rest.first == start
         && rest.last + 1 == rest.total
-        && rest.total == start.total
+        && rest.total == total
         && strong_etag(stored).is_some()
         && strong_etag(stored) == strong_etag(reply)
 }

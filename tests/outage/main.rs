@@ -13,4 +13,5 @@ mod refusing;
 mod repairs;
 mod silent;
 mod soak;
+mod spare;
 mod troupe;
