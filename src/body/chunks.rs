@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -36,8 +36,8 @@ pub(crate) trait ChunkSource: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Another that has the rest, should this source cease.
-    fn stand_by(&self, _spare: Arc<dyn Spare>) {}
+    /// Another that has the rest, should this source cease, for as long as somebody reads.
+    fn stand_by(&self, _spare: Weak<dyn Spare>) {}
 
     /// Whether it is known that not all of it is to be had.
     fn is_broken(&self) -> bool {
@@ -61,6 +61,8 @@ pub(crate) struct OpenBody {
     chunks: Chunks,
     budget: Budget,
     at_hand: Option<Chunk>,
+    /// For who reads it first.
+    spare: Mutex<Option<Arc<dyn Spare>>>,
 }
 
 /// A chunk that has been read, and the room that it takes.
@@ -96,6 +98,7 @@ pub(crate) struct ChunkReader {
     current: Option<Chunk>,
     left: u64,
     trailers: Option<HeaderMap>,
+    _spare: Option<Arc<dyn Spare>>,
 }
 
 /// What will be handed out next.
@@ -135,7 +138,7 @@ impl Segment {
 
 impl OpenBody {
     pub(crate) fn new(source: Arc<dyn ChunkSource>, chunks: Chunks, budget: Budget, at_hand: Option<Chunk>) -> Self {
-        Self { source, chunks, budget, at_hand }
+        Self { source, chunks, budget, at_hand, spare: Mutex::default() }
     }
 
     /// Whether somebody has begun with it: each reader has a share of the source, and each chunk on its way.
@@ -143,8 +146,12 @@ impl OpenBody {
         Arc::strong_count(&self.source) > 1
     }
 
+    /// Has another stand by, which leaves with who reads the body first.
     pub(crate) fn stand_by(&self, spare: Arc<dyn Spare>) {
-        self.source.stand_by(spare);
+        self.source.stand_by(Arc::downgrade(&spare));
+        if let Ok(mut place) = self.spare.lock() {
+            *place = Some(spare);
+        }
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -167,6 +174,7 @@ impl ChunkReader {
             steps: VecDeque::new(),
             current: None,
             trailers,
+            _spare: body.spare.lock().ok().and_then(|mut spare| spare.take()),
         }
     }
 
@@ -290,7 +298,6 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use std::future::{pending, poll_fn};
-    use std::sync::Mutex;
 
     use super::*;
 

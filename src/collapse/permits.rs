@@ -50,6 +50,14 @@ impl Permits {
         Arc::clone(&room.free).try_acquire_owned().map_or(Admission::Busy, Admission::granted)
     }
 
+    /// A permit, if at least half of them are free: for what must not take them all.
+    pub(crate) fn try_enter_half(&self) -> Admission {
+        match &self.room {
+            Some(room) if room.free.available_permits() < room.most.div_ceil(2) => Admission::Busy,
+            _ => self.try_enter(),
+        }
+    }
+
     /// A permit, if one is free in time. Those who wait have theirs in the order in which they came; who is dropped has
     /// left.
     pub(crate) async fn enter(&self, limit: Duration) -> Admission {
@@ -113,6 +121,7 @@ mod tests {
         assert_eq!((permits.in_use(), permits.queued()), (2, 1));
         assert!(!is_granted(&permits.enter(LONG).await), "the queue is full");
         assert!(!is_granted(&permits.try_enter()));
+        assert!(!is_granted(&permits.try_enter_half()));
         held.pop();
         assert!(!is_granted(&permits.try_enter()), "who waits is the next");
         let next = waiting.await;

@@ -20,6 +20,13 @@ struct Pause {
     until: Timestamp,
 }
 
+impl Pause {
+    /// A clock that was set back prolongs none.
+    fn is_on(self, now: Timestamp) -> bool {
+        self.until > now && self.until <= now.plus(LONGEST)
+    }
+}
+
 const MAX_KEYS: usize = 8 * 1024;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -31,14 +38,14 @@ impl SlowBodies {
 
     /// Whether the body is left alone now.
     pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
-        !self.pauses.is_empty() && self.pauses.get(key.digest()).is_some_and(|pause| pause.until > now)
+        !self.pauses.is_empty() && self.pauses.get(key.digest()).is_some_and(|pause| pause.is_on(now))
     }
 
     /// Somebody waited for it in vain.
     pub(crate) fn came_late(&self, key: &CacheKey, now: Timestamp) {
         let last = self.pauses.get(key.digest()).filter(|pause| pause.until.plus(LONGEST) > now);
         // Others who waited at the same time say nothing new.
-        if last.is_none_or(|last| last.until <= now) {
+        if !last.is_some_and(|last| last.is_on(now)) {
             self.pause(key, last.map_or(FIRST, |last| (last.length * 2).min(LONGEST)), now);
         }
     }
@@ -48,9 +55,9 @@ impl SlowBodies {
         self.pause(key, LONGEST, now);
     }
 
-    /// It came.
-    pub(crate) fn forget(&self, key: &CacheKey) {
-        if !self.pauses.is_empty() {
+    /// It came, to somebody who had begun at `begun`: what others met since then stays.
+    pub(crate) fn came(&self, key: &CacheKey, begun: Timestamp) {
+        if !self.pauses.is_empty() && !self.has(key, begun) {
             self.pauses.remove(key.digest());
         }
     }
@@ -95,11 +102,20 @@ mod tests {
     fn a_body_that_came_and_one_that_was_late_long_ago_begin_anew() {
         let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
         slow.came_late(&key, NOW);
-        slow.forget(&key);
-        slow.came_late(&key, after(500));
-        assert!(!slow.has(&key, after(1500)));
-        slow.came_late(&key, after(61_500));
-        assert!(!slow.has(&key, after(62_500)));
+        slow.came(&key, after(999));
+        assert!(slow.has(&key, after(999)), "who had begun before says nothing of what was met since");
+        slow.came(&key, after(1000));
+        slow.came_late(&key, after(1000));
+        assert!(!slow.has(&key, after(2000)));
+        slow.came_late(&key, after(62_000));
+        assert!(!slow.has(&key, after(63_000)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_prolongs_no_pause() {
+        let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
+        slow.came_late(&key, after(600_000));
+        assert!(!slow.has(&key, NOW));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::background::Place;
 use super::fleet::{self, Clearance, Flight};
 use super::forward::{self, Answered};
 use super::patience::{self, Standby};
-use super::{Looked, Miss, Shared, busy, epoch, hit, look, revalidate, unavailable_detail};
+use super::{Looked, Miss, Shared, busy, epoch, hit, look, revalidate, spare, unavailable_detail};
 use crate::body::CacheBody;
 use crate::body::chunks::OpenBody;
 use crate::body::shared::SharedBody;
@@ -69,13 +69,13 @@ impl Landing {
 /// Forwards the request, or waits for the answer to one like it.
 pub(super) async fn fetch<S, Q, R>(
     shared: Arc<Shared>,
-    service: S,
+    mut service: S,
     mut miss: Miss,
     parts: request::Parts,
     body: Q,
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
-    S: Service<Request<Q>, Response = Response<R>> + Send + 'static,
+    S: Service<Request<Q>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     Q: Body + Send + 'static,
@@ -88,7 +88,7 @@ where
             Turn::Alone => break,
             Turn::Lead(guard) if shared.order.is_written_since(&miss.key, miss.asked.at) => {
                 drop(guard);
-                if let Some(response) = look_again(&shared, &mut miss, &parts).await {
+                if let Some(response) = look_again(&shared, &mut service, &mut miss, &parts).await {
                     return Ok(response);
                 }
             }
@@ -170,16 +170,25 @@ pub(super) async fn is_written_soon(
 }
 
 /// The store's answer, where another has just stored one that this request came too early to find.
-async fn look_again<R>(
+async fn look_again<S, Q, R>(
     shared: &Arc<Shared>,
+    service: &mut S,
     miss: &mut Miss,
     parts: &request::Parts,
-) -> Option<Response<CacheBody<R>>> {
+) -> Option<Response<CacheBody<R>>>
+where
+    S: Service<Request<Q>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
+{
     let Looked { decision, mut asked, .. } = look(shared, &miss.key, parts, Sight::Again, Stopwatch::start()).await;
     miss.asked.at = asked.at;
     match decision {
         Decision::Hit(reuse, held) => {
             let (stored, _) = hit::take(shared, parts, held, &mut asked).await?;
+            spare::stand_by(shared, service, parts, &stored);
             Some(hit::serve(shared, &PresentedRequest::of(parts), stored, &reuse, Outcome::hit(reuse.ttl)))
         }
         Decision::Forward(..) | Decision::Unsatisfiable(_) => None,

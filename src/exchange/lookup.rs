@@ -264,7 +264,7 @@ pub(super) async fn read_body<T>(
     let had_time = left * 3 >= shared.store_patience();
     match in_time(shared, left, reading).await {
         Ok(read) => {
-            shared.slow_bodies.forget(key);
+            shared.slow_bodies.came(key, now);
             read
         }
         Err(kind) => {

@@ -246,7 +246,9 @@ where
         },
         Decision::Forward(reason, held) => {
             found_under = held.as_ref().map(|held| held.key.clone());
-            (reason, revalidate::candidate(&shared, &parts, held, &mut asked).await)
+            let candidate = revalidate::candidate(&shared, &parts, held, &mut asked).await;
+            candidate.iter().for_each(|stored| spare::stand_by(&shared, &service, &parts, stored));
+            (reason, candidate)
         }
     };
     let mut miss = Miss { key, found_under, variant, reason, asked, stored, found_at, variants: Vec::new() };

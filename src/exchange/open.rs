@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,8 +45,15 @@ pub(super) struct StoredChunks {
 /// Who has the body besides the store, and whether the store ceased to give it.
 #[derive(Debug, Default)]
 pub(super) struct StandBy {
-    spare: OnceLock<Arc<dyn Spare>>,
+    /// Whoever reads the body holds it.
+    spare: OnceLock<Weak<dyn Spare>>,
     is_on: AtomicBool,
+}
+
+impl StandBy {
+    fn get(&self) -> Option<Arc<dyn Spare>> {
+        self.spare.get()?.upgrade()
+    }
 }
 
 /// A store that could not be asked is asked again after so long.
@@ -155,7 +162,7 @@ impl ChunkSource for StoredChunks {
         self.is_torn.load(Ordering::Acquire) || self.progress.as_ref().is_some_and(Progress::is_broken)
     }
 
-    fn stand_by(&self, spare: Arc<dyn Spare>) {
+    fn stand_by(&self, spare: Weak<dyn Spare>) {
         let _ = self.spare.spare.set(spare);
     }
 
@@ -168,16 +175,18 @@ impl ChunkSource for StoredChunks {
 
 impl StoredChunks {
     async fn read(&self, index: u32) -> Result<Bytes, BodyError> {
-        let StandBy { spare, is_on } = &self.spare;
+        let is_on = &self.spare.is_on;
         if !is_on.load(Ordering::Acquire) {
             let read = self.read_stored(index).await;
-            if read.is_ok() || spare.get().is_none() {
+            if read.is_ok() || self.spare.get().is_none() {
                 return read;
             }
             is_on.store(true, Ordering::Release);
             tracing::debug!(key = ?self.key, "the service is asked for the rest of a stored body");
         }
-        let Some(spare) = spare.get() else { return Err(BodyError::new("nobody has the rest of the stored body")) };
+        let Some(spare) = self.spare.get() else {
+            return Err(BodyError::new("nobody has the rest of the stored body"));
+        };
         let end = self.end_of(index);
         spare.read(end - self.chunks.length_of(index)..end).await
     }
@@ -188,7 +197,7 @@ impl StoredChunks {
             progress.reaches(self.end_of(index)).await?;
         }
         // What waits for its turn says nothing of the store: others are served meanwhile.
-        let patience = self.patience() * TURNS;
+        let patience = shared.config.store_write_timeout * TURNS;
         time::timeout(patience, self.ask(index)).await.unwrap_or_else(|_| {
             shared.counters.store_timeouts.increment();
             Err(BodyError::new("a part of the stored body came too late"))
@@ -198,7 +207,7 @@ impl StoredChunks {
     /// How long the store is waited for: less where there is another to ask.
     fn patience(&self) -> Duration {
         let config = &self.shared.config;
-        match self.spare.spare.get() {
+        match self.spare.get() {
             Some(_) => config.store_timeout,
             None => config.store_write_timeout,
         }
@@ -213,7 +222,7 @@ impl StoredChunks {
         let shared = &self.shared;
         let mut left = self.patience();
         loop {
-            match shared.store.read_chunk(self.cell(), self.chunks, index).await {
+            match shared.store.read_chunk(self.cell(), self.chunks, index, self.patience()).await {
                 Ok(Some(octets)) => return Ok(octets),
                 Ok(None) => {
                     self.is_torn.store(true, Ordering::Release);
@@ -222,7 +231,11 @@ impl StoredChunks {
                 }
                 Err(error) if error.kind() == StoreErrorKind::Timeout => {
                     shared.counters.store_timeouts.increment();
-                    shared.slow_bodies.broke_off(&self.key, shared.clock().now());
+                    let now = shared.clock().now();
+                    match self.spare.get() {
+                        Some(_) => shared.slow_bodies.came_late(&self.key, now),
+                        None => shared.slow_bodies.broke_off(&self.key, now),
+                    }
                     return Err(BodyError::new("a part of the stored body came too late"));
                 }
                 Err(error) if left.is_zero() => {

@@ -1,5 +1,7 @@
 //! The start of a representation, and its completion (RFC 9111 §3.3, §3.4; RFC 9110 §14.4, §15.3.7).
 
+use std::ops::Range;
+
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
@@ -47,10 +49,10 @@ impl RestRequest {
         Some(Self { range, if_range })
     }
 
-    /// From an octet of a whole representation on, if it has a strong validator.
-    pub(crate) fn from(start: u64, stored: &HeaderMap) -> Option<Self> {
+    /// For a part of a whole representation, if it has a strong validator.
+    pub(crate) fn part(part: Range<u64>, stored: &HeaderMap) -> Option<Self> {
         let if_range = Some(strong_etag(stored)?.clone());
-        let range = HeaderValue::from_str(&format!("bytes={start}-")).ok()?;
+        let range = HeaderValue::from_str(&format!("bytes={}-{}", part.start, part.end.checked_sub(1)?)).ok()?;
         Some(Self { range, if_range })
     }
 
@@ -65,18 +67,27 @@ impl RestRequest {
 
 /// §3.4: parts are joined only where both have the same strong validator, and the second begins where the first ends.
 pub(crate) fn completes(stored: &HeaderMap, status: StatusCode, reply: &HeaderMap) -> bool {
-    ContentRange::of(stored).is_some_and(|start| is_rest(stored, start.last + 1, start.total, status, reply))
+    ContentRange::of(stored)
+        .is_some_and(|start| is_part(stored, start.last + 1..start.total, start.total, status, reply))
 }
 
-/// Whether a reply is the rest, from `start` on, of a representation of `total` octets with the fields `stored`.
-pub(crate) fn is_rest(stored: &HeaderMap, start: u64, total: u64, status: StatusCode, reply: &HeaderMap) -> bool {
-    let Some(rest) = ContentRange::of(reply) else { return false };
+/// Whether a reply is this part of a representation of `total` octets with the fields `stored`.
+pub(crate) fn is_part(stored: &HeaderMap, part: Range<u64>, total: u64, status: StatusCode, reply: &HeaderMap) -> bool {
+    let Some(range) = ContentRange::of(reply) else { return false };
+    // RFC 9110 §15.3.7: a reply to If-Range need not repeat it. One tag for two codings is a mistake, and not ours to pass on.
+    let coding = reply.get(header::CONTENT_ENCODING);
     status == StatusCode::PARTIAL_CONTENT
-        && rest.first == start
-        && rest.last + 1 == rest.total
-        && rest.total == total
+        && (range.first, range.last + 1, range.total) == (part.start, part.end, total)
         && strong_etag(stored).is_some()
         && strong_etag(stored) == strong_etag(reply)
+        && coding.is_none_or(|coding| stored.get(header::CONTENT_ENCODING) == Some(coding))
+}
+
+/// Whether parts of a stored representation can be asked for.
+pub(crate) fn has_parts(stored: &HeaderMap) -> bool {
+    let has_none =
+        stored.get(header::ACCEPT_RANGES).is_some_and(|units| units.as_bytes().eq_ignore_ascii_case(b"none"));
+    strong_etag(stored).is_some() && !has_none
 }
 
 /// The fields of the whole.

@@ -110,7 +110,10 @@ pub(crate) fn freshened(stored: &HeaderMap, newer: &HeaderMap) -> HeaderMap {
     let mut fields = stored.clone();
     // What was computed when the stored response was received does not outlive it.
     fields.remove(header::AGE);
-    for name in newer.keys().filter(|name| !NOT_UPDATED.contains(name)) {
+    // A tag that was weak when the body came says no more of it now.
+    let is_weak = stored.get(header::ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"W/"));
+    let is_kept = |name: &HeaderName| NOT_UPDATED.contains(name) || (is_weak && name == header::ETAG);
+    for name in newer.keys().filter(|name| !is_kept(name)) {
         fields.remove(name);
         for line in newer.get_all(name) {
             fields.append(name.clone(), line.clone());

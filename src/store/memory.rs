@@ -152,7 +152,7 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
-    async fn read_chunk(&self, _: CellKey<'_>, _: Chunks, _: u32) -> Result<Option<Bytes>, StoreError> {
+    async fn read_chunk(&self, _: CellKey<'_>, _: Chunks, _: u32, _: Duration) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 

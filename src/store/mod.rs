@@ -90,12 +90,13 @@ pub(crate) trait Store: Send + Sync {
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
     /// One chunk, or nothing if it is gone or damaged. This waits for its turn where the store is busy: a body that is
-    /// being sent has to go on.
+    /// being sent has to go on. From then on it waits no longer than `limit`.
     fn read_chunk(
         &self,
         key: CellKey<'_>,
         chunks: Chunks,
         index: u32,
+        limit: Duration,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
     /// All chunks of a body that [`get`](Self::get) found, or nothing if any is gone or damaged.
@@ -351,10 +352,16 @@ impl Store for AnyStore {
         }
     }
 
-    async fn read_chunk(&self, key: CellKey<'_>, chunks: Chunks, index: u32) -> Result<Option<Bytes>, StoreError> {
+    async fn read_chunk(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        index: u32,
+        limit: Duration,
+    ) -> Result<Option<Bytes>, StoreError> {
         match self {
-            Self::Redis(store) => store.read_chunk(key, chunks, index).await,
-            Self::Memory(store) => store.read_chunk(key, chunks, index).await,
+            Self::Redis(store) => store.read_chunk(key, chunks, index, limit).await,
+            Self::Memory(store) => store.read_chunk(key, chunks, index, limit).await,
         }
     }
 

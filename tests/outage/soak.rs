@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::matrix::{FAULTS, server, with_user};
-use crate::spare::{again, start_of};
+use crate::spare::{again, range_of};
 use crate::support::gate::{eventually, until_some};
 use crate::support::scripted::{ok, status};
 use crate::support::story::{Story, get};
@@ -85,10 +85,10 @@ async fn no_answer_is_wrong_while_faults_come_and_go() {
     story.origin.forgets();
     story.origin.answers(|asked| {
         let body = body_of(asked.uri.path());
-        let reply = match start_of(&asked.headers) {
-            Some(start) => {
-                let range = format!("bytes {start}-{}/{}", body.len() - 1, body.len());
-                status(206).header("content-range", &range).body(body[start..].to_owned())
+        let reply = match range_of(&asked.headers) {
+            Some(range) => {
+                let content_range = format!("bytes {}-{}/{}", range.start, range.end - 1, body.len());
+                status(206).header("content-range", &content_range).body(body[range].to_owned())
             }
             None => ok(body),
         };

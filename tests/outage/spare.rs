@@ -1,11 +1,12 @@
 //! The store ceases to give a large body while it is sent: the service, which has it, goes on.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use tower_redis_cache::{CacheConfig, EmptyBody};
 
-use crate::support::gate::{Gate, PATIENCE, eventually};
+use crate::support::gate::{Gate, PATIENCE, eventually, until_some};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{Reply, ScriptBody, failure, ok, status};
 use crate::support::story::{Ask, Opened, Story, ask, get};
@@ -28,23 +29,23 @@ fn large() -> Ask {
     again(get("/a"))
 }
 
-/// Where a range that goes on to the end begins.
-pub(crate) fn start_of(headers: &HeaderMap) -> Option<usize> {
-    headers.get("range")?.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+/// The one range that is asked for.
+pub(crate) fn range_of(headers: &HeaderMap) -> Option<Range<usize>> {
+    let (first, last) = headers.get("range")?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    Some(first.parse().ok()?..last.parse::<usize>().ok()? + 1)
 }
 
-/// From `start` on, as a service that knows ranges has it.
-fn part(start: usize, etag: &str, rest: impl FnOnce(Vec<u8>) -> Reply) -> Reply {
-    let mut reply = rest(body()[start..].to_vec());
-    reply = reply.header("content-range", &format!("bytes {start}-{}/{LENGTH}", LENGTH - 1));
-    reply.header("etag", etag)
+/// A part, as a service that knows ranges has it.
+fn part(range: Range<usize>, etag: &str, rest: impl FnOnce(Vec<u8>) -> Reply) -> Reply {
+    let content_range = format!("bytes {}-{}/{LENGTH}", range.start, range.end - 1);
+    rest(body()[range].to_vec()).header("content-range", &content_range).header("etag", etag)
 }
 
 /// A story whose service has the body under an entity tag.
 fn story(url: &str, etag: &'static str, settings: impl FnOnce(CacheConfig) -> CacheConfig) -> Story {
     let story = story_with(url, |config| settings(config.store_timeout(LATE).store_write_timeout(PATIENCE / 4)));
-    story.origin.answers(move |asked| match start_of(&asked.headers) {
-        Some(start) => part(start, etag, |rest| status(206).body(rest)),
+    story.origin.answers(move |asked| match range_of(&asked.headers) {
+        Some(range) => part(range, etag, |rest| status(206).body(rest)),
         None => ok(body()).cache_control("max-age=60").header("etag", etag),
     });
     story
@@ -69,11 +70,18 @@ async fn what_redis_does_not_give_in_time_comes_from_the_service() {
     story.origin_was_asked(2);
     let asked = story.last_asked();
     assert_eq!((asked.method, asked.uri.path()), (Method::GET, "/a"));
-    assert_eq!(start_of(&asked.headers).map(|start| (start > 0, start % CHUNK)), Some((true, 0)));
+    let range = range_of(&asked.headers).expect("a range");
+    assert!(range.start > 0 && range.start.is_multiple_of(CHUNK) && range.end == LENGTH, "{range:?}");
     assert_eq!(asked.headers["if-range"], "\"v\"");
     assert!(!asked.headers.contains_key("if-none-match") && asked.headers["authorization-of"] == "a");
     let stats = story.handle.stats();
     assert_eq!((stats.resumed, stats.broken_off, stats.bytes_read_ahead), (1, 0, 0));
+    // No client has seen an error: it is asked for again a second later.
+    story.time_passes(Duration::from_secs(1));
+    until_some("Redis is asked again", || async {
+        story.client_asks_and_goes_on(large()).await.outcome().is_hit().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -100,8 +108,8 @@ async fn what_comes_in_small_pieces_is_put_together() {
     let story = story(&server.url(), "\"v\"", |config| config);
     let opened = begun(&story, large()).await;
     story.origin.answers(|asked| {
-        let start = start_of(&asked.headers).expect("only the rest is asked for");
-        part(start, "\"v\"", |rest| status(206).chunks(rest.chunks(10_007).map(<[u8]>::to_vec).collect::<Vec<_>>()))
+        let range = range_of(&asked.headers).expect("only the rest is asked for");
+        part(range, "\"v\"", |rest| status(206).chunks(rest.chunks(10_007).map(<[u8]>::to_vec).collect::<Vec<_>>()))
     });
     server.kill();
     opened.reads_to_the_end().await.is_hit().has_body(body());
@@ -121,10 +129,14 @@ async fn parts_that_a_client_asked_for_come_from_the_service() {
     server.kill();
     let answer = opened.reads_to_the_end().await;
     answer.is_hit().has_status(206);
-    for part in [first, second] {
+    let place = |part: Range<usize>| {
         let wanted = &body()[part];
-        assert!(answer.body().windows(wanted.len()).any(|window| window == wanted));
-    }
+        answer.body().windows(wanted.len()).position(|window| window == wanted)
+    };
+    let [first, second] = [first, second].map(place);
+    assert!(first.is_some() && first < second, "{first:?} {second:?}");
+    // Not what comes after the last part.
+    assert_eq!(range_of(&story.last_asked().headers).expect("a range").end, 12 * CHUNK);
     let stats = story.handle.stats();
     assert!((1..=2).contains(&stats.resumed) && stats.broken_off == 0, "{stats:?}");
 }
@@ -132,27 +144,32 @@ async fn parts_that_a_client_asked_for_come_from_the_service() {
 /// No octet of another representation is ever put behind the first ones.
 #[tokio::test]
 async fn what_is_not_the_rest_of_the_same_body_is_not_sent() {
-    type Other = fn(usize) -> Reply;
-    let others: [(&str, Other); 8] = [
+    type Other = fn(Range<usize>) -> Reply;
+    let others: [(&str, Other); 9] = [
         ("the whole", |_| ok(body()).header("etag", "\"v\"")),
         ("a newer one", |_| ok("new").header("etag", "\"w\"")),
-        ("the rest of a newer one", |start| part(start, "\"w\"", |rest| status(206).body(rest))),
-        ("with a weak tag", |start| part(start, "W/\"v\"", |rest| status(206).body(rest))),
-        ("of elsewhere", |start| part(start + 1, "\"v\"", |rest| status(206).body(rest))),
+        ("the rest of a newer one", |range| part(range, "\"w\"", |rest| status(206).body(rest))),
+        ("with a weak tag", |range| part(range, "W/\"v\"", |rest| status(206).body(rest))),
+        ("of elsewhere", |range| part(range.start + 1..range.end, "\"v\"", |rest| status(206).body(rest))),
+        ("in another coding", |range| {
+            part(range, "\"v\"", |rest| status(206).body(rest)).header("content-encoding", "br")
+        }),
         ("an error", |_| status(500)),
         ("nothing", |_| failure("the origin is away")),
-        ("less than it says", |start| part(start, "\"v\"", |rest| status(206).body(rest[..CHUNK + 3].to_vec()))),
+        ("less than it says", |range| part(range, "\"v\"", |rest| status(206).body(rest[..CHUNK + 3].to_vec()))),
     ];
     for (what, other) in others {
         let mut server = RedisServer::start();
         let story = story(&server.url(), "\"v\"", |config| config);
         let opened = begun(&story, large()).await;
-        story.origin.answers(move |asked| other(start_of(&asked.headers).expect("only the rest is asked for")));
+        story.origin.answers(move |asked| other(range_of(&asked.headers).expect("only the rest is asked for")));
         server.kill();
         let answer = opened.reads_to_the_end().await;
         answer.is_hit().breaks_off();
         assert_eq!(&answer.body()[..], &body()[..answer.body().len()], "{what}");
         assert_eq!(story.handle.stats().broken_off, 1, "{what}");
+        // Those who were to read on do not ask again.
+        story.origin_was_asked(2);
     }
 }
 
@@ -201,8 +218,8 @@ async fn who_leaves_while_the_service_goes_on_leaves_the_service() {
     let story = story(&server.url(), "\"v\"", |config| config.max_fetches(1));
     let mut opened = begun(&story, large()).await;
     story.origin.answers(|asked| {
-        let start = start_of(&asked.headers).expect("only the rest is asked for");
-        part(start, "\"v\"", |rest| status(206).body(rest[..CHUNK + 1].to_vec()).then_hangs())
+        let range = range_of(&asked.headers).expect("only the rest is asked for");
+        part(range, "\"v\"", |rest| status(206).body(rest[..CHUNK + 1].to_vec()).then_hangs())
     });
     server.kill();
     let handle = story.handle.clone();

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
@@ -66,6 +67,7 @@ impl RedisStore {
         key: CellKey<'_>,
         chunks: Chunks,
         index: u32,
+        limit: Duration,
     ) -> Result<Option<Bytes>, StoreError> {
         if let Some(value) = self.by_replica(LaneName::Bodies, || self.get_chunk(key, chunks, index)).await
             && let Ok(Some(octets)) = self.decoded(key, chunks, index, value)
@@ -74,7 +76,7 @@ impl RedisStore {
         }
         loop {
             let command = self.get_chunk(key, chunks, index);
-            match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command, self.chunk_timeout).await {
+            match self.connection.call_in_turn(LaneName::Bodies, Access::Read, &command, limit).await {
                 Ok(value) => return self.decoded(key, chunks, index, value),
                 Err(failure) if failure.verdict == Verdict::NotGranted && self.does_without(false) => {}
                 Err(failure) => return self.failed(failure).map(|()| None),

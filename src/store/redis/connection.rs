@@ -203,9 +203,12 @@ impl Connection {
             Way::One(_, replicas) => replicas.lock().ok()?.any().map(Arc::clone),
             Way::Many(cluster) => cluster.replica(command),
         }?;
-        let patience = self.deadline().unwrap_or(self.settings.patience) / BY_REPLICA;
+        // A body is given all the time there is.
+        let adaptive = self.deadline().filter(|_| lane == LaneName::Heads);
+        let patience = adaptive.unwrap_or(self.settings.patience) / BY_REPLICA;
+        let asked = replica.generation(lane);
         let answer = time::timeout(patience, replica.call(lane, Access::Read, command)).await;
-        answer.inspect_err(|_| replica.was_late(lane)).ok()?.ok()
+        answer.inspect_err(|_| replica.was_late(lane, asked)).ok()?.ok()
     }
 
     /// The servers, as far as they are known.

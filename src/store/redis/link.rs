@@ -328,10 +328,15 @@ impl Link {
     }
 
     /// It was waited for as long as it may take.
-    pub(super) fn was_late(self: &Arc<Self>, lane: LaneName) {
-        if let Some(linked) = self.lane(lane).link() {
-            self.count_failure(lane, linked.generation, &StoreError::new(StoreErrorKind::Timeout));
+    pub(super) fn was_late(self: &Arc<Self>, lane: LaneName, asked: Option<u64>) {
+        if let Some(generation) = asked {
+            self.count_failure(lane, generation, &StoreError::new(StoreErrorKind::Timeout));
         }
+    }
+
+    /// Which connection would be asked.
+    pub(super) fn generation(&self, lane: LaneName) -> Option<u64> {
+        self.lane(lane).link().map(|linked| linked.generation)
     }
 
     fn is_current(&self, generation: u64) -> bool {

@@ -92,7 +92,6 @@ pub(crate) struct RedisStore {
     near: Option<Box<NearCache>>,
     clock: Clock,
     /// What one chunk may take when its turn has come.
-    chunk_timeout: Duration,
     is_strict: bool,
     /// For how long the others are told of a failure of the service: until one of them has tried again, in all
     /// likelihood.
@@ -146,7 +145,6 @@ impl RedisStore {
             near: (config.near.octets > 0 && !config.purges.is_strict)
                 .then(|| Box::new(NearCache::new(config.near.octets, config.near.max_entry))),
             clock: config.clock.clone(),
-            chunk_timeout: config.store_write_timeout,
             is_strict: config.purges.is_strict,
             failure_memory: config.origin.failure_backoff * 2,
         }
@@ -293,8 +291,14 @@ impl Store for RedisStore {
         self.first_chunk(key, chunks, wanted).await
     }
 
-    async fn read_chunk(&self, key: CellKey<'_>, chunks: Chunks, index: u32) -> Result<Option<Bytes>, StoreError> {
-        self.chunk(key, chunks, index).await
+    async fn read_chunk(
+        &self,
+        key: CellKey<'_>,
+        chunks: Chunks,
+        index: u32,
+        limit: Duration,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.chunk(key, chunks, index, limit).await
     }
 
     async fn load(&self, key: CellKey<'_>, chunks: Chunks) -> Result<Option<Vec<Bytes>>, StoreError> {
