@@ -13,7 +13,7 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster conformance bench redis-server
+.PHONY: help run test test-cluster conformance bench redis-server browser
 
 help:
 	@echo 'make test                 install redis-server where it is missing, then run all tests'
@@ -56,3 +56,10 @@ redis-server:
 	  else echo 'no package manager is known here: install redis-server and try again' >&2; exit 1; \
 	  fi; }
 	@command -v redis-server >/dev/null || { echo 'redis-server is still not on the PATH' >&2; exit 1; }
+
+# The proxy's page is looked at in a browser. Without one that test says that it has not run.
+browser:
+	@command -v chromium >/dev/null || { \
+	  echo 'chromium is missing: installing it'; \
+	  if command -v apt-get >/dev/null; then { $(SUDO) apt-get update -qq || true; } && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; fi; }
+	@command -v chromium >/dev/null || echo 'NOT INSTALLED: chromium; the test of the page will not run'

@@ -128,7 +128,7 @@ pub use self::handle::CacheHandle;
 pub use self::inspect::{InspectedResponse, Inspection, PurgeState, Tier};
 pub use self::key::{CacheKey, DefaultKey, KeyExtractor};
 pub use self::layer::RedisCacheLayer;
-pub use self::observe::counters::Stats;
+pub use self::observe::counters::{Stats, StatsEntry};
 pub use self::observe::{ForwardReason, Outcome, PurgeNews};
 pub use self::prime::Primed;
 pub use self::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};

@@ -11,6 +11,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) listening: SocketAddr,
     pub(crate) origin: &'a OriginUrl,
     pub(crate) kept_in: &'a str,
+    /// Where operators ask.
+    pub(crate) managed_at: Option<SocketAddr>,
     /// Whether responses without explicit freshness are kept.
     pub(crate) lenient: bool,
 }
@@ -30,6 +32,9 @@ impl Banner<'_> {
         writeln!(out, "listening on   http://{listening}")?;
         writeln!(out, "origin         {}", self.origin)?;
         writeln!(out, "caching in     {}", self.kept_in)?;
+        if let Some(address) = self.managed_at {
+            writeln!(out, "management     http://{}/", reachable(address))?;
+        }
         writeln!(out)?;
         writeln!(out, "See that it works: run this twice.")?;
         writeln!(out, "  curl -s -o /dev/null -D - http://{here}/")?;

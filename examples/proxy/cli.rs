@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, ValueEnum};
 use hyper::StatusCode;
 
+use crate::admin::AdminArgs;
 use crate::care::CareArgs;
 use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
@@ -41,6 +42,8 @@ pub(crate) struct Cli {
     pub(crate) care: CareArgs,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 
     /// Look at the store, say what is well and what is not, and end: with 2 if nothing can be cached, else with 0
     #[arg(long)]
@@ -289,20 +292,20 @@ pub(crate) fn refuse(reason: &str) -> u8 {
 
 /// The message of `error` without its usage and over one line.
 fn one_line(error: &clap::Error) -> String {
-    if error.kind() == ErrorKind::MissingRequiredArgument {
+    let text = error.render().to_string();
+    let message = text.split("Usage:").next().unwrap_or_default();
+    if error.kind() == ErrorKind::MissingRequiredArgument && message.contains("--origin ") {
         return "--origin is missing: name the server to put the cache in front of, \
                 for example --origin http://127.0.0.1:8000"
             .to_owned();
     }
-    let text = error.render().to_string();
-    let message = text.split("Usage:").next().unwrap_or_default();
     let message = message.split("For more information").next().unwrap_or_default();
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let line = lines.join("; ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
 }
 

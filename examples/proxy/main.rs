@@ -11,13 +11,16 @@
 //! access_log                 one line per request
 //! front_door                 refuses what is not sound, rewrites the rest
 //! QueryLayer                 reads the content of a QUERY, which is part of the key
+//! watch                      counts what operators want to see
 //! RedisCacheLayer            the cache
+//! watch                      ... and how the origin does
 //! origin                     connection pool, TLS, 502 and 504
 //! ```
 //!
 //! It does not terminate TLS, compress, balance load or serve files; other programs do that well.
 
 mod access_log;
+mod admin;
 mod answer;
 mod authority;
 mod banner;
@@ -43,8 +46,11 @@ mod shutdown;
 mod trusted;
 mod units;
 mod via;
+mod watch;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -52,6 +58,7 @@ use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_redis_cache::{CacheHandle, QueryLayer, Severity};
 
+use admin::Admin;
 use banner::Banner;
 use cache::Cache;
 use cli::{Cli, refuse};
@@ -63,6 +70,7 @@ use origin::{Origin, OriginSettings, Trust};
 use shutdown::Shutdown;
 use trusted::TrustedPeers;
 use via::Via;
+use watch::{Watch, WatchLayer};
 
 /// Any error, where only its text matters.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -117,21 +125,30 @@ async fn run(cli: Cli) -> Result<(), String> {
         .map_err(|error| format!("cannot listen on {address}: {error}; choose another with --listen ADDR"))?;
     let listening = socket.local_addr().map_err(|error| error.to_string())?;
 
+    let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let (rules, origin) = settings(cli)?;
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
         .option_layer(query)
+        .layer(WatchLayer::clients(&watch))
         .layer(cache.layer)
+        .layer(WatchLayer::origin(&watch))
         .service(Origin::new(origin));
 
-    let banner = Banner { listening, origin: &url, kept_in: &cache.kept_in, lenient };
+    let admin = Admin::new(&admin_args, handle.clone(), watch, cache.kept_in.clone())?;
+    let managed_at = match admin_args.admin {
+        Some(address) => Some(open_admin(&admin, address).await?),
+        None => None,
+    };
+    let banner = Banner { listening, origin: &url, kept_in: &cache.kept_in, managed_at, lenient };
     // Somebody who closed standard output does not want to read it.
     let _ = banner.print();
     tokio::spawn(report_store(handle.clone()));
 
     let listener = Listener::new(limits);
     listener.serve(socket, stack, shutdown.asked()).await;
+    admin.leaves();
     tracing::info!("shutting down; a second signal ends the proxy at once");
     tokio::spawn(shutdown.insisted());
     let until = Instant::now() + shutdown_timeout;
@@ -142,6 +159,15 @@ async fn run(cli: Cli) -> Result<(), String> {
         tracing::warn!("writes to the cache were cut off by the shutdown timeout");
     }
     Ok(())
+}
+
+/// Opens the operators' listener.
+async fn open_admin(admin: &Arc<Admin>, address: SocketAddr) -> Result<SocketAddr, String> {
+    let refused = |error| format!("cannot listen on {address}: {error}; choose another with --admin ADDR");
+    let socket = TcpListener::bind(address).await.map_err(refused)?;
+    let address = socket.local_addr().map_err(|error| error.to_string())?;
+    tokio::spawn(Arc::clone(admin).serve(socket));
+    Ok(address)
 }
 
 fn listener_limits(cli: &Cli) -> ListenerLimits {

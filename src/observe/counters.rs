@@ -5,33 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::PurgeNews;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+    (
+        totals { $($(#[doc = $doc:literal])* $name:ident),+ $(,)? }
+        gauges { $($(#[doc = $gauge_doc:literal])* $gauge:ident),+ $(,)? }
+    ) => {
         /// What happened since the layer was made. All are totals, but for the gauges at the end.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)+
-            /// Gauge: fetches, fills and other work that is under way off the clients' path.
-            pub fills_in_flight: u64,
-            /// Gauge: fetches under way that others like them may wait for.
-            pub flights: u64,
-            /// Gauge: fetches that the service is at work on, where [`max_fetches`](crate::CacheConfig::max_fetches)
-            /// bounds them; else 0.
-            pub fetches: u64,
-            /// Gauge: requests that wait to be fetched.
-            pub queued_fetches: u64,
-            /// Gauge: octets of bodies that are being recorded or written.
-            pub bytes_in_flight: u64,
-            /// Gauge: octets of large bodies that have been read from the store ahead of their clients.
-            pub bytes_read_ahead: u64,
-            /// Gauge: octets of the memory tier in front of Redis.
-            pub near_bytes: u64,
-            /// Gauge: purges that are remembered here.
-            pub purge_records: u64,
+            $($(#[doc = $doc])* pub $name: u64,)+
+            $($(#[doc = $gauge_doc])* pub $gauge: u64,)+
             /// How this instance hears of purges.
             pub purge_news: PurgeNews,
-            /// Gauge: 1 while the store is considered unavailable, else 0.
-            pub store_unavailable: u64,
+        }
+
+        impl Stats {
+            /// All numbers one by one, for those who write them down somewhere: totals first, then gauges.
+            pub fn entries(&self) -> impl Iterator<Item = StatsEntry> {
+                let totals = [$((stringify!($name), concat!($($doc),*), self.$name)),+];
+                let gauges = [$((stringify!($gauge), concat!($($gauge_doc),*), self.$gauge)),+];
+                let entry = |is_gauge| move |(name, help, value)| StatsEntry { name, help, value, is_gauge };
+                totals.into_iter().map(entry(false)).chain(gauges.into_iter().map(entry(true)))
+            }
         }
 
         #[derive(Debug, Default)]
@@ -47,71 +42,108 @@ macro_rules! counters {
     };
 }
 
+/// One number of [`Stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatsEntry {
+    /// The name of the field.
+    pub name: &'static str,
+    /// What it counts, in the words of its documentation.
+    pub help: &'static str,
+    /// The number.
+    pub value: u64,
+    /// Whether it goes up and down. The others only grow.
+    pub is_gauge: bool,
+}
+
 counters! {
-    /// Requests answered from the cache.
-    hits,
-    /// Hits that asked nobody: from the memory tier in front of Redis. They are counted as hits as well.
-    near_hits,
-    /// Requests that might have been answered from the cache and were not.
-    misses,
-    /// Stored responses that the service found to be still right (304).
-    validated,
-    /// Requests answered by what another one like them had fetched (RFC 9111 §4).
-    collapsed,
-    /// Requests that waited for another one like them for as long as they may, and went on by themselves.
-    collapse_timeouts,
-    /// Refreshes in the background, behind a stale response that was sent.
-    refreshes,
-    /// Refreshes in the background, behind a response that was still fresh.
-    early_refreshes,
-    /// Stale responses sent because the service failed or could not be reached.
-    stale_on_error,
-    /// Stale responses sent because the service had not answered within the soft time-out.
-    stale_while_slow,
-    /// Requests that the service was not asked for because it was at work on as much as it may: a stale response was sent,
-    /// or 503.
-    origin_busy,
-    /// Stale responses sent at once because the service had failed for the same key a moment before.
-    backed_off,
-    /// Requests that the cache let pass: other methods, bypasses, requests without a key.
-    bypasses,
-    /// Purges that this instance was asked for and recorded.
-    purges,
-    /// Stored responses that were removed because there were more than [`max_entries`](crate::CacheConfig::max_entries).
-    evicted,
-    /// Stored responses that were found purged, and removed.
-    reclaimed,
-    /// Responses written to the store.
-    stored,
-    /// Responses that might not be stored.
-    refused,
-    /// Fills given up: the body ended early, did not match its length, grew past the cap, or the client left.
-    abandoned,
-    /// Writes that the store did not take, or that were not tried because it takes none for now.
-    dropped_writes,
-    /// Writes that were not done because what they would have written was out of date: it had been changed by, or fetched
-    /// anew in, another process.
-    fenced_writes,
-    /// Look-ups, and reads of a body's chunks, that ended in an error other than a deadline.
-    store_errors,
-    /// Look-ups, and reads of a body's chunks, that met their deadline.
-    store_timeouts,
-    /// Times that the rest of a stored body was asked of the service, because the store ceased to give it while it was sent.
-    resumed,
-    /// Stored bodies that broke off on their way to the client: a chunk was gone, damaged or late.
-    broken_off,
-    /// Stored values refused because their checksum or structure was wrong.
-    entries_damaged,
-    /// Stored values refused because they were not written by this software, or by a version unknown to it.
-    entries_foreign,
-    /// Stored values refused because they belong to another key than their place.
-    entries_mismatched,
-    /// Stored heads whose body was no longer complete.
-    entries_torn,
-    /// Stored values refused because they were larger than any that this configuration writes.
-    entries_oversized,
-    /// Stored values refused because nobody who knows the [secret](crate::CacheConfig::entry_secret) had written them.
-    entries_forged,
+    totals {
+        /// Requests answered from the cache.
+        hits,
+        /// Hits that asked nobody: from the memory tier in front of Redis. They are counted as hits as well.
+        near_hits,
+        /// Requests that might have been answered from the cache and were not.
+        misses,
+        /// Stored responses that the service found to be still right (304).
+        validated,
+        /// Requests answered by what another one like them had fetched (RFC 9111 §4).
+        collapsed,
+        /// Requests that waited for another one like them for as long as they may, and went on by themselves.
+        collapse_timeouts,
+        /// Refreshes in the background, behind a stale response that was sent.
+        refreshes,
+        /// Refreshes in the background, behind a response that was still fresh.
+        early_refreshes,
+        /// Stale responses sent because the service failed or could not be reached.
+        stale_on_error,
+        /// Stale responses sent because the service had not answered within the soft time-out.
+        stale_while_slow,
+        /// Requests that the service was not asked for because it was at work on as much as it may: a stale response was sent,
+        /// or 503.
+        origin_busy,
+        /// Stale responses sent at once because the service had failed for the same key a moment before.
+        backed_off,
+        /// Requests that the cache let pass: other methods, bypasses, requests without a key.
+        bypasses,
+        /// Purges that this instance was asked for and recorded.
+        purges,
+        /// Stored responses that were removed because there were more than [`max_entries`](crate::CacheConfig::max_entries).
+        evicted,
+        /// Stored responses that were found purged, and removed.
+        reclaimed,
+        /// Responses written to the store.
+        stored,
+        /// Responses that might not be stored.
+        refused,
+        /// Fills given up: the body ended early, did not match its length, grew past the cap, or the client left.
+        abandoned,
+        /// Writes that the store did not take, or that were not tried because it takes none for now.
+        dropped_writes,
+        /// Writes that were not done because what they would have written was out of date: it had been changed by, or fetched
+        /// anew in, another process.
+        fenced_writes,
+        /// Look-ups, and reads of a body's chunks, that ended in an error other than a deadline.
+        store_errors,
+        /// Look-ups, and reads of a body's chunks, that met their deadline.
+        store_timeouts,
+        /// Times that the rest of a stored body was asked of the service, because the store ceased to give it while it was sent.
+        resumed,
+        /// Stored bodies that broke off on their way to the client: a chunk was gone, damaged or late.
+        broken_off,
+        /// Stored values refused because their checksum or structure was wrong.
+        entries_damaged,
+        /// Stored values refused because they were not written by this software, or by a version unknown to it.
+        entries_foreign,
+        /// Stored values refused because they belong to another key than their place.
+        entries_mismatched,
+        /// Stored heads whose body was no longer complete.
+        entries_torn,
+        /// Stored values refused because they were larger than any that this configuration writes.
+        entries_oversized,
+        /// Stored values refused because nobody who knows the [secret](crate::CacheConfig::entry_secret) had written them.
+        entries_forged,
+    }
+    gauges {
+        /// Fetches, fills and other work that is under way off the clients' path.
+        fills_in_flight,
+        /// Fetches under way that others like them may wait for.
+        flights,
+        /// Fetches that the service is at work on, where [`max_fetches`](crate::CacheConfig::max_fetches) bounds them;
+        /// else 0.
+        fetches,
+        /// Requests that wait to be fetched.
+        queued_fetches,
+        /// Octets of bodies that are being recorded or written.
+        bytes_in_flight,
+        /// Octets of large bodies that have been read from the store ahead of their clients.
+        bytes_read_ahead,
+        /// Octets of the memory tier in front of Redis.
+        near_bytes,
+        /// Purges that are remembered here.
+        purge_records,
+        /// 1 while the store is considered unavailable, else 0.
+        store_unavailable,
+    }
 }
 
 /// One counter.

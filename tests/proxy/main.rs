@@ -15,6 +15,7 @@ mod forwarding;
 mod front_door;
 mod hits;
 mod leaving;
+mod management;
 mod parts;
 mod queries;
 mod starting;

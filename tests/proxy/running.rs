@@ -74,6 +74,13 @@ impl Proxy {
         self.address
     }
 
+    /// Where its operators ask.
+    pub(crate) fn managed_at(&self) -> SocketAddr {
+        let line = self.banner.lines().find(|line| line.starts_with("management")).expect("it has such a listener");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        address.parse().expect("an address and a port")
+    }
+
     /// What it printed up to the hint how to see that it works.
     pub(crate) fn banner(&self) -> &str {
         &self.banner

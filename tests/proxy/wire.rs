@@ -1,6 +1,7 @@
 //! A client that sends exactly the bytes it is told to, and sees how each response ends.
 
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -40,7 +41,11 @@ pub(crate) struct Answer {
 
 impl Wire {
     pub(crate) async fn to(proxy: &Proxy) -> Self {
-        let stream = TcpStream::connect(proxy.address()).await.expect("the proxy listens");
+        Self::at(proxy.address()).await
+    }
+
+    async fn at(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the proxy listens");
         stream.set_nodelay(true).expect("the option is known");
         Self { stream: BufReader::new(stream) }
     }
@@ -179,7 +184,12 @@ impl Answer {
 
 /// Sends `request`, a whole message, over a connection of its own.
 pub(crate) async fn ask(proxy: &Proxy, request: impl AsRef<[u8]>) -> Answer {
-    let mut wire = Wire::to(proxy).await;
+    ask_at(proxy.address(), request).await
+}
+
+/// The same to any address.
+pub(crate) async fn ask_at(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+    let mut wire = Wire::at(address).await;
     wire.says(request).await;
     wire.hears().await
 }

@@ -1,0 +1,156 @@
+//! The operators' side: a listener of its own for health, metrics, purges, and a page that shows how the cache does.
+//!
+//! ```text
+//! GET  /                          the page
+//! GET  /healthz                   200 as long as the process runs
+//! GET  /readyz                    200 as long as requests are taken, and how the store is
+//! GET  /metrics                   all counts, for Prometheus
+//! GET  /stats                     the same as JSON, with what the page shows
+//! GET  /doctor                    what is well with the store and what is not
+//! GET  /inspect?url=URL           what would be done with a request, and what is stored for it
+//! POST /purge?url=URL             ends it; also tag=, prefix=HOST/PATH, everything; and mode=soft
+//! PURGE /path (Host: HOST)        the same for one URL
+//! ```
+
+mod args;
+mod guard;
+mod history;
+mod inspect;
+mod metrics;
+mod page;
+mod purge;
+mod stats;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tower_redis_cache::CacheHandle;
+
+use crate::connection::ParserLimits;
+use crate::listener::{Listener, ListenerLimits};
+use crate::monitor::Timeouts;
+use crate::watch::Watch;
+pub(crate) use args::AdminArgs;
+use guard::Guard;
+use history::History;
+
+/// Operators and their tools are few.
+const LIMITS: ListenerLimits = ListenerLimits {
+    max_connections: 64,
+    timeouts: Timeouts {
+        header: Duration::from_secs(10),
+        keep_alive: Duration::from_secs(75),
+        idle: Duration::from_secs(60),
+    },
+    parser: ParserLimits { max_header_size: 32 * 1024, max_uri_size: 32 * 1024 },
+};
+
+/// What the pages and the numbers are made of.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    handle: CacheHandle,
+    watch: Watch,
+    history: History,
+    guard: Guard,
+    kept_in: String,
+    is_leaving: AtomicBool,
+}
+
+// ===== impl Admin =====
+
+impl Admin {
+    /// # Errors
+    ///
+    /// A sentence about the argument to change.
+    pub(crate) fn new(
+        args: &AdminArgs,
+        handle: CacheHandle,
+        watch: Watch,
+        kept_in: String,
+    ) -> Result<Arc<Self>, String> {
+        let guard = Guard::new(args)?;
+        let (history, is_leaving) = (History::default(), AtomicBool::new(false));
+        Ok(Arc::new(Self { handle, watch, history, guard, kept_in, is_leaving }))
+    }
+
+    /// Serves on `socket` until it is dropped.
+    pub(crate) async fn serve(self: Arc<Self>, socket: TcpListener) {
+        let samples = Arc::clone(&self).sample();
+        let listener = Listener::new(LIMITS);
+        let serving = listener.serve(socket, router(self), std::future::pending());
+        tokio::join!(samples, serving);
+    }
+
+    /// The proxy takes no new requests any more.
+    pub(crate) fn leaves(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    async fn sample(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(history::INTERVAL);
+        loop {
+            tick.tick().await;
+            self.history.note(history::Sample::of(&self.handle.stats(), &self.watch.seen()));
+        }
+    }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let guarded = Router::new()
+        .route("/", get(page::page))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
+        .route("/metrics", get(metrics::metrics))
+        .route("/stats", get(stats::stats))
+        .route("/doctor", get(doctor))
+        .route("/inspect", get(inspect::inspect))
+        .route("/purge", post(purge::by_query))
+        .fallback(unknown)
+        // Before the routes: the method goes with any path.
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), purge_method))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), guard::check));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .merge(guarded)
+        .with_state(admin)
+}
+
+async fn purge_method(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    match request.method().as_str() {
+        "PURGE" => purge::by_method(&admin, request).await,
+        _ => next.run(request).await,
+    }
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    if admin.is_leaving.load(Ordering::Acquire) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    }
+    // Without its store a cache lets requests pass: that is no reason to send them elsewhere.
+    match admin.handle.ready().await {
+        true => "ok\n",
+        false => "ok, uncached: the store does not answer\n",
+    }
+    .into_response()
+}
+
+async fn doctor(State(admin): State<Arc<Admin>>) -> String {
+    admin.handle.doctor().await.to_string()
+}
+
+async fn unknown(method: Method) -> Response {
+    let known = "there are /, /healthz, /readyz, /metrics, /stats, /doctor, /inspect and /purge\n";
+    match method {
+        Method::GET | Method::HEAD | Method::POST => (StatusCode::NOT_FOUND, known).into_response(),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, POST, PURGE")], known).into_response(),
+    }
+}

@@ -1,0 +1,69 @@
+//! All that the page shows, as JSON.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::history::{INTERVAL, Sample};
+use crate::watch::{Kind, LATENCIES, Seen};
+
+/// How many of what is asked for most are shown.
+const SHOWN: usize = 20;
+
+pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
+    let (stats, seen) = (admin.handle.stats(), admin.watch.seen());
+    let numbers: Map<String, Value> =
+        stats.entries().map(|entry| (entry.name.to_owned(), Value::from(entry.value))).collect();
+    let top: Vec<Value> = admin.watch.top(SHOWN).into_iter().map(row).collect();
+    let history: Vec<Value> = admin.history.samples().iter().map(sample).collect();
+    let told = json!({
+        "kept_in": admin.kept_in,
+        "purge_news": format!("{:?}", stats.purge_news),
+        "stats": numbers,
+        "requests": kinds(&seen.kinds),
+        "details": seen.details,
+        "saved_bytes": seen.saved,
+        "origin": origin(&seen),
+        "top": top,
+        "history": { "interval_seconds": INTERVAL.as_secs(), "samples": history },
+    });
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], format!("{told}\n"))
+        .into_response()
+}
+
+fn kinds(counts: &[u64; Kind::ALL.len()]) -> Map<String, Value> {
+    Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), Value::from(counts[kind as usize]))).collect()
+}
+
+fn origin(seen: &Seen) -> Value {
+    json!({
+        "requests": seen.latencies.iter().sum::<u64>(),
+        "errors": seen.origin_errors,
+        "microseconds": seen.origin_micros,
+        "up_to_milliseconds": LATENCIES,
+        "latencies": seen.latencies,
+    })
+}
+
+fn row((target, asked, saved): (String, u64, u64)) -> Value {
+    json!({ "target": target, "requests": asked, "from_cache": saved })
+}
+
+fn sample(sample: &Sample) -> Value {
+    json!({
+        "requests": kinds(&sample.kinds),
+        "saved_bytes": sample.saved,
+        "origin_requests": sample.origin,
+        "origin_errors": sample.origin_errors,
+        "origin_microseconds": sample.origin_micros,
+        "stored": sample.stored,
+        "refused": sample.refused,
+        "near_hits": sample.near_hits,
+        "store_trouble": sample.store_trouble,
+        "store_unavailable": sample.store_unavailable,
+    })
+}

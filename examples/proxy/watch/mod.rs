@@ -1,0 +1,171 @@
+//! What people want to see of the cache: hits by kind, what was not stored and why, what is asked for most, and how the
+//! origin does.
+
+mod service;
+mod top;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tower_redis_cache::Outcome;
+
+pub(crate) use service::WatchLayer;
+pub(crate) use top::Top;
+
+/// How a request was answered. Each has one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// From the cache, and fresh.
+    Fresh,
+    /// From the cache, and stale: it is refreshed behind.
+    StaleWhileRevalidate,
+    /// A stale response in place of an error of the origin, or of one that is slow or busy.
+    StaleIfError,
+    /// What another request like it had fetched.
+    Collapsed,
+    /// The stored response, which the origin found to be still right.
+    Validated,
+    /// By the origin.
+    Fetched,
+    /// By the origin, and not for the cache.
+    Passed,
+    /// By the cache itself, without a stored response.
+    Refused,
+}
+
+/// Upper bounds of the origin's latency in milliseconds; what takes longer has a place of its own.
+pub(crate) const LATENCIES: [u64; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+
+/// Counts since the start. Shared by all who have a clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch {
+    shared: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    kinds: [AtomicU64; Kind::ALL.len()],
+    /// Octets of bodies that came from the cache.
+    saved: AtomicU64,
+    /// Why responses were not stored, and whatever else `Cache-Status` has a word for.
+    details: Mutex<BTreeMap<&'static str, u64>>,
+    top: Mutex<Top>,
+    origin_errors: AtomicU64,
+    origin_micros: AtomicU64,
+    latencies: [AtomicU64; LATENCIES.len() + 1],
+}
+
+/// The counts at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) kinds: [u64; Kind::ALL.len()],
+    pub(crate) saved: u64,
+    pub(crate) details: BTreeMap<&'static str, u64>,
+    pub(crate) origin_errors: u64,
+    pub(crate) origin_micros: u64,
+    pub(crate) latencies: [u64; LATENCIES.len() + 1],
+}
+
+// ===== impl Kind =====
+
+impl Kind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Fresh,
+        Self::StaleWhileRevalidate,
+        Self::StaleIfError,
+        Self::Collapsed,
+        Self::Validated,
+        Self::Fetched,
+        Self::Passed,
+        Self::Refused,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::StaleWhileRevalidate => "stale-while-revalidate",
+            Self::StaleIfError => "stale-if-error",
+            Self::Collapsed => "collapsed",
+            Self::Validated => "validated",
+            Self::Fetched => "fetched",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Whether the answer came without the origin having to send it.
+    pub(crate) fn is_saved(self) -> bool {
+        !matches!(self, Self::Fetched | Self::Passed | Self::Refused)
+    }
+
+    fn of(outcome: &Outcome) -> Self {
+        const INSTEAD: [&str; 3] = ["stale-if-error", "stale-while-slow", "origin-busy"];
+        let is_instead = outcome.detail().is_some_and(|detail| INSTEAD.contains(&detail));
+        match outcome.forward_reason() {
+            _ if is_instead && outcome.ttl().is_some() => Self::StaleIfError,
+            _ if outcome.is_collapsed() => Self::Collapsed,
+            None if !outcome.is_hit() => Self::Refused,
+            None if outcome.ttl().is_some_and(|left| left < 0) => Self::StaleWhileRevalidate,
+            None => Self::Fresh,
+            Some(reason) if matches!(reason.as_str(), "bypass" | "method") => Self::Passed,
+            Some(_) if outcome.forward_status() == Some(StatusCode::NOT_MODIFIED) => Self::Validated,
+            Some(_) => Self::Fetched,
+        }
+    }
+}
+
+// ===== impl Watch =====
+
+impl Watch {
+    /// A request for `target` was answered, with a body of about so many octets.
+    fn answered(&self, target: &str, outcome: &Outcome, octets: u64) {
+        let counts = &self.shared;
+        let kind = Kind::of(outcome);
+        counts.kinds[kind as usize].fetch_add(1, Ordering::Relaxed);
+        if kind.is_saved() {
+            counts.saved.fetch_add(octets, Ordering::Relaxed);
+        }
+        if let Some(detail) = outcome.detail() {
+            *lock(&counts.details).entry(detail).or_default() += 1;
+        }
+        lock(&counts.top).count(target, kind.is_saved());
+    }
+
+    /// The origin answered, or somebody in its place said that it does not.
+    fn asked(&self, status: StatusCode, took: Duration) {
+        let counts = &self.shared;
+        if status.is_server_error() {
+            counts.origin_errors.fetch_add(1, Ordering::Relaxed);
+        }
+        let place = LATENCIES.partition_point(|most| Duration::from_millis(*most) < took);
+        counts.latencies[place].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        counts.origin_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let counts = &self.shared;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Seen {
+            kinds: counts.kinds.each_ref().map(read),
+            saved: read(&counts.saved),
+            details: lock(&counts.details).clone(),
+            origin_errors: read(&counts.origin_errors),
+            origin_micros: read(&counts.origin_micros),
+            latencies: counts.latencies.each_ref().map(read),
+        }
+    }
+
+    /// What is asked for most, the first of them first: about how often, and how often the cache had it.
+    pub(crate) fn top(&self, most: usize) -> Vec<(String, u64, u64)> {
+        lock(&self.shared.top).first(most)
+    }
+}
+
+/// Counts are right in themselves, whatever happened to who held them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
