@@ -28,9 +28,9 @@ impl CacheHandle {
         Self { shared }
     }
 
-    /// What happened so far.
+    /// What happened so far. With the feature `metrics` this sets the gauges there as well.
     pub fn stats(&self) -> Stats {
-        Stats {
+        let stats = Stats {
             fills_in_flight: self.shared.background.running(),
             flights: self.shared.flights.count() as u64,
             fetches: self.shared.permits.in_use() as u64,
@@ -42,7 +42,9 @@ impl CacheHandle {
             purge_news: self.shared.store.purge_news(),
             store_unavailable: u64::from(!self.shared.store.is_available()),
             ..self.shared.counters.snapshot()
-        }
+        };
+        self.shared.meter.gauges(&stats);
+        stats
     }
 
     /// Ends what the targets name, at most 1024 of them, for all instances of the fleet that share the store and the

@@ -19,6 +19,7 @@ use crate::exchange::background::Background;
 use crate::exchange::told::ToldHeads;
 use crate::handle::CacheHandle;
 use crate::observe::counters::Counters;
+use crate::observe::meter::Meter;
 use crate::service::RedisCache;
 use crate::store::{AnyStore, MemoryStore, RedisStore};
 
@@ -58,7 +59,7 @@ impl RedisCacheLayer {
     /// A cache in Redis. Nothing is connected and nothing can fail here: the first request connects, and as long as
     /// Redis cannot be reached, requests go on to the service as if there were no cache.
     pub fn new(config: CacheConfig) -> Self {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::of(&config.cache_name));
         let store = AnyStore::Redis(RedisStore::new(&config, Arc::clone(&counters)));
         Self::build(store, config, counters)
     }
@@ -66,7 +67,8 @@ impl RedisCacheLayer {
     /// A cache in this process's memory. The settings that concern Redis have no effect.
     pub fn with_store(mut store: MemoryStore, config: CacheConfig) -> Self {
         store.clock = config.clock.clone();
-        Self::build(AnyStore::Memory(store), config, Arc::new(Counters::default()))
+        let counters = Arc::new(Counters::of(&config.cache_name));
+        Self::build(AnyStore::Memory(store), config, counters)
     }
 
     /// A handle for use outside the request path.
@@ -83,6 +85,7 @@ impl RedisCacheLayer {
         let permits = Permits::new(config.origin.max_fetches, config.origin.max_queued_fetches);
         let shared = Shared {
             store,
+            meter: Meter::new(&config.cache_name),
             config,
             counters,
             recording,

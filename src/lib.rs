@@ -83,6 +83,22 @@
 //! Interim responses (1xx) pass it by in the request's extensions, where hyper's client hands them to whoever listens;
 //! tower's services have no other place for them. It is no private (browser's) cache.
 //!
+//! # What it tells
+//!
+//! Each response has an [`Outcome`] among its extensions, shown as `Cache-Status` (RFC 9211), and is one debug event of
+//! `tracing`. [`CacheHandle::stats`] has totals and gauges. With the feature `metrics` they go to the recorder of the
+//! [`metrics`](https://docs.rs/metrics) facade that is installed when the cache is made. All names begin with
+//! `tower_redis_cache_`, and all have the label `cache`, the name in `Cache-Status`:
+//!
+//! | name | kind | labels | |
+//! |---|---|---|---|
+//! | `requests_total` | counter | `kind`: an [`OutcomeKind`], of eight | requests, each once |
+//! | `details_total` | counter | `detail`: a word of `Cache-Status`, of some forty | requests with such a word |
+//! | `service_seconds` | histogram | | until the head of the service's response is there |
+//! | `store_seconds` | histogram | | a look-up in the store |
+//! | each total in [`Stats`] with `_total` | counter | | |
+//! | each gauge in [`Stats`] | gauge | | set when [`CacheHandle::stats`] is called |
+//!
 //! # When Redis is not well
 //!
 //! [`RedisCacheLayer::new`] connects to nothing, and an unreachable Redis is not an error: requests pass, `Cache-Status`
@@ -129,7 +145,7 @@ pub use self::inspect::{InspectedResponse, Inspection, PurgeState, Tier};
 pub use self::key::{CacheKey, DefaultKey, KeyExtractor};
 pub use self::layer::RedisCacheLayer;
 pub use self::observe::counters::{Stats, StatsEntry};
-pub use self::observe::{ForwardReason, Outcome, PurgeNews};
+pub use self::observe::{ForwardReason, Outcome, OutcomeKind, PurgeNews};
 pub use self::prime::Primed;
 pub use self::purge::{PurgeError, PurgeMode, PurgeTarget, Purged};
 pub use self::query::{QueryContent, QueryLayer, QueryService};

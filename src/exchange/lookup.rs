@@ -125,6 +125,7 @@ pub(super) async fn look_up(
         }
     });
     let answer = in_time(shared, asked.time_left(shared), asking).await;
+    shared.meter.store_answered(asked.since);
     reclaim(shared);
     match answer {
         Ok((lookup, seen, key, epoch)) => {

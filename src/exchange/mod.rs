@@ -50,6 +50,7 @@ use crate::config::{CacheConfig, CacheOverride, EmptyBody};
 use crate::error::{BoxError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
+use crate::observe::meter::Meter;
 use crate::observe::{ForwardReason, Outcome, report};
 use crate::purge::label::{Label, Site};
 use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) store: AnyStore,
     pub(crate) config: CacheConfig,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) meter: Meter,
     pub(crate) recording: Budget,
     /// Bounds what has been read of large bodies and not yet been sent.
     pub(crate) reading: Budget,
@@ -130,6 +132,7 @@ impl Shared {
         for name in self.config.purges.tagger.withheld() {
             response.headers_mut().remove(name);
         }
+        self.meter.request(outcome);
         report(&self.config.cache_name, key, outcome, response);
     }
 }

@@ -107,6 +107,7 @@ fn tell<R>(
     let is_plain = *request.method == Method::GET && !SHAPING.iter().any(|name| request.headers.contains_key(name));
     if is_plain && let Some(headers) = shared.told.get(key, &stored, reuse) {
         shared.counters.hits.increment();
+        shared.meter.request(&outcome);
         outcome.record(stored.status);
         let mut response = Response::new(CacheBody::stored(stored.body.clone(), stored.trailers.clone()));
         (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);

@@ -20,6 +20,12 @@ pub(crate) struct CacheName {
 }
 
 impl CacheName {
+    /// Without the quotes of a structured field.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn as_str(&self) -> &str {
+        self.item.trim_matches('"')
+    }
+
     pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
         if name.is_empty() || name.len() > 128 {
             return Err(ConfigError::new("cache_status_name", "must have 1 to 128 characters"));

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::PurgeNews;
+use super::cache_status::CacheName;
+use super::meter::Told;
 
 macro_rules! counters {
     (
@@ -22,8 +24,8 @@ macro_rules! counters {
         impl Stats {
             /// All numbers one by one, for those who write them down somewhere: totals first, then gauges.
             pub fn entries(&self) -> impl Iterator<Item = StatsEntry> {
-                let totals = [$((stringify!($name), concat!($($doc),*), self.$name)),+];
-                let gauges = [$((stringify!($gauge), concat!($($gauge_doc),*), self.$gauge)),+];
+                let totals = [$((stringify!($name), concat!($($doc),*).trim_ascii(), self.$name)),+];
+                let gauges = [$((stringify!($gauge), concat!($($gauge_doc),*).trim_ascii(), self.$gauge)),+];
                 let entry = |is_gauge| move |(name, help, value)| StatsEntry { name, help, value, is_gauge };
                 totals.into_iter().map(entry(false)).chain(gauges.into_iter().map(entry(true)))
             }
@@ -35,6 +37,11 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// Those of a cache with this name.
+            pub(crate) fn of(cache: &CacheName) -> Self {
+                Self { $($name: Counter::named(cache, stringify!($name), concat!($($doc),*).trim_ascii()),)+ }
+            }
+
             pub(crate) fn snapshot(&self) -> Stats {
                 Stats { $($name: self.$name.get(),)+ ..Stats::default() }
             }
@@ -48,7 +55,7 @@ macro_rules! counters {
 pub struct StatsEntry {
     /// The name of the field.
     pub name: &'static str,
-    /// What it counts, in the words of its documentation.
+    /// What it counts, in the words of its documentation; names of settings stand in backquotes.
     pub help: &'static str,
     /// The number.
     pub value: u64,
@@ -87,7 +94,7 @@ counters! {
         bypasses,
         /// Purges that this instance was asked for and recorded.
         purges,
-        /// Stored responses that were removed because there were more than [`max_entries`](crate::CacheConfig::max_entries).
+        /// Stored responses that were removed because there were more than `max_entries`.
         evicted,
         /// Stored responses that were found purged, and removed.
         reclaimed,
@@ -120,7 +127,7 @@ counters! {
         entries_torn,
         /// Stored values refused because they were larger than any that this configuration writes.
         entries_oversized,
-        /// Stored values refused because nobody who knows the [secret](crate::CacheConfig::entry_secret) had written them.
+        /// Stored values refused because nobody who knows the `secret` had written them.
         entries_forged,
     }
     gauges {
@@ -128,7 +135,7 @@ counters! {
         fills_in_flight,
         /// Fetches under way that others like them may wait for.
         flights,
-        /// Fetches that the service is at work on, where [`max_fetches`](crate::CacheConfig::max_fetches) bounds them;
+        /// Fetches that the service is at work on, where `max_fetches` bounds them;
         /// else 0.
         fetches,
         /// Requests that wait to be fetched.
@@ -148,14 +155,22 @@ counters! {
 
 /// One counter.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter {
+    total: AtomicU64,
+    told: Told,
+}
 
 impl Counter {
+    fn named(cache: &CacheName, name: &'static str, help: &'static str) -> Self {
+        Self { total: AtomicU64::new(0), told: Told::named(cache, name, help) }
+    }
+
     pub(crate) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.told.increment();
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.total.load(Ordering::Relaxed)
     }
 }

@@ -4,6 +4,8 @@
 pub(crate) mod cache_status;
 pub(crate) mod counters;
 mod events;
+mod kind;
+pub(crate) mod meter;
 mod purge_news;
 
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 
 use self::cache_status::CacheName;
+pub use self::kind::OutcomeKind;
 pub use self::purge_news::PurgeNews;
 use crate::key::CacheKey;
 use crate::semantics::storing::Refusal;

@@ -1,6 +1,6 @@
 "use strict";
 
-const KINDS = ["fresh", "stale-while-revalidate", "stale-if-error", "collapsed", "validated", "fetched", "passed", "refused"];
+const KINDS = ["fresh", "stale-while-revalidate", "stale-if-error", "collapsed", "validated", "fetched", "passed", "unanswered"];
 const SAVED = KINDS.slice(0, 5);
 const PAUSE = 2000;
 const [HEIGHT, LEFT, BOTTOM] = [144, 40, 16];
@@ -119,7 +119,7 @@ function plots(past, seconds) {
   curve(at("latency"), past.map((span) => span.latency), slowest, "fetched");
   const trouble = roof(Math.max(0, ...past.flatMap((span) => [span.origin, span.store])));
   axes(at("trouble"), trouble, short, ago);
-  curve(at("trouble"), past.map((span) => span.origin), trouble, "refused");
+  curve(at("trouble"), past.map((span) => span.origin), trouble, "unanswered");
   curve(at("trouble"), past.map((span) => span.store), trouble, "fetched");
 }
 

@@ -11,30 +11,10 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use tower_redis_cache::Outcome;
+pub(crate) use tower_redis_cache::OutcomeKind as Kind;
 
 pub(crate) use service::WatchLayer;
 pub(crate) use top::Top;
-
-/// How a request was answered. Each has one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// From the cache, and fresh.
-    Fresh,
-    /// From the cache, and stale: it is refreshed behind.
-    StaleWhileRevalidate,
-    /// A stale response in place of an error of the origin, or of one that is slow or busy.
-    StaleIfError,
-    /// What another request like it had fetched.
-    Collapsed,
-    /// The stored response, which the origin found to be still right.
-    Validated,
-    /// By the origin.
-    Fetched,
-    /// By the origin, and not for the cache.
-    Passed,
-    /// By the cache itself, without a stored response.
-    Refused,
-}
 
 /// Upper bounds of the origin's latency in milliseconds; what takes longer has a place of its own.
 pub(crate) const LATENCIES: [u64; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
@@ -69,61 +49,13 @@ pub(crate) struct Seen {
     pub(crate) latencies: [u64; LATENCIES.len() + 1],
 }
 
-// ===== impl Kind =====
-
-impl Kind {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Fresh,
-        Self::StaleWhileRevalidate,
-        Self::StaleIfError,
-        Self::Collapsed,
-        Self::Validated,
-        Self::Fetched,
-        Self::Passed,
-        Self::Refused,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::StaleWhileRevalidate => "stale-while-revalidate",
-            Self::StaleIfError => "stale-if-error",
-            Self::Collapsed => "collapsed",
-            Self::Validated => "validated",
-            Self::Fetched => "fetched",
-            Self::Passed => "passed",
-            Self::Refused => "refused",
-        }
-    }
-
-    /// Whether the answer came without the origin having to send it.
-    pub(crate) fn is_saved(self) -> bool {
-        !matches!(self, Self::Fetched | Self::Passed | Self::Refused)
-    }
-
-    fn of(outcome: &Outcome) -> Self {
-        const INSTEAD: [&str; 3] = ["stale-if-error", "stale-while-slow", "origin-busy"];
-        let is_instead = outcome.detail().is_some_and(|detail| INSTEAD.contains(&detail));
-        match outcome.forward_reason() {
-            _ if is_instead && outcome.ttl().is_some() => Self::StaleIfError,
-            _ if outcome.is_collapsed() => Self::Collapsed,
-            None if !outcome.is_hit() => Self::Refused,
-            None if outcome.ttl().is_some_and(|left| left < 0) => Self::StaleWhileRevalidate,
-            None => Self::Fresh,
-            Some(reason) if matches!(reason.as_str(), "bypass" | "method") => Self::Passed,
-            Some(_) if outcome.forward_status() == Some(StatusCode::NOT_MODIFIED) => Self::Validated,
-            Some(_) => Self::Fetched,
-        }
-    }
-}
-
 // ===== impl Watch =====
 
 impl Watch {
     /// A request for `target` was answered, with a body of about so many octets.
     fn answered(&self, target: &str, outcome: &Outcome, octets: u64) {
         let counts = &self.shared;
-        let kind = Kind::of(outcome);
+        let kind = outcome.kind();
         counts.kinds[kind as usize].fetch_add(1, Ordering::Relaxed);
         if kind.is_saved() {
             counts.saved.fetch_add(octets, Ordering::Relaxed);
