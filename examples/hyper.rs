@@ -5,11 +5,12 @@
 //! ```sh
 //! cargo run --example hyper                                       # a cache in memory
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example hyper      # a cache in Redis
-//! curl -i http://127.0.0.1:3000/                                  # twice, and look at Cache-Status and Age
+//! curl -i http://127.0.0.1:3001/     # twice within 10 s: `; hit`, with an Age, and the service is called once
 //! ```
 
 use std::convert::Infallible;
 use std::env;
+use std::io;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -28,10 +29,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(url) => RedisCacheLayer::new(CacheConfig::new(url)?.namespace("hyper-example")?),
         Err(_) => RedisCacheLayer::with_store(MemoryStore::new(64 * 1024 * 1024), CacheConfig::default()),
     };
+    let listener = TcpListener::bind("127.0.0.1:3001").await?;
+    println!("listening on http://{}/", listener.local_addr()?);
+    serve(listener, cache).await?;
+    Ok(())
+}
+
+/// The server, apart from `main` so that a test can call it.
+pub(crate) async fn serve(listener: TcpListener, cache: RedisCacheLayer) -> io::Result<()> {
     // A layer is made once, a service is cloned for each connection: all of them share one cache.
     let service = ServiceBuilder::new().layer(cache).service(service_fn(answer));
-    let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    println!("listening on http://{}/", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
