@@ -8,6 +8,7 @@ mod asking;
 mod axum;
 mod client;
 mod hyper;
+mod opentelemetry;
 mod policies;
 mod tags;
 mod tenants;
