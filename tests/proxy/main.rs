@@ -16,6 +16,7 @@ mod front_door;
 mod hits;
 mod leaving;
 mod management;
+mod pages;
 mod parts;
 mod queries;
 mod starting;
