@@ -3,6 +3,7 @@
 //! Queries, cookies and header fields other than `Cache-Status` are not logged; they carry secrets.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::header::HeaderName;
@@ -10,29 +11,62 @@ use hyper::{HeaderMap, Request, Response};
 use tower_http::classify::{ClassifiedResponse, ClassifyEos, ClassifyResponse, SharedClassifier};
 use tower_http::trace::{MakeSpan, OnFailure, OnResponse, TraceLayer};
 use tracing::Span;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::connection::Client;
+use crate::log_place::LogPlace;
 
 /// The target of access lines, for `--log access=off`.
 const ACCESS: &str = "access";
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Starts logging to standard error.
-///
-/// # Errors
-///
-/// A sentence about what cannot be understood in `filter`.
-pub(crate) fn start(filter: &str) -> Result<(), String> {
-    let filter: Targets =
-        filter.parse().map_err(|error| format!("--log or RUST_LOG: {error}; write for example warn,access=info"))?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    tracing_subscriber::registry().with(lines).with(filter).try_init().map_err(|error| error.to_string())
+/// What goes into the log, and where it goes. Both can change.
+#[derive(Debug)]
+pub(crate) struct Logging {
+    filter: reload::Handle<Targets, Registry>,
+    place: LogPlace,
+}
+
+// ===== impl Logging =====
+
+impl Logging {
+    /// Starts logging.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what cannot be understood in `filter`, or written to.
+    pub(crate) fn start(filter: &str, file: Option<&Path>) -> Result<Self, String> {
+        let place = LogPlace::new(file)?;
+        let (filter, handle) = reload::Layer::new(Self::filter(filter)?);
+        let is_terminal = file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let lines = tracing_subscriber::fmt::layer().with_writer(place.clone()).with_ansi(is_terminal);
+        let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
+        started.map_err(|error| error.to_string())?;
+        Ok(Self { filter: handle, place })
+    }
+
+    /// What a filter says.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what cannot be understood.
+    pub(crate) fn filter(filter: &str) -> Result<Targets, String> {
+        filter.parse().map_err(|error| format!("--log or RUST_LOG: {error}; write for example warn,access=info"))
+    }
+
+    pub(crate) fn change(&self, filter: Targets) -> Result<(), String> {
+        self.filter.reload(filter).map_err(|error| error.to_string())
+    }
+
+    /// Goes on in the file that has the name now.
+    pub(crate) fn reopen(&self) -> Result<(), String> {
+        self.place.reopen()
+    }
 }
 
 /// Names the request in every line that is written on its behalf.

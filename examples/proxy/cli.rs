@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use hyper::StatusCode;
 
 use crate::admin::AdminArgs;
@@ -14,6 +14,7 @@ use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
 use crate::redact::redact;
 use crate::redis::RedisArgs;
+use crate::settings::{Arguments, Effective};
 use crate::trusted::Network;
 use crate::units::{duration, size, timeout};
 
@@ -22,6 +23,9 @@ Examples:
   proxy --origin http://127.0.0.1:8000
   proxy --origin https://example.com --redis redis://127.0.0.1:6379
   proxy --origin http://127.0.0.1:8000 --default-ttl 60s --ignore-query 'utm_*,fbclid'
+
+Each setting may also come from the environment (CACHE_PROXY_MAX_ENTRIES=1000), from a file .env there, or from a
+TOML file (--config); a flag goes before the environment, and that before the file.
 
 Durations: 100ms, 5s, 2m, 1h; a plain number means seconds. Sizes: 65536, 64k, 8MiB, 1G.
 SIGTERM or Ctrl-C lets requests in flight finish; a second one ends the proxy at once.";
@@ -49,15 +53,21 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) check: bool,
 
-    /// What to log on standard error, as level or target=level pairs: warn,access=off
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "RUST_LOG",
-        hide_env_values = true,
-        default_value = "warn,access=info,proxy=info"
-    )]
+    /// What to log, as level or target=level pairs: warn,access=off; also from RUST_LOG
+    #[arg(long, value_name = "FILTER", default_value = "warn,access=info,proxy=info")]
     pub(crate) log: String,
+
+    /// Log to the end of this file instead of standard error; it is opened anew at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+
+    /// Take settings from this TOML file, by their names here without --: max-entries = 1000
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print the settings as they are after flags, environment and file, without secrets, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
 }
 
 #[derive(Args)]
@@ -91,8 +101,8 @@ pub(crate) struct OriginArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Cache")]
 pub(crate) struct CacheArgs {
-    /// Keep responses in this Redis; without it they are kept in this process's memory
-    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    /// Keep responses in this Redis; without it they are kept in this process's memory; also from REDIS_URL
+    #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
 
     /// How much memory the cache may take when there is no Redis
@@ -272,15 +282,35 @@ impl Cli {
     /// # Errors
     ///
     /// The exit code, after help or a one-line message has been printed.
-    pub(crate) fn read() -> Result<Self, u8> {
-        Self::try_parse().map_err(|error| match error.kind() {
+    pub(crate) fn read() -> Result<(Self, Effective), u8> {
+        let command = Self::command();
+        let arguments = Arguments::of_process(&command).map_err(|reason| refuse(&reason))?;
+        Self::of(command, &arguments).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // Nobody is left to tell when standard output is closed.
                 let _ = error.print();
                 0
             }
-            _ => refuse(&one_line(&error)),
+            _ => refuse(&located(&arguments, &error)),
         })
+    }
+
+    /// The same for a process that goes on.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what is wrong now.
+    pub(crate) fn read_again() -> Result<(Self, Effective), String> {
+        let command = Self::command();
+        let arguments = Arguments::of_process(&command)?;
+        Self::of(command, &arguments).map_err(|error| redact(&located(&arguments, &error)))
+    }
+
+    fn of(command: Command, arguments: &Arguments) -> Result<(Self, Effective), clap::Error> {
+        let known = command.clone();
+        let matches = command.try_get_matches_from(&arguments.all)?;
+        let effective = Effective::of(&known, &matches);
+        Ok((Self::from_arg_matches(&matches)?, effective))
     }
 }
 
@@ -288,6 +318,15 @@ impl Cli {
 pub(crate) fn refuse(reason: &str) -> u8 {
     eprintln!("proxy: {} (see --help)", redact(reason));
     2
+}
+
+/// The message with the place where the setting comes from, if it was no flag.
+fn located(arguments: &Arguments, error: &clap::Error) -> String {
+    let message = one_line(error);
+    match arguments.place_of(&message) {
+        Some(place) => format!("{place}: {message}"),
+        None => message,
+    }
 }
 
 /// The message of `error` without its usage and over one line.

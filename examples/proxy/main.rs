@@ -35,13 +35,16 @@ mod front_door;
 mod guarded_stream;
 mod idle_body;
 mod listener;
+mod log_place;
 mod monitor;
 mod origin;
 mod origin_url;
 mod redact;
 mod redis;
+mod reload;
 mod request_body;
 mod response_body;
+mod settings;
 mod shutdown;
 mod trusted;
 mod units;
@@ -58,6 +61,7 @@ use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_redis_cache::{CacheHandle, QueryLayer, Severity};
 
+use access_log::Logging;
 use admin::Admin;
 use banner::Banner;
 use cache::Cache;
@@ -67,6 +71,8 @@ use front_door::{FrontDoorLayer, Rules};
 use listener::{Listener, ListenerLimits};
 use monitor::Timeouts;
 use origin::{Origin, OriginSettings, Trust};
+use reload::Reload;
+use settings::Effective;
 use shutdown::Shutdown;
 use trusted::TrustedPeers;
 use via::Via;
@@ -79,13 +85,13 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let cli = match Cli::read() {
-        Ok(cli) => cli,
+    let (cli, effective) = match Cli::read() {
+        Ok(read) => read,
         Err(code) => return ExitCode::from(code),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli)),
+        Ok(runtime) => runtime.block_on(run(cli, effective)),
         Err(error) => Err(format!("cannot start the runtime: {error}")),
     };
     match outcome {
@@ -105,8 +111,12 @@ async fn check(handle: &CacheHandle) -> Result<(), String> {
 }
 
 /// Serves until a signal says otherwise; an error is a sentence that says what to change.
-async fn run(cli: Cli) -> Result<(), String> {
-    access_log::start(&cli.log)?;
+async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
+    if cli.print_config {
+        print!("{effective}");
+        return Ok(());
+    }
+    let logging = Logging::start(&cli.log, cli.log_file.as_deref())?;
     let cache = Cache::new(&cli.cache, &cli.redis, &cli.key, &cli.care)?;
     let handle = cache.layer.handle();
     if cli.check {
@@ -137,6 +147,8 @@ async fn run(cli: Cli) -> Result<(), String> {
         .service(Origin::new(origin));
 
     let admin = Admin::new(&admin_args, handle.clone(), watch, cache.kept_in.clone())?;
+    let reload = Reload { logging, admin: Arc::clone(&admin), effective };
+    reload.begin().map_err(|error| format!("cannot hear signals: {error}"))?;
     let managed_at = match admin_args.admin {
         Some(address) => Some(open_admin(&admin, address).await?),
         None => None,

@@ -19,5 +19,6 @@ mod management;
 mod pages;
 mod parts;
 mod queries;
+mod settings;
 mod starting;
 mod upgrades;

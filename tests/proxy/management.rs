@@ -11,7 +11,7 @@ use crate::support::origin::{Origin, Script};
 use crate::support::redis::RedisServer;
 use crate::wire::{Answer, ask_at, get, get_hit};
 
-const TOKEN: &str = "a token of enough characters";
+pub(crate) const TOKEN: &str = "a token of enough characters";
 
 /// A proxy with an operators' listener.
 async fn managed(origin: &Origin, arguments: &[&str]) -> Proxy {
@@ -19,7 +19,7 @@ async fn managed(origin: &Origin, arguments: &[&str]) -> Proxy {
 }
 
 /// One request with more lines in its head.
-async fn manage_with(proxy: &Proxy, method: &str, target: &str, lines: &str) -> Answer {
+pub(crate) async fn manage_with(proxy: &Proxy, method: &str, target: &str, lines: &str) -> Answer {
     let at = proxy.managed_at();
     let host = if lines.to_ascii_lowercase().contains("host:") { String::new() } else { format!("Host: {at}\r\n") };
     ask_at(at, format!("{method} {target} HTTP/1.1\r\n{host}{lines}Connection: close\r\n\r\n")).await

@@ -121,7 +121,13 @@ impl Proxy {
 /// Runs the proxy with arguments with which it does not serve, to its end.
 pub(crate) async fn refused(arguments: &[&str]) -> Refused {
     let mut command = command();
-    let output = command.args(arguments).output();
+    command.args(arguments);
+    outcome(command).await
+}
+
+/// The same for a command, whatever comes of it.
+pub(crate) async fn outcome(mut command: Command) -> Refused {
+    let output = command.output();
     let output = patiently("the proxy to give up", output).await.expect("the proxy can be started");
     Refused {
         code: output.status.code(),

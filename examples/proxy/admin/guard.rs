@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -28,7 +28,10 @@ pub(crate) struct Guard {
 // ===== impl Guard =====
 
 impl Guard {
-    pub(super) fn new(args: &AdminArgs) -> Result<Self, String> {
+    /// # Errors
+    ///
+    /// A sentence about the argument to change.
+    pub(crate) fn new(args: &AdminArgs) -> Result<Self, String> {
         let Some(file) = &args.admin_token_file else {
             return match args.admin {
                 Some(address) if !address.ip().is_loopback() => Err(format!(
@@ -73,7 +76,8 @@ impl Guard {
 }
 
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    match admin.guard.refusal(request.method(), request.headers()) {
+    let guard = admin.guard.read().unwrap_or_else(PoisonError::into_inner).clone();
+    match guard.refusal(request.method(), request.headers()) {
         None => next.run(request).await,
         Some(refusal) => refusal,
     }

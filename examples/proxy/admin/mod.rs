@@ -21,8 +21,8 @@ mod page;
 mod purge;
 mod stats;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -39,7 +39,7 @@ use crate::listener::{Listener, ListenerLimits};
 use crate::monitor::Timeouts;
 use crate::watch::Watch;
 pub(crate) use args::AdminArgs;
-use guard::Guard;
+pub(crate) use guard::Guard;
 use history::History;
 
 /// Operators and their tools are few.
@@ -59,7 +59,7 @@ pub(crate) struct Admin {
     handle: CacheHandle,
     watch: Watch,
     history: History,
-    guard: Guard,
+    guard: RwLock<Guard>,
     kept_in: String,
     is_leaving: AtomicBool,
 }
@@ -76,7 +76,7 @@ impl Admin {
         watch: Watch,
         kept_in: String,
     ) -> Result<Arc<Self>, String> {
-        let guard = Guard::new(args)?;
+        let guard = RwLock::new(Guard::new(args)?);
         let (history, is_leaving) = (History::default(), AtomicBool::new(false));
         Ok(Arc::new(Self { handle, watch, history, guard, kept_in, is_leaving }))
     }
@@ -87,6 +87,11 @@ impl Admin {
         let listener = Listener::new(LIMITS);
         let serving = listener.serve(socket, router(self), std::future::pending());
         tokio::join!(samples, serving);
+    }
+
+    /// Who may ask from now on.
+    pub(crate) fn change_guard(&self, guard: Guard) {
+        *self.guard.write().unwrap_or_else(PoisonError::into_inner) = guard;
     }
 
     /// The proxy takes no new requests any more.

@@ -1,0 +1,60 @@
+//! SIGHUP: settings are read again, and those that can change do.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::access_log::Logging;
+use crate::admin::{Admin, Guard};
+use crate::cli::Cli;
+use crate::settings::Effective;
+
+/// What can change while the proxy runs.
+pub(crate) struct Reload {
+    pub(crate) logging: Logging,
+    pub(crate) admin: Arc<Admin>,
+    pub(crate) effective: Effective,
+}
+
+/// Settings that this changes.
+const CHANGEABLE: [&str; 2] = ["log", "admin-token-file"];
+
+// ===== impl Reload =====
+
+impl Reload {
+    /// Begins to listen, so that a signal does not end the process.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub(crate) fn begin(mut self) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                match self.again() {
+                    Ok(()) => tracing::info!("settings were read again"),
+                    Err(reason) => tracing::error!("settings stay as they were: {reason}"),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// All that can be wrong is found before anything is changed.
+    fn again(&mut self) -> Result<(), String> {
+        let (cli, effective) = Cli::read_again()?;
+        let filter = Logging::filter(&cli.log)?;
+        let guard = Guard::new(&cli.admin)?;
+        self.logging.reopen()?;
+        self.logging.change(filter)?;
+        self.admin.change_guard(guard);
+        let differs = self.effective.differs_in(&effective);
+        let later: Vec<&str> = differs.into_iter().filter(|name| !CHANGEABLE.contains(name)).collect();
+        if !later.is_empty() {
+            tracing::warn!(settings = later.join(", "), "these change when the proxy is started anew");
+        }
+        // What waits for a new start is told each time.
+        Ok(())
+    }
+}
