@@ -129,11 +129,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let shutdown_timeout = cli.listen.shutdown_timeout;
     let url = cli.origin.origin.clone();
     let mut shutdown = Shutdown::new().map_err(|error| format!("cannot hear signals: {error}"))?;
-    let address = cli.listen.listen;
-    let socket = TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}; choose another with --listen ADDR"))?;
-    let listening = socket.local_addr().map_err(|error| error.to_string())?;
+    let (socket, listening) = bind(cli.listen.listen, "--listen").await?;
 
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let (rules, origin) = settings(cli)?;
@@ -149,10 +145,12 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let admin = Admin::new(&admin_args, handle.clone(), watch, cache.kept_in.clone())?;
     let reload = Reload { logging, admin: Arc::clone(&admin), effective };
     reload.begin().map_err(|error| format!("cannot hear signals: {error}"))?;
-    let managed_at = match admin_args.admin {
-        Some(address) => Some(open_admin(&admin, address).await?),
-        None => None,
-    };
+    let mut managed_at = None;
+    if let Some(address) = admin_args.admin {
+        let (socket, address) = bind(address, "--admin").await?;
+        tokio::spawn(Arc::clone(&admin).serve(socket));
+        managed_at = Some(address);
+    }
     let banner = Banner { listening, origin: &url, kept_in: &cache.kept_in, managed_at, lenient };
     // Somebody who closed standard output does not want to read it.
     let _ = banner.print();
@@ -163,23 +161,28 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     admin.leaves();
     tracing::info!("shutting down; a second signal ends the proxy at once");
     tokio::spawn(shutdown.insisted());
-    let until = Instant::now() + shutdown_timeout;
-    if !listener.drain(shutdown_timeout).await {
+    end(&listener, &handle, shutdown_timeout).await;
+    Ok(())
+}
+
+/// Lets requests end, and what they store, within `limit`.
+async fn end(listener: &Listener, handle: &CacheHandle, limit: Duration) {
+    let until = Instant::now() + limit;
+    if !listener.drain(limit).await {
         tracing::warn!("requests were cut off by the shutdown timeout");
     }
     if !handle.drain(until.saturating_duration_since(Instant::now())).await {
         tracing::warn!("writes to the cache were cut off by the shutdown timeout");
     }
-    Ok(())
 }
 
-/// Opens the operators' listener.
-async fn open_admin(admin: &Arc<Admin>, address: SocketAddr) -> Result<SocketAddr, String> {
-    let refused = |error| format!("cannot listen on {address}: {error}; choose another with --admin ADDR");
-    let socket = TcpListener::bind(address).await.map_err(refused)?;
+/// Opens a listener where an argument says.
+async fn bind(address: SocketAddr, argument: &str) -> Result<(TcpListener, SocketAddr), String> {
+    let socket = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}; choose another with {argument} ADDR"))?;
     let address = socket.local_addr().map_err(|error| error.to_string())?;
-    tokio::spawn(Arc::clone(admin).serve(socket));
-    Ok(address)
+    Ok((socket, address))
 }
 
 fn listener_limits(cli: &Cli) -> ListenerLimits {
