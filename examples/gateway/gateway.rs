@@ -1,0 +1,159 @@
+//! The gateway as a library call: a URL, a key and parameters go in, an answer comes out of the cache or of the origin.
+//!
+//! A name that a client gives, its `key`, stays bound to the URL and the parameters that it was first filled from. Two
+//! things see to that. The cache key of an answer holds the name *and* a digest of the URL, so that no other URL can
+//! find it: not by a condition, a range, HEAD, a variant, or by asking at the same time. And a record under the name
+//! alone says whose it is; whoever asks with another URL is told so (409) before anything is fetched. A name is taken
+//! by an answer (2xx or 304), not by an attempt.
+//!
+//! Neither record nor answer can be one of the proxy's: the namespace is another, and even in one namespace the parts
+//! of a key here can be none of a key there.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, PRAGMA, RANGE, REFRESH, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+    WWW_AUTHENTICATE,
+};
+use hyper::{HeaderMap, Method, Request, Response};
+use tower::{Layer, ServiceExt};
+use tower_redis_cache::{CacheBody, CacheConfig, CacheHandle, EmptyBody, MemoryStore, RedisCache, RedisCacheLayer};
+
+use crate::address::AddressRules;
+use crate::allow::AllowList;
+use crate::binding::Bindings;
+use crate::connector::Connector;
+use crate::fetch::{Fetch, FetchBody, Limits};
+use crate::params::Params;
+use crate::question::{Question, Wanted};
+use crate::refusal::Refusal;
+use crate::resolver::Resolve;
+
+/// What of a client's request goes on. Its cookies and its credentials are for the gateway's own host.
+const PASSED_ON: [HeaderName; 11] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    ACCEPT_LANGUAGE,
+    CACHE_CONTROL,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    PRAGMA,
+    RANGE,
+];
+
+/// What an origin must not say to the clients of all other origins behind the same host, or to make them leave it.
+const KEPT_BACK: [HeaderName; 12] = [
+    SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
+    WWW_AUTHENTICATE,
+    LOCATION,
+    REFRESH,
+    HeaderName::from_static("set-cookie2"),
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("alt-svc"),
+    HeaderName::from_static("service-worker-allowed"),
+    HeaderName::from_static("public-key-pins"),
+    HeaderName::from_static("report-to"),
+    HeaderName::from_static("nel"),
+];
+
+/// Room for the longest name in a key.
+const LONGEST_KEY: usize = 16 * 1024;
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) allow: AllowList,
+    pub(crate) addresses: AddressRules,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) limits: Limits,
+    /// With a namespace that no other cache has.
+    pub(crate) cache: CacheConfig,
+    /// Where answers are kept if not in Redis.
+    pub(crate) memory: Option<MemoryStore>,
+}
+
+/// A cache in front of all origins that are allowed. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    cache: RedisCache<Fetch>,
+    handle: CacheHandle,
+    allow: Arc<AllowList>,
+}
+
+pub(crate) type GatewayBody = CacheBody<FetchBody>;
+
+// ===== impl Gateway =====
+
+impl Gateway {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let Settings { allow, addresses, resolver, limits, cache, memory } = settings;
+        let config = cache.key(Wanted::cache_key).max_key_size(LONGEST_KEY).max_body_size(limits.max_body);
+        let layer = match memory {
+            Some(store) => RedisCacheLayer::with_store(store, config),
+            None => RedisCacheLayer::new(config),
+        };
+        let allow = Arc::new(allow);
+        let connector = Connector::new(resolver, addresses, limits.connect_timeout);
+        let fetch = Fetch::new(connector, Arc::clone(&allow), limits, Bindings::new(&layer));
+        Self { handle: layer.handle(), cache: layer.layer(fetch), allow }
+    }
+
+    /// Statistics, readiness, purging and draining, as of any cache of this library.
+    pub(crate) fn handle(&self) -> &CacheHandle {
+        &self.handle
+    }
+
+    /// The answer for `url` with `params`, kept under `key`, or under the URL if there is none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the question. What goes wrong at the origin is an answer: 502, 504, or 409 where the key
+    /// belongs to another URL.
+    #[allow(dead_code, reason = "the library call; over HTTP there are a method and fields as well")]
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        key: Option<&str>,
+        params: &Params,
+    ) -> Result<Response<GatewayBody>, Refusal> {
+        self.ask(&Method::GET, &HeaderMap::new(), (url, key, params)).await
+    }
+
+    /// The same for a client with fields of its own, of which only those pass that an origin may see.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub(crate) async fn ask(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        (url, key, params): (&str, Option<&str>, &Params),
+    ) -> Result<Response<GatewayBody>, Refusal> {
+        let question = Arc::new(Question::new(url, key, params, &self.allow)?);
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = question.uri.clone();
+        for name in &PASSED_ON {
+            for value in headers.get_all(name) {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
+        request.extensions_mut().insert(EmptyBody::<Empty<Bytes>>::new(Empty::new));
+        request.extensions_mut().insert(Wanted::Content(question));
+        let answered: Result<_, Infallible> = self.cache.clone().oneshot(request).await;
+        let Ok(mut response) = answered;
+        for name in &KEPT_BACK {
+            response.headers_mut().remove(name);
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,54 @@
+//! The query parameters of `params`: a JSON object, and nothing in it that a query could not say.
+
+use serde_json::Value;
+use url::Url;
+
+/// Names and values, in the order of the names. A name with a list stands once for each member of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+// ===== impl Params =====
+
+impl Params {
+    /// Reads `{"page": 2, "tag": ["a", "b"]}`. Numbers are taken as they are written.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong.
+    pub(crate) fn read(json: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(json).map_err(|error| format!("params is no JSON: {error}"))?;
+        let Value::Object(members) = value else {
+            return Err("params must be a JSON object, for example {\"page\": 2}".to_owned());
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in members {
+            let values = match value {
+                Value::Array(values) => values,
+                value => vec![value],
+            };
+            for value in values {
+                let value = plain(value).ok_or_else(|| {
+                    format!("params: {name:?} must be a string, a number, a boolean, or an array of those")
+                })?;
+                pairs.push((name.clone(), value));
+            }
+        }
+        Ok(Self(pairs))
+    }
+
+    /// Appends them to the URL's own query.
+    pub(crate) fn append_to(&self, url: &mut Url) {
+        if !self.0.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.0);
+        }
+    }
+}
+
+fn plain(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
