@@ -10,7 +10,7 @@ pub(crate) struct Params(Vec<(String, String)>);
 // ===== impl Params =====
 
 impl Params {
-    /// Reads `{"page": 2, "tag": ["a", "b"]}`. Numbers are taken as they are written.
+    /// Reads `{"page": 2, "tag": ["a", "b"]}`. Numbers keep all their digits.
     ///
     /// # Errors
     ///

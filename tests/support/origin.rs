@@ -310,11 +310,20 @@ struct Shared {
 
 impl Origin {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// At another address of this machine.
+    pub async fn start_at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::<Shared>::default();
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, task }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// `127.0.0.1:<port>`

@@ -1,0 +1,171 @@
+//! What of a request reaches an origin, what of its answer reaches the client, and what bounds both.
+
+use std::time::Duration;
+
+use hyper::Method;
+
+use crate::params::Params;
+use crate::support::gate::Gate;
+use crate::support::origin::Script;
+use crate::troupe::{Stage, ask, ask_with, hear};
+
+fn fresh(body: &str) -> Script {
+    Script::ok(body).header("cache-control", "max-age=60").header("etag", "\"1\"")
+}
+
+#[tokio::test]
+async fn credentials_and_unknown_fields_stay_here() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("/a", fresh("a"));
+    let fields = [
+        ("authorization", "Basic c2VjcmV0"),
+        ("cookie", "session=1"),
+        ("proxy-authorization", "Basic c2VjcmV0"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-api-key", "secret"),
+        ("referer", "http://intranet.example/"),
+        ("host", "127.0.0.1"),
+        ("connection", "x-hop"),
+        ("x-hop", "1"),
+        ("te", "trailers"),
+        ("upgrade", "h2c"),
+        ("accept", "application/json"),
+        ("accept-language", "de"),
+    ];
+    ask_with(&gateway, &Method::GET, &[("url", &stage.url("/a"))], &fields).await.is(200, "a");
+    let received = stage.origin.received();
+    let head = received[0].head.to_lowercase();
+    for absent in ["authorization", "cookie", "secret", "forwarded", "referer", "127.0.0.1", "x-hop", "te:", "upgrade"]
+    {
+        assert!(!head.contains(absent), "{head}");
+    }
+    assert_eq!(received[0].values("host"), [format!("good.example:{}", stage.origin.port())]);
+    assert_eq!(
+        (received[0].values("accept"), received[0].values("accept-language")),
+        (vec!["application/json"], vec!["de"])
+    );
+}
+
+#[tokio::test]
+async fn an_origin_speaks_for_itself_and_not_for_the_gateways_host() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    let script = fresh("<script>")
+        .header("set-cookie", "a=b")
+        .header("strict-transport-security", "max-age=1")
+        .header("clear-site-data", "\"*\"")
+        .header("alt-svc", "h3=\":443\"")
+        .header("www-authenticate", "Basic")
+        .header("refresh", "0; url=http://evil.example/")
+        .header("service-worker-allowed", "/")
+        .header("content-security-policy", "default-src *")
+        .header("x-content-type-options", "sniff")
+        .header("connection", "x-hop")
+        .header("x-hop", "1")
+        .header("x-own", "stays");
+    stage.origin.says("/a", script);
+    for _ in 0..2 {
+        let heard = ask(&gateway, &[("url", &stage.url("/a"))]).await;
+        heard.is(200, "<script>");
+        for absent in ["set-cookie", "strict-transport-security", "clear-site-data", "alt-svc", "www-authenticate"] {
+            assert_eq!(heard.value(absent), None);
+        }
+        for absent in ["refresh", "service-worker-allowed", "connection", "x-hop", "transfer-encoding"] {
+            assert_eq!(heard.value(absent), None);
+        }
+        assert_eq!(heard.value("content-security-policy"), Some("sandbox"));
+        assert_eq!((heard.value("x-content-type-options"), heard.value("x-own")), (Some("nosniff"), Some("stays")));
+        assert!(!heard.is_hit(), "what sets a cookie is for one client");
+    }
+    assert_eq!(stage.origin.count("/a"), 2);
+}
+
+#[tokio::test]
+async fn head_conditions_and_ranges_are_answered_from_what_is_stored() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("/a", fresh("0123456789"));
+    let url = stage.url("/a");
+    let asked = [("url", &*url), ("key", "k")];
+    ask(&gateway, &asked).await.is(200, "0123456789");
+    let head = ask_with(&gateway, &Method::HEAD, &asked, &[]).await;
+    assert_eq!((head.status.as_u16(), head.value("content-length"), &*head.text()), (200, Some("10"), ""));
+    let unchanged = ask_with(&gateway, &Method::GET, &asked, &[("if-none-match", "\"1\"")]).await;
+    assert_eq!((unchanged.status.as_u16(), &*unchanged.text()), (304, ""));
+    let part = ask_with(&gateway, &Method::GET, &asked, &[("range", "bytes=2-4")]).await;
+    part.is(206, "234");
+    assert_eq!(part.value("content-range"), Some("bytes 2-4/10"));
+    ask_with(&gateway, &Method::GET, &asked, &[("range", "bytes=99-")]).await.is(416, "");
+    for heard in [head, unchanged, part] {
+        assert!(heard.is_hit(), "{heard:?}");
+    }
+    assert_eq!(stage.origin.received().len(), 1);
+    let missing = [("url", &*stage.url("/b")), ("key", "b")];
+    let unsatisfiable = ask_with(&gateway, &Method::GET, &missing, &[("cache-control", "only-if-cached")]).await;
+    assert_eq!(unsatisfiable.status, 504);
+    assert_eq!(stage.origin.count("/b"), 0);
+}
+
+#[tokio::test]
+async fn the_library_call_is_the_same_without_http() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("/a", fresh("a"));
+    let params = Params::read("{\"page\": 2}").unwrap();
+    let get = || gateway.get("http://unlisted.example/", None, &params);
+    assert_eq!(get().await.unwrap_err().status, 403);
+    let url = stage.url("/a");
+    for is_hit in [false, true] {
+        let heard = hear(gateway.get(&url, Some("k"), &params).await.unwrap()).await;
+        assert!(gateway.handle().drain(Duration::from_secs(20)).await);
+        heard.is(200, "a");
+        assert_eq!(heard.is_hit(), is_hit);
+    }
+    assert_eq!(stage.origin.count("/a?page=2"), 1);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_bound_is_refused_where_it_says_so_and_broken_off_where_not() {
+    let mut stage = Stage::new().await;
+    stage.limits.max_body = 10;
+    let gateway = stage.gateway();
+    stage.origin.says("/fits", fresh("0123456789"));
+    stage.origin.says("/stated", fresh("0123456789x"));
+    stage.origin.says(
+        "/grows",
+        Script::status("200 OK").header("cache-control", "max-age=60").chunked(["01234", "56789", "x"]),
+    );
+    ask(&gateway, &[("url", &stage.url("/fits"))]).await.is(200, "0123456789");
+    ask(&gateway, &[("url", &stage.url("/stated"))]).await.is(502, "longer than 10 octets");
+    for _ in 0..2 {
+        let grows = ask(&gateway, &[("url", &stage.url("/grows"))]).await;
+        assert_eq!((grows.status.as_u16(), grows.body.as_ref()), (200, None));
+    }
+    assert_eq!(stage.origin.count("/grows"), 2, "what broke off is not stored");
+}
+
+#[tokio::test]
+async fn an_origin_that_is_silent_is_not_waited_for_longer() {
+    let mut stage = Stage::new().await;
+    stage.limits.timeout = Duration::from_millis(700);
+    let gateway = stage.gateway();
+    stage.origin.says("/silent", Script::silent());
+    ask(&gateway, &[("url", &stage.url("/silent"))]).await.is(504, "did not answer in time");
+    let never = Gate::closed();
+    stage.origin.says("/stalls", fresh("0123456789").body_stops_at(5, &never));
+    let stalls = ask(&gateway, &[("url", &stage.url("/stalls"))]).await;
+    assert_eq!((stalls.status.as_u16(), stalls.body), (200, None));
+}
+
+#[tokio::test]
+async fn an_origin_that_fails_is_a_502_and_a_kept_connection_that_broke_is_none() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("/nonsense", Script::raw("this is no HTTP\r\n\r\n"));
+    stage.origin.says("/reset", Script::reset());
+    ask(&gateway, &[("url", &stage.url("/nonsense"))]).await.is(502, "not valid");
+    ask(&gateway, &[("url", &stage.url("/reset"))]).await.is(502, "without an answer");
+    stage.origin.says_in_turn("/once", [Script::reset(), fresh("a")]);
+    ask(&gateway, &[("url", &stage.url("/once"))]).await.is(200, "a");
+}
