@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tower_redis_cache::{CacheConfig, MemoryStore};
 
 use crate::address::{AddressRules, block};
 use crate::allow::AllowList;
+use crate::connector::roots_in;
 use crate::fetch::Limits;
 use crate::gateway::Settings;
 use crate::redact::redact;
@@ -35,6 +37,10 @@ pub(crate) struct Cli {
     /// An address or CIDR block that may be dialled although it is not public; may be given several times
     #[arg(long, value_name = "ADDR", env = "GATEWAY_ALLOW_ADDRESS", value_delimiter = ',', value_parser = block)]
     allow_address: Vec<IpNet>,
+
+    /// Trust the certificates in this PEM file, instead of the public authorities, for https origins
+    #[arg(long, value_name = "FILE")]
+    origin_ca: Option<PathBuf>,
 
     /// Where to listen, for HTTP/1.1 and for HTTP/2 without TLS; port 0 picks a free one
     #[arg(long, value_name = "ADDR", env = "GATEWAY_LISTEN", default_value = "127.0.0.1:8090")]
@@ -102,6 +108,9 @@ impl Cli {
             max_redirects: self.max_redirects,
             max_body: self.max_body,
         };
-        Ok((Settings { allow, addresses, resolver: Arc::new(SystemResolver), limits, cache, memory }, kept_in))
+        let roots = self.origin_ca.as_deref().map(roots_in).transpose();
+        let roots = roots.map_err(|error| format!("--origin-ca: {error}"))?;
+        let resolver = Arc::new(SystemResolver);
+        Ok((Settings { allow, addresses, resolver, roots, limits, cache, memory }, kept_in))
     }
 }

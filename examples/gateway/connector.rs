@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,9 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower::Service;
 
@@ -53,13 +57,43 @@ pub(crate) struct ConnectTimedOut;
 
 type Stream = <HttpsConnector<CheckedTcp> as Service<Uri>>::Response;
 
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the file.
+pub(crate) fn roots_in(file: &Path) -> Result<RootCertStore, String> {
+    let unreadable = |error: &dyn fmt::Display| format!("{}: {error}", file.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
+        let certificate = certificate.map_err(|error| unreadable(&error))?;
+        roots.add(certificate).map_err(|error| unreadable(&error))?;
+    }
+    match roots.is_empty() {
+        true => Err(unreadable(&"no certificate in PEM form in this file")),
+        false => Ok(roots),
+    }
+}
+
 // ===== impl Connector =====
 
 impl Connector {
-    pub(crate) fn new(resolver: Arc<dyn Resolve>, addresses: AddressRules, limit: Duration) -> Self {
+    /// Trusts the authorities that browsers trust, or only `roots`.
+    pub(crate) fn new(
+        resolver: Arc<dyn Resolve>,
+        addresses: AddressRules,
+        roots: Option<RootCertStore>,
+        limit: Duration,
+    ) -> Self {
         let tcp = CheckedTcp { resolver, addresses: Arc::new(addresses) };
-        let builder = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
-        Self { inner: builder.enable_all_versions().wrap_connector(tcp), limit }
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match roots {
+            None => builder.with_webpki_roots(),
+            Some(roots) => {
+                builder.with_tls_config(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+            }
+        };
+        Self { inner: builder.https_or_http().enable_all_versions().wrap_connector(tcp), limit }
     }
 }
 

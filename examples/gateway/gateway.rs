@@ -20,6 +20,7 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response};
+use rustls::RootCertStore;
 use tower::{Layer, ServiceExt};
 use tower_redis_cache::{CacheBody, CacheConfig, CacheHandle, EmptyBody, MemoryStore, RedisCache, RedisCacheLayer};
 
@@ -73,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) allow: AllowList,
     pub(crate) addresses: AddressRules,
     pub(crate) resolver: Arc<dyn Resolve>,
+    /// Whose signature on an origin's certificate counts, if not that of the public authorities.
+    pub(crate) roots: Option<RootCertStore>,
     pub(crate) limits: Limits,
     /// With a namespace that no other cache has.
     pub(crate) cache: CacheConfig,
@@ -94,14 +97,14 @@ pub(crate) type GatewayBody = CacheBody<FetchBody>;
 
 impl Gateway {
     pub(crate) fn new(settings: Settings) -> Self {
-        let Settings { allow, addresses, resolver, limits, cache, memory } = settings;
+        let Settings { allow, addresses, resolver, roots, limits, cache, memory } = settings;
         let config = cache.key(Wanted::cache_key).max_key_size(LONGEST_KEY).max_body_size(limits.max_body);
         let layer = match memory {
             Some(store) => RedisCacheLayer::with_store(store, config),
             None => RedisCacheLayer::new(config),
         };
         let allow = Arc::new(allow);
-        let connector = Connector::new(resolver, addresses, limits.connect_timeout);
+        let connector = Connector::new(resolver, addresses, roots, limits.connect_timeout);
         let fetch = Fetch::new(connector, Arc::clone(&allow), limits, Bindings::new(&layer));
         Self { handle: layer.handle(), cache: layer.layer(fetch), allow }
     }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use hyper::Method;
 
+use crate::connector::roots_in;
 use crate::params::Params;
 use crate::support::gate::Gate;
 use crate::support::origin::Script;
+use crate::tls_origin::TlsOrigin;
 use crate::troupe::{Stage, ask, ask_with, hear};
 
 fn fresh(body: &str) -> Script {
@@ -168,4 +170,23 @@ async fn an_origin_that_fails_is_a_502_and_a_kept_connection_that_broke_is_none(
     ask(&gateway, &[("url", &stage.url("/reset"))]).await.is(502, "without an answer");
     stage.origin.says_in_turn("/once", [Script::reset(), fresh("a")]);
     ask(&gateway, &[("url", &stage.url("/once"))]).await.is(200, "a");
+}
+
+#[tokio::test]
+async fn an_https_origin_is_checked_by_its_address_and_then_by_its_certificate() {
+    let secret = TlsOrigin::start();
+    let mut stage = Stage::new().await.allowing([secret.url()]);
+    stage.liar.says("localhost", [vec!["127.0.0.1".parse().unwrap()]]);
+    let blocks = ["127.0.0.1/32", "127.0.0.9/32"];
+    let redirect = Script::status("302 Found").header("location", &secret.url()).body("");
+    stage.origin.says("/to", redirect);
+    let both = [secret.url(), stage.url("/to")];
+    for url in &both {
+        ask(&stage.gateway(), &[("url", url)]).await.is(502, "loopback");
+        ask(&stage.gateway_that_dials(&blocks), &[("url", url)]).await.is(502, "cannot be reached");
+    }
+    stage.roots = Some(roots_in(TlsOrigin::certificate().as_ref()).unwrap());
+    for url in &both {
+        ask(&stage.gateway_that_dials(&blocks), &[("url", url)]).await.is(200, "secret hello");
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use url::Url;
 
 use crate::gateway::Gateway;
-use crate::refused::REFUSED;
+use crate::refused::{REFUSED, address};
 use crate::support::origin::Script;
 use crate::troupe::{GOOD, Stage, ask};
 use crate::victim::Victim;
@@ -56,7 +56,7 @@ fn spellings(address: Ipv4Addr) -> Vec<String> {
 fn literals() -> Vec<String> {
     let mut hosts = Vec::new();
     for (text, _) in REFUSED {
-        match text.parse().unwrap() {
+        match address(text) {
             IpAddr::V4(address) => hosts.extend(spellings(address)),
             IpAddr::V6(address) => {
                 hosts.push(format!("[{address}]"));
@@ -115,7 +115,7 @@ fn tricks(good: &str, port: u16) -> Vec<String> {
 fn lies(stage: &Stage, port: u16) -> Vec<String> {
     let mut urls = Vec::new();
     for (index, (text, _)) in REFUSED.iter().enumerate() {
-        let (good, bad): (IpAddr, IpAddr) = (GOOD.into(), text.parse().unwrap());
+        let (good, bad): (IpAddr, IpAddr) = (GOOD.into(), address(text));
         for (kind, turns) in [
             ("alone", vec![vec![bad]]),
             ("first", vec![vec![bad, good]]),
@@ -131,14 +131,14 @@ fn lies(stage: &Stage, port: u16) -> Vec<String> {
         urls.push(format!("http://{name}:{port}/"));
     }
     for name in ["localhost", "localhost."] {
-        stage.liar.says(name, [vec!["127.0.0.1".parse().unwrap()]]);
+        stage.liar.says(name, [vec![address("127.0.0.1")]]);
     }
     urls
 }
 
 /// Asks for each and is redirected to each; what is heard is never the victim, and never that it was tried.
 async fn all_are_refused(stage: &Stage, gateway: &Gateway, hostile: &BTreeSet<String>) -> usize {
-    let (mut asked, home) = (0, Url::parse(&stage.url("/")).unwrap());
+    let (mut asked, home) = (0, Url::parse(&stage.url("/")).expect("a URL"));
     for (index, url) in hostile.iter().enumerate() {
         let path = format!("/to/{index}");
         let redirects = !url.contains(['\n', '\u{1}']);

@@ -35,6 +35,8 @@ mod refusal;
 mod resolver;
 
 mod running;
+#[path = "../proxy/tls_origin.rs"]
+mod tls_origin;
 mod troupe;
 mod victim;
 

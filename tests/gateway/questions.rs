@@ -9,6 +9,9 @@ use crate::params::Params;
 use crate::support::origin::Script;
 use crate::troupe::{Stage, ask, ask_with, hear};
 
+/// The parameters, the status, and words of the answer.
+type Case<'a> = (&'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_question_is_said() {
     let stage = Stage::new().await;
@@ -16,7 +19,7 @@ async fn what_is_wrong_with_a_question_is_said() {
     let a = stage.url("/a");
     let (long, long_url) = ("x".repeat(8193), stage.url(&format!("/{}", "x".repeat(8192))));
     let nearly = stage.url(&format!("/{}", "x".repeat(8100)));
-    let cases: [(&[(&str, &str)], u16, &str); 21] = [
+    let cases: [Case<'_>; 21] = [
         (&[], 400, "url is missing"),
         (&[("key", "k")], 400, "url is missing"),
         (&[("url", "")], 400, "no absolute URL"),

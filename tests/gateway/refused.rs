@@ -72,8 +72,8 @@ pub(crate) const REFUSED: [(&str, &str); 61] = [
     ("200::1", "reserved"),
 ];
 
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
 }
 
 #[test]

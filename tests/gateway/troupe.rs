@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use ipnet::IpNet;
+use rustls::RootCertStore;
 use tower_redis_cache::{CacheConfig, MemoryStore};
 
 use crate::address::AddressRules;
@@ -32,19 +33,19 @@ pub(crate) struct Liar {
 
 impl Liar {
     pub(crate) fn says(&self, name: &str, turns: impl IntoIterator<Item = Vec<IpAddr>>) {
-        self.answers.lock().unwrap().insert(name.to_owned(), turns.into_iter().collect());
+        self.answers.lock().expect("no test panics with it").insert(name.to_owned(), turns.into_iter().collect());
     }
 
     /// How often it was asked for this name.
     pub(crate) fn asked(&self, name: &str) -> usize {
-        self.asked.lock().unwrap().iter().filter(|asked| *asked == name).count()
+        self.asked.lock().expect("no test panics with it").iter().filter(|asked| *asked == name).count()
     }
 }
 
 impl Resolve for Liar {
     fn resolve(&self, host: &str) -> Resolving {
-        self.asked.lock().unwrap().push(host.to_owned());
-        let mut answers = self.answers.lock().unwrap();
+        self.asked.lock().expect("no test panics with it").push(host.to_owned());
+        let mut answers = self.answers.lock().expect("no test panics with it");
         let answer = answers.get_mut(host).and_then(|turns| match turns.len() {
             1 => turns.front().cloned(),
             _ => turns.pop_front(),
@@ -60,6 +61,7 @@ pub(crate) struct Stage {
     pub(crate) liar: Arc<Liar>,
     pub(crate) limits: Limits,
     pub(crate) cache: CacheConfig,
+    pub(crate) roots: Option<RootCertStore>,
     also_allowed: Vec<String>,
     redis: Option<String>,
 }
@@ -76,7 +78,7 @@ impl Stage {
             max_body: 1 << 20,
         };
         let cache = CacheConfig::default();
-        Self { origin, liar, limits, cache, also_allowed: Vec::new(), redis: None }
+        Self { origin, liar, limits, cache, roots: None, also_allowed: Vec::new(), redis: None }
     }
 
     /// The URL of a path at the origin.
@@ -91,7 +93,7 @@ impl Stage {
     }
 
     pub(crate) fn in_redis(mut self, url: &str, namespace: &str) -> Self {
-        self.cache = CacheConfig::new(url).unwrap().namespace(namespace).unwrap();
+        self.cache = CacheConfig::new(url).and_then(|config| config.namespace(namespace)).expect("good settings");
         self.redis = Some(url.to_owned());
         self
     }
@@ -101,18 +103,23 @@ impl Stage {
     }
 
     pub(crate) fn gateway_that_dials(&self, blocks: &[&str]) -> Gateway {
-        let everything = ["0.0.0.0/0", "::/0"].map(|block| block.parse::<IpNet>().unwrap());
+        let everything = ["0.0.0.0/0", "::/0"].map(network);
         let origins = self.also_allowed.iter().cloned().chain([self.url("")]);
         let settings = Settings {
-            allow: AllowList::new(origins, &AddressRules::listing(everything)).unwrap(),
-            addresses: AddressRules::listing(blocks.iter().map(|block| block.parse::<IpNet>().unwrap())),
+            allow: AllowList::new(origins, &AddressRules::listing(everything)).expect("a list of origins"),
+            addresses: AddressRules::listing(blocks.iter().copied().map(network)),
             resolver: Arc::clone(&self.liar) as Arc<dyn Resolve>,
+            roots: self.roots.clone(),
             limits: self.limits,
             cache: self.cache.clone(),
             memory: self.redis.is_none().then(|| MemoryStore::new(64 << 20)),
         };
         Gateway::new(settings)
     }
+}
+
+fn network(block: &str) -> IpNet {
+    block.parse().expect("a block of addresses")
 }
 
 /// What a client heard.
@@ -130,7 +137,7 @@ impl Heard {
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
+        self.headers.get(name).map(|value| value.to_str().expect("a value in ASCII"))
     }
 
     pub(crate) fn is_hit(&self) -> bool {
@@ -160,7 +167,7 @@ pub(crate) async fn ask_with(
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    let heard = hear(front::answer(gateway, request.body(()).unwrap()).await).await;
+    let heard = hear(front::answer(gateway, request.body(()).expect("a valid request")).await).await;
     assert!(gateway.handle().drain(Duration::from_secs(20)).await);
     heard
 }
