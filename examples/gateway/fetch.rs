@@ -1,8 +1,8 @@
 //! The service behind the cache: fetches a checked URL, and follows its redirects to where they may lead.
 //!
 //! It never fails; what goes wrong is an answer that says so. Every redirect is read, checked and dialled as the first
-//! URL is. What was asked of the first URL under a condition is asked of the next without one: the validator of one
-//! resource says nothing about another.
+//! URL is. The validator of one resource says nothing about another: what was asked of the first URL under a condition
+//! is asked of the next without one, and what comes from there has an entity tag that the first URL cannot have given.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http_body_util::{Either, Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    CACHE_CONTROL, EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LOCATION, PRAGMA, RANGE, TRANSFER_ENCODING, USER_AGENT,
+    CACHE_CONTROL, ETAG, EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::client::legacy::Client as Pool;
@@ -122,12 +122,12 @@ impl Shared {
         let fetched = tokio::time::timeout(self.limits.timeout, fetching).await;
         let mut response = fetched.map_err(|_| Failure::NoAnswer)??;
         settle(&mut response);
+        if response.body().size_hint().lower() > self.limits.max_body {
+            return Err(Failure::TooLarge(self.limits.max_body));
+        }
         let is_filled = response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED;
         if binding == Binding::Free && is_filled && self.bindings.take(question).await == Binding::Others {
             return Err(Failure::Conflict);
-        }
-        if response.body().size_hint().lower() > self.limits.max_body {
-            return Err(Failure::TooLarge(self.limits.max_body));
         }
         let Limits { max_body, timeout, .. } = self.limits;
         Ok(response.map(|body| Either::Left(BoundedBody::new(body, max_body, timeout))))
@@ -136,17 +136,21 @@ impl Shared {
     async fn follow(&self, url: &Url, method: &Method, headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
         let (mut url, mut headers) = (url.clone(), headers);
         headers.insert(USER_AGENT, AGENT);
-        let mut may_be_stored = true;
+        let (mut is_redirected, mut may_be_stored) = (false, true);
         for _ in 0..=self.limits.max_redirects {
             let mut response = self.ask(&url, method, &headers).await?;
             let Some(target) = redirect(&response) else {
                 if !may_be_stored {
                     forbid_storing(response.headers_mut());
                 }
+                if is_redirected {
+                    own_validator(response.headers_mut(), &url);
+                }
                 return Ok(response);
             };
             url = self.next(&url, target)?;
             may_be_stored &= !forbids_storing(response.headers());
+            is_redirected = true;
             drop_conditions(&mut headers);
         }
         Err(Failure::TooManyRedirects(self.limits.max_redirects))
@@ -216,6 +220,16 @@ fn forbid_storing(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// Makes the entity tag of an answer one of this URL's alone. There is no such thing for a date.
+fn own_validator(headers: &mut HeaderMap, url: &Url) {
+    headers.remove(LAST_MODIFIED);
+    let Some(tag) = headers.remove(ETAG) else { return };
+    let Some(opened) = tag.as_bytes().strip_suffix(b"\"") else { return };
+    let digest = blake3::hash(url.as_str().as_bytes()).to_hex();
+    let own = [opened, b"-at-", digest[..16].as_bytes(), b"\""].concat();
+    headers.extend(HeaderValue::from_bytes(&own).ok().map(|own| (ETAG, own)));
 }
 
 /// Removes what belongs to the origin's connection.

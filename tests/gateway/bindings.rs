@@ -162,9 +162,11 @@ async fn a_key_is_taken_by_an_answer_and_not_by_an_attempt() {
     let gateway = stage.gateway();
     stage.origin.says("/missing", Script::status("404 Not Found").body("no"));
     stage.origin.says("/broken", Script::reset());
+    stage.origin.says("/large", fresh(&"x".repeat((1 << 20) + 1)));
     stage.origin.says("/a", fresh("a"));
     ask(&gateway, &[("url", &stage.url("/missing")), ("key", "k")]).await.is(404, "no");
     ask(&gateway, &[("url", &stage.url("/broken")), ("key", "k")]).await.is(502, "");
+    ask(&gateway, &[("url", &stage.url("/large")), ("key", "k")]).await.is(502, "longer than");
     ask(&gateway, &[("url", &stage.url("/a")), ("key", "k")]).await.is(200, "a");
 }
 
@@ -213,6 +215,39 @@ async fn redis_another_instance_hits_and_sees_the_binding() {
 }
 
 #[tokio::test]
+async fn redis_of_two_instances_at_the_same_time_one_has_the_key() {
+    let redis = RedisServer::start();
+    let stage = Stage::new().await.in_redis(&redis.url(), "trc-gateway");
+    let gateways = [stage.gateway(), stage.gateway()];
+    for round in 0..20 {
+        let (gate, key) = (Gate::closed(), format!("round-{round}"));
+        let paths = [format!("/{round}/a"), format!("/{round}/b")];
+        let asking = gateways.clone().into_iter().zip(&paths).map(|(gateway, path)| {
+            stage.origin.says(path, fresh(path).head_after(&gate));
+            let (url, key, path) = (stage.url(path), key.clone(), path.clone());
+            tokio::spawn(
+                async move { (path, hear(gateway.get(&url, Some(&key), &Params::default()).await.unwrap()).await) },
+            )
+        });
+        let asking: Vec<_> = asking.collect();
+        eventually("both are asked", || paths.iter().all(|path| stage.origin.count(path) == 1)).await;
+        gate.open();
+        let mut owners = 0;
+        for asked in asking {
+            let (path, heard) = asked.await.unwrap();
+            match heard.status.as_u16() {
+                200 => {
+                    heard.is(200, &path);
+                    owners += 1;
+                }
+                _ => heard.is(409, CONFLICT),
+            }
+        }
+        assert_eq!(owners, 1, "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn redis_that_is_gone_costs_hits_and_nothing_else() {
     let mut redis = RedisServer::start();
     let stage = Stage::new().await.in_redis(&redis.url(), "trc-gateway");
@@ -232,8 +267,8 @@ async fn redis_that_is_gone_costs_hits_and_nothing_else() {
 #[tokio::test]
 async fn redis_no_key_of_a_client_finds_or_replaces_what_a_proxy_stored() {
     let redis = RedisServer::start();
-    let config = || CacheConfig::new(redis.url()).unwrap().namespace("shared").unwrap();
-    let layer = RedisCacheLayer::new(config());
+    let config = CacheConfig::new(redis.url()).unwrap().namespace("shared").unwrap();
+    let layer = RedisCacheLayer::new(config.store_timeout(Duration::from_secs(10)));
     let proxy = layer.layer(service_fn(|_: Request<Empty<Bytes>>| async {
         let response = Response::builder().header("cache-control", "max-age=60");
         Ok::<_, std::convert::Infallible>(response.body(Full::new(Bytes::from("the proxy's"))).unwrap())

@@ -1,4 +1,4 @@
-//! The gateway of `examples/gateway`: its parts, with a resolver that lies and origins on this machine, and the program.
+//! The gateway of `examples/gateway`: its parts, with a resolver that lies, and the program itself.
 
 #[path = "../support/mod.rs"]
 mod support;

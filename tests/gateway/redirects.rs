@@ -100,6 +100,27 @@ async fn a_condition_is_for_the_first_url_alone() {
 }
 
 #[tokio::test]
+async fn what_a_redirect_led_to_is_not_validated_by_another_that_has_its_validator_by_chance() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    let from = stage.url("/from");
+    let dated = |script: Script| script.header("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT");
+    stage.origin.says("/from", to("302 Found", "/end"));
+    stage.origin.says("/end", dated(fresh("the end").header("etag", "W/\"1\"")));
+    let first = ask(&gateway, &[("url", &from)]).await;
+    let tag = first.value("etag").expect("an entity tag");
+    assert!(tag.starts_with("W/\"1-at-") && tag.ends_with('"'), "{tag}");
+    assert_eq!(first.value("last-modified"), None);
+    // It is good for what is stored, and nothing of it matches what the first URL gives out.
+    let unchanged = ask_with(&gateway, &Method::GET, &[("url", &from)], &[("if-none-match", tag)]).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.is_hit()), (304, true));
+    ask_with(&gateway, &Method::GET, &[("url", &from)], &[("cache-control", "no-cache")]).await.is(200, "the end");
+    let received = stage.origin.received();
+    let again = received.iter().filter(|request| request.target() == "/from").nth(1).expect("a second request");
+    assert_eq!((again.values("if-none-match"), again.values("if-modified-since").len()), (vec![tag], 0));
+}
+
+#[tokio::test]
 async fn what_a_redirect_forbids_to_keep_is_not_kept() {
     let stage = Stage::new().await;
     let gateway = stage.gateway();
