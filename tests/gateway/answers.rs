@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper::Method;
+use tower_redis_cache::{PurgeMode, PurgeTarget};
 
 use crate::connector::roots_in;
 use crate::params::Params;
@@ -190,5 +191,36 @@ async fn an_https_origin_is_checked_by_its_address_and_then_by_its_certificate()
     stage.roots = Some(roots_in(TlsOrigin::certificate().as_ref()).unwrap());
     for url in &both {
         ask(&stage.gateway_that_dials(&blocks), &[("url", url)]).await.is(200, "secret hello");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_ignores_its_query_is_still_kept_for_its_own_url_alone() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    for query in ["x=1", "x=2"] {
+        stage.origin.says(&format!("/a?{query}"), fresh(query).header("no-vary-search", "params"));
+        for is_hit in [false, true] {
+            let heard = ask(&gateway, &[("url", &stage.url(&format!("/a?{query}")))]).await;
+            heard.is(200, query);
+            assert_eq!(heard.is_hit(), is_hit, "{heard:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_an_origins_prefix_ends_what_was_kept_of_it() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("*", fresh("a"));
+    let (inside, outside) = (stage.url("/in/a"), stage.url("/out/a"));
+    for url in [&inside, &outside] {
+        ask(&gateway, &[("url", url), ("key", url.rsplit_once("//").unwrap().1)]).await.is(200, "a");
+    }
+    let host = format!("good.example:{}", stage.origin.port());
+    gateway.handle().purge([PurgeTarget::prefix(host, "/in")], PurgeMode::Hard).await.unwrap();
+    for (url, is_hit) in [(&inside, false), (&outside, true)] {
+        let heard = ask(&gateway, &[("url", url), ("key", url.rsplit_once("//").unwrap().1)]).await;
+        assert_eq!(heard.is_hit(), is_hit, "{heard:?}");
     }
 }
