@@ -8,7 +8,9 @@ use crate::origin_url::OriginUrl;
 /// Everything a person who has just started the proxy wants to know.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
-    pub(crate) listening: SocketAddr,
+    pub(crate) listening: &'a str,
+    /// The same, as this machine reaches it.
+    pub(crate) here: &'a str,
     pub(crate) origin: &'a OriginUrl,
     pub(crate) kept_in: &'a str,
     /// Where operators ask.
@@ -26,10 +28,10 @@ impl Banner<'_> {
     ///
     /// When standard output is closed.
     pub(crate) fn print(&self) -> io::Result<()> {
-        let listening = self.listening;
-        let here = reachable(listening);
+        let (listening, here) = (self.listening, self.here);
+        let insecure = if here.starts_with("https") { "-k " } else { "" };
         let mut out = io::stdout().lock();
-        writeln!(out, "listening on   http://{listening}")?;
+        writeln!(out, "listening on   {listening}")?;
         writeln!(out, "origin         {}", self.origin)?;
         writeln!(out, "caching in     {}", self.kept_in)?;
         if let Some(address) = self.managed_at {
@@ -37,7 +39,7 @@ impl Banner<'_> {
         }
         writeln!(out)?;
         writeln!(out, "See that it works: run this twice.")?;
-        writeln!(out, "  curl -s -o /dev/null -D - http://{here}/")?;
+        writeln!(out, "  curl {insecure}-s -o /dev/null -D - {here}/")?;
         writeln!(out, "First  Cache-Status: tower-redis-cache; fwd=uri-miss; ...")?;
         writeln!(out, "then   Cache-Status: tower-redis-cache; hit; ...")?;
         if !self.lenient {
@@ -52,7 +54,7 @@ impl Banner<'_> {
 }
 
 /// The address under which this machine reaches what listens on `listening`.
-fn reachable(listening: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

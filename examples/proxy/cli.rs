@@ -15,6 +15,7 @@ use crate::origin_url::OriginUrl;
 use crate::redact::redact;
 use crate::redis::RedisArgs;
 use crate::settings::{Arguments, Effective};
+use crate::tls::TlsArgs;
 use crate::trusted::Network;
 use crate::units::{duration, size, timeout};
 
@@ -46,6 +47,8 @@ pub(crate) struct Cli {
     pub(crate) care: CareArgs,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 
@@ -230,7 +233,7 @@ pub(crate) struct KeyArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct ListenArgs {
-    /// Where to listen, for HTTP/1.1 and for HTTP/2 without TLS; port 0 picks a free one
+    /// Where to listen, for HTTP/1.1 and HTTP/2; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen_address)]
     pub(crate) listen: SocketAddr,
 

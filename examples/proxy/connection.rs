@@ -9,16 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::http::uri::Scheme;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};
 use tower::{Service, ServiceExt};
 
 use crate::BoxError;
 use crate::answer::CloseAfter;
+use crate::client_stream::ClientStream;
 use crate::framing::Framing;
 use crate::guarded_stream::GuardedStream;
 use crate::monitor::{Exchange, Monitor, Verdict};
@@ -39,6 +40,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) peer: IpAddr,
+    /// By which it asked.
+    pub(crate) scheme: Scheme,
     pub(crate) framing: Option<Framing>,
     /// Weak: a fetch that outlives its client must not keep the client's place.
     pub(crate) monitor: Weak<Monitor>,
@@ -83,7 +86,7 @@ impl ParserLimits {
 
 /// Serves `stream` until it ends, breaks or breaks a deadline.
 pub(crate) async fn serve<S, B>(
-    stream: TcpStream,
+    stream: ClientStream,
     peer: SocketAddr,
     monitor: Arc<Monitor>,
     limits: ParserLimits,
@@ -95,10 +98,15 @@ pub(crate) async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let timeouts = monitor.timeouts();
+    let (timeouts, scheme) = (monitor.timeouts(), stream.scheme());
     let stream = GuardedStream::new(stream, Arc::clone(&monitor), limits.max_head());
     let watched = Arc::clone(&monitor);
-    let service = service_fn(move |request| exchange(stack.clone(), request, peer.ip(), Arc::clone(&watched)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let client =
+            Client { peer: peer.ip(), scheme: scheme.clone(), framing: None, monitor: Arc::downgrade(&watched) };
+        request.extensions_mut().insert(client);
+        exchange(stack.clone(), request, Arc::clone(&watched))
+    });
     let server = limits.server(timeouts.keep_alive.max(timeouts.header));
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
@@ -139,7 +147,6 @@ pub(crate) async fn serve<S, B>(
 fn exchange<S, B>(
     stack: S,
     request: Request<Incoming>,
-    peer: IpAddr,
     monitor: Arc<Monitor>,
 ) -> impl Future<Output = Result<Response<ResponseBody<B>>, Infallible>> + Send
 where
@@ -161,7 +168,9 @@ where
     let idle = monitor.timeouts().idle;
     let mut request = request.map(|body| RequestBody::new(body, idle, drain));
     let upload = request.body().upload();
-    request.extensions_mut().insert(Client { peer, framing, monitor: Arc::downgrade(&monitor) });
+    if let Some(client) = request.extensions_mut().get_mut::<Client>() {
+        client.framing = framing;
+    }
     async move {
         let response = match stack.oneshot(request).await {
             Ok(response) => response,

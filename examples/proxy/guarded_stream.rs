@@ -7,19 +7,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::client_stream::ClientStream;
 use crate::framing::HeadScanner;
 use crate::monitor::Monitor;
 
 /// How long the rest of a request is read and thrown away after the last response of a connection.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A TCP stream that reports to a [`Monitor`].
+/// A client's stream that reports to a [`Monitor`].
 #[derive(Debug)]
 pub(crate) struct GuardedStream {
-    stream: TcpStream,
+    stream: ClientStream,
     scanner: HeadScanner,
     monitor: Arc<Monitor>,
     /// The end of the time between our last byte and the client's.
@@ -30,7 +30,7 @@ pub(crate) struct GuardedStream {
 
 impl GuardedStream {
     /// `max_head` bounds what is kept of an unfinished request head.
-    pub(crate) fn new(stream: TcpStream, monitor: Arc<Monitor>, max_head: usize) -> Self {
+    pub(crate) fn new(stream: ClientStream, monitor: Arc<Monitor>, max_head: usize) -> Self {
         Self { stream, scanner: HeadScanner::new(max_head), monitor, linger: None }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::BoxError;
 use crate::connection::{self, ParserLimits};
 use crate::monitor::{Monitor, Timeouts, Wishes};
 use crate::request_body::RequestBody;
+use crate::tls::Tls;
 
 /// How long to wait when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +37,7 @@ pub(crate) struct ListenerLimits {
 #[derive(Debug)]
 pub(crate) struct Listener {
     limits: ListenerLimits,
+    tls: Tls,
     places: Arc<Semaphore>,
     wishes: Arc<Wishes>,
 }
@@ -42,8 +45,8 @@ pub(crate) struct Listener {
 // ===== impl Listener =====
 
 impl Listener {
-    pub(crate) fn new(limits: ListenerLimits) -> Self {
-        Self { limits, places: Arc::new(Semaphore::new(limits.max_connections as usize)), wishes: Arc::default() }
+    pub(crate) fn new(limits: ListenerLimits, tls: Tls) -> Self {
+        Self { limits, tls, places: Arc::new(Semaphore::new(limits.max_connections as usize)), wishes: Arc::default() }
     }
 
     /// Accepts and serves connections until `stop` completes. Those that are open then go on.
@@ -67,7 +70,7 @@ impl Listener {
                     }
                 };
                 let monitor = Monitor::new(self.limits.timeouts, Arc::clone(&self.wishes), place);
-                tokio::spawn(connection::serve(stream, peer, monitor, self.limits.parser, stack.clone()));
+                tokio::spawn(secured(self.tls.clone(), stream, peer, monitor, self.limits, stack.clone()));
             }
         };
         tokio::select! {
@@ -95,7 +98,33 @@ impl Listener {
     }
 }
 
-async fn accept(socket: &TcpListener) -> io::Result<(TcpStream, std::net::SocketAddr)> {
+/// Shakes hands, and serves. A shutdown does not wait for who has not shaken hands.
+async fn secured<S, B>(
+    tls: Tls,
+    stream: TcpStream,
+    peer: SocketAddr,
+    monitor: Arc<Monitor>,
+    limits: ListenerLimits,
+    stack: S,
+) where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let stream = tokio::select! {
+        biased;
+        secured = tls.secure(stream, limits.timeouts.header) => secured,
+        () = monitor.draining() => return,
+    };
+    match stream {
+        Ok(stream) => connection::serve(stream, peer, monitor, limits.parser, stack).await,
+        Err(error) => tracing::debug!(%peer, %error, "no TLS with a client"),
+    }
+}
+
+async fn accept(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = socket.accept().await?;
     // Small responses must not wait for the client's acknowledgement.
     stream.set_nodelay(true)?;

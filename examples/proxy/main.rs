@@ -17,7 +17,7 @@
 //! origin                     connection pool, TLS, 502 and 504
 //! ```
 //!
-//! It does not terminate TLS, compress, balance load or serve files; other programs do that well.
+//! It does not compress, balance load or serve files; other programs do that well.
 
 mod access_log;
 mod admin;
@@ -27,6 +27,7 @@ mod banner;
 mod cache;
 mod care;
 mod cli;
+mod client_stream;
 mod connection;
 mod descriptors;
 mod fields;
@@ -46,6 +47,7 @@ mod request_body;
 mod response_body;
 mod settings;
 mod shutdown;
+mod tls;
 mod trusted;
 mod units;
 mod via;
@@ -74,6 +76,7 @@ use origin::{Origin, OriginSettings, Trust};
 use reload::Reload;
 use settings::Effective;
 use shutdown::Shutdown;
+use tls::Tls;
 use trusted::TrustedPeers;
 use via::Via;
 use watch::{Watch, WatchLayer};
@@ -131,6 +134,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let mut shutdown = Shutdown::new().map_err(|error| format!("cannot hear signals: {error}"))?;
     let (socket, listening) = bind(cli.listen.listen, "--listen").await?;
 
+    let tls = Tls::new(cli.tls.load()?);
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let (rules, origin) = settings(cli)?;
     let stack = ServiceBuilder::new()
@@ -143,7 +147,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
         .service(Origin::new(origin));
 
     let admin = Admin::new(&admin_args, handle.clone(), watch, cache.kept_in.clone())?;
-    let reload = Reload { logging, admin: Arc::clone(&admin), effective };
+    let reload = Reload { logging, admin: Arc::clone(&admin), tls: tls.clone(), effective };
     reload.begin().map_err(|error| format!("cannot hear signals: {error}"))?;
     let mut managed_at = None;
     if let Some(address) = admin_args.admin {
@@ -151,12 +155,19 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
         tokio::spawn(Arc::clone(&admin).serve(socket));
         managed_at = Some(address);
     }
-    let banner = Banner { listening, origin: &url, kept_in: &cache.kept_in, managed_at, lenient };
+    let banner = Banner {
+        listening: &tls.url(listening),
+        here: &tls.url(banner::reachable(listening)),
+        origin: &url,
+        kept_in: &cache.kept_in,
+        managed_at,
+        lenient,
+    };
     // Somebody who closed standard output does not want to read it.
     let _ = banner.print();
     tokio::spawn(report_store(handle.clone()));
 
-    let listener = Listener::new(limits);
+    let listener = Listener::new(limits, tls);
     listener.serve(socket, stack, shutdown.asked()).await;
     admin.leaves();
     tracing::info!("shutting down; a second signal ends the proxy at once");

@@ -9,16 +9,18 @@ use crate::access_log::Logging;
 use crate::admin::{Admin, Guard};
 use crate::cli::Cli;
 use crate::settings::Effective;
+use crate::tls::Tls;
 
 /// What can change while the proxy runs.
 pub(crate) struct Reload {
     pub(crate) logging: Logging,
     pub(crate) admin: Arc<Admin>,
+    pub(crate) tls: Tls,
     pub(crate) effective: Effective,
 }
 
 /// Settings that this changes.
-const CHANGEABLE: [&str; 2] = ["log", "admin-token-file"];
+const CHANGEABLE: [&str; 4] = ["log", "admin-token-file", "tls-cert", "tls-key"];
 
 // ===== impl Reload =====
 
@@ -46,9 +48,11 @@ impl Reload {
         let (cli, effective) = Cli::read_again()?;
         let filter = Logging::filter(&cli.log)?;
         let guard = Guard::new(&cli.admin)?;
+        let certificates = cli.tls.load()?;
         self.logging.reopen()?;
         self.logging.change(filter)?;
         self.admin.change_guard(guard);
+        self.tls.change(certificates);
         let differs = self.effective.differs_in(&effective);
         let later: Vec<&str> = differs.into_iter().filter(|name| !CHANGEABLE.contains(name)).collect();
         if !later.is_empty() {

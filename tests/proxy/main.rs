@@ -21,4 +21,5 @@ mod parts;
 mod queries;
 mod settings;
 mod starting;
+mod tls_clients;
 mod upgrades;

@@ -62,7 +62,7 @@ impl Proxy {
         if !patiently("the proxy to start", read).await {
             panic!("the proxy did not start: {}", text(&log));
         }
-        let url = banner.lines().next().and_then(|line| line.split("http://").nth(1)).expect("an address");
+        let url = banner.lines().next().and_then(|line| line.split("://").nth(1)).expect("an address");
         let address = url.trim().parse().expect("the first line ends with an address");
         // The rest of the banner comes too, and a full pipe must not stop the proxy.
         let mut rest = String::new();

@@ -37,6 +37,7 @@ use tower_redis_cache::CacheHandle;
 use crate::connection::ParserLimits;
 use crate::listener::{Listener, ListenerLimits};
 use crate::monitor::Timeouts;
+use crate::tls::Tls;
 use crate::watch::Watch;
 pub(crate) use args::AdminArgs;
 pub(crate) use guard::Guard;
@@ -84,7 +85,7 @@ impl Admin {
     /// Serves on `socket` until it is dropped.
     pub(crate) async fn serve(self: Arc<Self>, socket: TcpListener) {
         let samples = Arc::clone(&self).sample();
-        let listener = Listener::new(LIMITS);
+        let listener = Listener::new(LIMITS, Tls::default());
         let serving = listener.serve(socket, router(self), std::future::pending());
         tokio::join!(samples, serving);
     }

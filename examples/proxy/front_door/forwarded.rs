@@ -49,15 +49,17 @@ pub(super) struct Front {
 /// Replaces the forwarding fields; `believed` holds the trusted peers when `peer` is one of them.
 pub(super) fn rewrite(
     headers: &mut HeaderMap,
-    authority: Authority,
+    mut front: Front,
     peer: Option<IpAddr>,
     believed: Option<&TrustedPeers>,
 ) -> Result<Front, Refusal> {
-    let mut front = Front { scheme: Scheme::HTTP, authority };
     let mut chain = Vec::new();
     if believed.is_some() {
-        if headers.get(FORWARDED_PROTO).is_some_and(|it| it == "https") {
-            front.scheme = Scheme::HTTPS;
+        // Who says nothing of it forwards as it was asked.
+        match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+            Some(b"https") => front.scheme = Scheme::HTTPS,
+            Some(_) => front.scheme = Scheme::HTTP,
+            None => {}
         }
         if let Some(host) = headers.get(FORWARDED_HOST) {
             front.authority = parse_authority(host.as_bytes())

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::header::{CONNECTION, HeaderValue, TE, UPGRADE};
+use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, Uri, Version};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -32,6 +33,7 @@ use crate::request_body::RequestBody;
 use crate::trusted::TrustedPeers;
 use crate::via::Via;
 use content::Reading;
+use forwarded::Front;
 
 /// What the front door allows.
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Rules {
     fn admit(&self, mut request: Request<RequestBody>) -> Result<Request<RequestBody>, Refusal> {
         let client = request.extensions().get::<Client>();
         let peer = client.map(|client| client.peer);
+        let scheme = client.map_or(Scheme::HTTP, |client| client.scheme.clone());
         checks::framing(&request, client.and_then(|client| client.framing))?;
         checks::sizes(&request, self.max_uri_size, self.max_header_size)?;
         checks::method(&request)?;
@@ -86,7 +89,8 @@ impl Rules {
         self.via.enter(&mut request)?;
         self.settle_upgrade(&mut request)?;
         let believed = peer.is_some_and(|peer| self.trusted.contains(peer));
-        let front = forwarded::rewrite(request.headers_mut(), authority, peer, believed.then_some(&self.trusted))?;
+        let front = Front { scheme, authority };
+        let front = forwarded::rewrite(request.headers_mut(), front, peer, believed.then_some(&self.trusted))?;
         target::settle_host(request.headers_mut(), &front.authority);
         *request.uri_mut() = Uri::builder()
             .scheme(front.scheme)
