@@ -94,7 +94,7 @@
 //! |---|---|---|---|
 //! | `requests_total` | counter | `kind`: an [`OutcomeKind`], of eight | requests, each once |
 //! | `details_total` | counter | `detail`: a word of `Cache-Status`, of some forty | requests with such a word |
-//! | `service_seconds` | histogram | | until the head of the service's response is there |
+//! | `service_seconds` | histogram | | until the head of the service's response to a GET, HEAD or QUERY for the cache is there |
 //! | `store_seconds` | histogram | | a look-up in the store |
 //! | each total in [`Stats`] with `_total` | counter | | |
 //! | each gauge in [`Stats`] | gauge | | set when [`CacheHandle::stats`] is called |

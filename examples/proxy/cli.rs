@@ -287,7 +287,14 @@ impl Cli {
     /// The exit code, after help or a one-line message has been printed.
     pub(crate) fn read() -> Result<(Self, Effective), u8> {
         let command = Self::command();
-        let arguments = Arguments::of_process(&command).map_err(|reason| refuse(&reason))?;
+        let arguments = Arguments::of_process(&command).map_err(|reason| match command.clone().try_get_matches() {
+            // Who asks for help has it, whatever is wrong with the rest.
+            Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+                let _ = error.print();
+                0
+            }
+            _ => refuse(&reason),
+        })?;
         Self::of(command, &arguments).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // Nobody is left to tell when standard output is closed.

@@ -64,7 +64,7 @@ use tower::ServiceBuilder;
 use tower_redis_cache::{CacheHandle, QueryLayer, Severity};
 
 use access_log::Logging;
-use admin::Admin;
+use admin::{Admin, AdminArgs};
 use banner::Banner;
 use cache::Cache;
 use cli::{Cli, refuse};
@@ -136,25 +136,21 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
 
     let tls = Tls::new(cli.tls.load()?);
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
+    let is_watched = admin_args.admin.is_some();
     let (rules, origin) = settings(cli)?;
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
         .option_layer(query)
-        .layer(WatchLayer::clients(&watch))
+        .option_layer(is_watched.then(|| WatchLayer::clients(&watch)))
         .layer(cache.layer)
-        .layer(WatchLayer::origin(&watch))
+        .option_layer(is_watched.then(|| WatchLayer::origin(&watch)))
         .service(Origin::new(origin));
 
-    let admin = Admin::new(&admin_args, handle.clone(), watch, cache.kept_in.clone())?;
+    let admin = managed(&admin_args, handle.clone(), watch, &cache.kept_in).await?;
+    let managed_at = admin.listening();
     let reload = Reload { logging, admin: Arc::clone(&admin), tls: tls.clone(), effective };
     reload.begin().map_err(|error| format!("cannot hear signals: {error}"))?;
-    let mut managed_at = None;
-    if let Some(address) = admin_args.admin {
-        let (socket, address) = bind(address, "--admin").await?;
-        tokio::spawn(Arc::clone(&admin).serve(socket));
-        managed_at = Some(address);
-    }
     let banner = Banner {
         listening: &tls.url(listening),
         here: &tls.url(banner::reachable(listening)),
@@ -185,6 +181,16 @@ async fn end(listener: &Listener, handle: &CacheHandle, limit: Duration) {
     if !handle.drain(until.saturating_duration_since(Instant::now())).await {
         tracing::warn!("writes to the cache were cut off by the shutdown timeout");
     }
+}
+
+/// Opens the operators' listener, if there is to be one.
+async fn managed(args: &AdminArgs, handle: CacheHandle, watch: Watch, kept_in: &str) -> Result<Arc<Admin>, String> {
+    let token_file = args.admin_token_file.as_deref();
+    let Some(address) = args.admin else { return Admin::new(token_file, None, handle, watch, kept_in.to_owned()) };
+    let (socket, address) = bind(address, "--admin").await?;
+    let admin = Admin::new(token_file, Some(address), handle, watch, kept_in.to_owned())?;
+    tokio::spawn(Arc::clone(&admin).serve(socket));
+    Ok(admin)
 }
 
 /// Opens a listener where an argument says.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access_log::Logging;
-use crate::admin::{Admin, Guard};
+use crate::admin::Admin;
 use crate::cli::Cli;
 use crate::settings::Effective;
 use crate::tls::Tls;
@@ -47,7 +47,7 @@ impl Reload {
     fn again(&mut self) -> Result<(), String> {
         let (cli, effective) = Cli::read_again()?;
         let filter = Logging::filter(&cli.log)?;
-        let guard = Guard::new(&cli.admin)?;
+        let guard = self.admin.guard_by(cli.admin.admin_token_file.as_deref())?;
         let certificates = cli.tls.load()?;
         self.logging.reopen()?;
         self.logging.change(filter)?;

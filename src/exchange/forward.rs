@@ -123,7 +123,9 @@ where
     prepare_request(&shared, &mut sent, &mut parts, again.is_some());
     let spare = again.filter(|_| sent.completes || sent.validates).map(|empty| (plain(&parts), empty));
     let mut reply = service.call(Request::from_parts(parts, body)).await;
-    shared.meter.service_answered(sent.stopwatch);
+    if reply.is_ok() {
+        shared.meter.service_answered(sent.stopwatch);
+    }
     let is_of_no_use = |reply: &Response<R>| {
         // What was purged while the service was asked about it has to be fetched anew.
         let builds_on_stored = matches!(reply.status(), StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);

@@ -13,6 +13,7 @@ use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
+use crate::observe::meter::Meter;
 use crate::semantics::admission::{is_query, is_retrieval_without_content};
 use crate::semantics::freshness::Freshness;
 use crate::semantics::reuse::{Found, Stored};
@@ -115,7 +116,7 @@ pub(super) async fn look_up(
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);
     }
-    let now = shared.clock().now();
+    let (now, begun) = (shared.clock().now(), Meter::stopwatch());
     let asking = pin!(async {
         match is_query(&parts.method) {
             true => Box::pin(epoch::look_up(shared, key, parts, now, sight)).await,
@@ -125,7 +126,7 @@ pub(super) async fn look_up(
         }
     });
     let answer = in_time(shared, asked.time_left(shared), asking).await;
-    shared.meter.store_answered(asked.since);
+    shared.meter.store_answered(begun);
     reclaim(shared);
     match answer {
         Ok((lookup, seen, key, epoch)) => {

@@ -129,7 +129,7 @@ pub(super) fn freshen<R>(
 ) -> Response<CacheBody<R>> {
     shared.counters.validated.increment();
     let headers = freshened_fields(shared, stored, &head.headers);
-    let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status);
+    let outcome = Outcome::forwarded(sent.miss.reason).with_status(head.status).having_validated();
     let (response, written) = rewrite(shared, sent, stored, headers);
     if !written {
         sent.decline();
@@ -151,7 +151,7 @@ pub(super) fn use_unchanged<R>(shared: &Shared, sent: &Sent, stored: Arc<StoredR
         return refused;
     }
     let reuse = reuse_stale(&stored.freshness, shared.clock().now());
-    let outcome = Outcome::forwarded(sent.miss.reason).with_status(StatusCode::NOT_MODIFIED);
+    let outcome = Outcome::forwarded(sent.miss.reason).with_status(StatusCode::NOT_MODIFIED).having_validated();
     hit::serve(shared, &sent.request(), stored, &reuse, outcome.with_detail("validator-mismatch"))
 }
 

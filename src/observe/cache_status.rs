@@ -17,13 +17,15 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheName {
     item: String,
+    #[cfg(feature = "metrics")]
+    name: String,
 }
 
 impl CacheName {
-    /// Without the quotes of a structured field.
+    /// As it was set, and not as the structured field has it.
     #[cfg(feature = "metrics")]
     pub(crate) fn as_str(&self) -> &str {
-        self.item.trim_matches('"')
+        &self.name
     }
 
     pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
@@ -33,16 +35,22 @@ impl CacheName {
         if !name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Err(ConfigError::new("cache_status_name", "must be printable ASCII"));
         }
-        if is_token(name) {
-            return Ok(Self { item: name.to_owned() });
+        let quoted = || format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+        Ok(Self::of(if is_token(name) { name.to_owned() } else { quoted() }, name))
+    }
+
+    fn of(item: String, _name: &str) -> Self {
+        Self {
+            item,
+            #[cfg(feature = "metrics")]
+            name: _name.to_owned(),
         }
-        Ok(Self { item: format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) })
     }
 }
 
 impl Default for CacheName {
     fn default() -> Self {
-        Self { item: "tower-redis-cache".to_owned() }
+        Self::of("tower-redis-cache".to_owned(), "tower-redis-cache")
     }
 }
 

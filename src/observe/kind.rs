@@ -1,7 +1,5 @@
 //! How a request was answered, in one word.
 
-use http::StatusCode;
-
 use super::{ForwardReason, Outcome};
 
 /// How a request was answered. Each request has one of these.
@@ -10,7 +8,7 @@ use super::{ForwardReason, Outcome};
 pub enum OutcomeKind {
     /// From the cache, and fresh.
     Fresh,
-    /// From the cache, and stale: it is refreshed behind (RFC 5861 §3).
+    /// From the cache, and stale: it is refreshed behind (RFC 5861 §3), or the client took it so (max-stale).
     StaleWhileRevalidate,
     /// A stale response in place of an error of the service (RFC 5861 §4), or of one that is slow or busy.
     StaleIfError,
@@ -28,7 +26,7 @@ pub enum OutcomeKind {
 
 impl OutcomeKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: &'static [Self] = &[
         Self::Fresh,
         Self::StaleWhileRevalidate,
         Self::StaleIfError,
@@ -68,10 +66,11 @@ impl Outcome {
             _ if is_instead && self.ttl.is_some() => OutcomeKind::StaleIfError,
             _ if self.collapsed => OutcomeKind::Collapsed,
             None if !self.hit => OutcomeKind::Unanswered,
-            None if self.ttl.is_some_and(|left| left.as_secs() < 0) => OutcomeKind::StaleWhileRevalidate,
+            // What is fresh for less than a second has a whole one left.
+            None if self.ttl.is_some_and(|left| left.as_secs() <= 0) => OutcomeKind::StaleWhileRevalidate,
             None => OutcomeKind::Fresh,
             Some(ForwardReason::Bypass | ForwardReason::Method) => OutcomeKind::Passed,
-            Some(_) if self.forward_status == Some(StatusCode::NOT_MODIFIED) => OutcomeKind::Validated,
+            Some(_) if self.validated => OutcomeKind::Validated,
             Some(_) => OutcomeKind::Fetched,
         }
     }
@@ -81,13 +80,15 @@ impl Outcome {
 mod tests {
     use std::time::Duration;
 
+    use http::StatusCode;
+
     use super::*;
     use crate::observe::Ttl;
 
     #[test]
     fn each_outcome_has_one_kind() {
-        let [left, past] = [(60, 10), (10, 60)].map(|(lifetime, age)| {
-            let [lifetime, age] = [lifetime, age].map(Duration::from_secs);
+        let [left, past, just] = [(60_000, 10_000), (10_000, 60_000), (10_000, 10_001)].map(|(lifetime, age)| {
+            let [lifetime, age] = [lifetime, age].map(Duration::from_millis);
             Ttl::between(lifetime, age)
         });
         let fetched = || Outcome::forwarded(ForwardReason::Stale).with_status(StatusCode::OK);
@@ -97,7 +98,10 @@ mod tests {
             (Outcome::hit(past).with_detail("stale-if-error"), OutcomeKind::StaleIfError),
             (fetched().with_ttl(past).with_detail("stale-while-slow"), OutcomeKind::StaleIfError),
             (fetched().having_collapsed(), OutcomeKind::Collapsed),
-            (fetched().with_status(StatusCode::NOT_MODIFIED), OutcomeKind::Validated),
+            (fetched().with_status(StatusCode::NOT_MODIFIED).having_validated(), OutcomeKind::Validated),
+            // To a condition of the client's own.
+            (fetched().with_status(StatusCode::NOT_MODIFIED), OutcomeKind::Fetched),
+            (Outcome::hit(just), OutcomeKind::StaleWhileRevalidate),
             (fetched().with_detail("private"), OutcomeKind::Fetched),
             (Outcome::forwarded(ForwardReason::Method), OutcomeKind::Passed),
             (Outcome::unanswered("origin-busy"), OutcomeKind::Unanswered),

@@ -41,7 +41,11 @@ impl Meter {
 
     pub(crate) fn service_answered(&self, _: Stopwatch) {}
 
-    pub(crate) fn store_answered(&self, _: Stopwatch) {}
+    pub(crate) fn stopwatch() -> Option<Stopwatch> {
+        None
+    }
+
+    pub(crate) fn store_answered(&self, _: Option<Stopwatch>) {}
 
     pub(crate) fn gauges(&self, _: &Stats) {}
 }
@@ -79,9 +83,16 @@ impl Meter {
         self.told.service.record(since.elapsed().as_secs_f64());
     }
 
+    /// For what is timed for this alone.
+    pub(crate) fn stopwatch() -> Option<Stopwatch> {
+        Some(Stopwatch::start())
+    }
+
     /// A look-up is over.
-    pub(crate) fn store_answered(&self, since: Stopwatch) {
-        self.told.store.record(since.elapsed().as_secs_f64());
+    pub(crate) fn store_answered(&self, since: Option<Stopwatch>) {
+        if let Some(since) = since {
+            self.told.store.record(since.elapsed().as_secs_f64());
+        }
     }
 
     /// What goes up and down, as it is now.
@@ -97,11 +108,11 @@ mod told {
     use crate::observe::counters::Stats;
     use crate::observe::{Outcome, OutcomeKind};
 
-    /// Handles, so that a request looks up none.
+    /// Handles, so that a request looks none up but that of its detail, if it has one.
     #[derive(Debug)]
     pub(super) struct Told {
         cache: Box<str>,
-        kinds: [Counter; OutcomeKind::ALL.len()],
+        kinds: Box<[Counter]>,
         pub(super) service: Histogram,
         pub(super) store: Histogram,
     }
@@ -125,9 +136,8 @@ mod told {
                 metrics::describe_histogram!(name(of), Unit::Seconds, help);
                 metrics::histogram!(name(of), "cache" => cache.to_owned())
             });
-            let kinds = OutcomeKind::ALL.map(
-                |kind| metrics::counter!(name("requests_total"), "cache" => cache.to_owned(), "kind" => kind.as_str()),
-            );
+            let kind = |kind: &OutcomeKind| metrics::counter!(name("requests_total"), "cache" => cache.to_owned(), "kind" => kind.as_str());
+            let kinds = OutcomeKind::ALL.iter().map(kind).collect();
             Self { cache: cache.into(), kinds, service, store }
         }
 

@@ -49,6 +49,8 @@ pub struct Outcome {
     pub(crate) ttl: Option<Ttl>,
     pub(crate) stored: bool,
     pub(crate) collapsed: bool,
+    /// The service found what is stored to be still right.
+    pub(crate) validated: bool,
     pub(crate) detail: Option<&'static str>,
 }
 
@@ -100,6 +102,7 @@ impl Outcome {
             ttl: Some(ttl),
             stored: false,
             collapsed: false,
+            validated: false,
             detail: None,
         }
     }
@@ -112,6 +115,7 @@ impl Outcome {
             ttl: None,
             stored: false,
             collapsed: false,
+            validated: false,
             detail: None,
         }
     }
@@ -125,6 +129,7 @@ impl Outcome {
             ttl: None,
             stored: false,
             collapsed: false,
+            validated: false,
             detail: Some(detail),
         }
     }
@@ -155,6 +160,11 @@ impl Outcome {
 
     pub(crate) fn having_collapsed(mut self) -> Self {
         self.collapsed = true;
+        self
+    }
+
+    pub(crate) fn having_validated(mut self) -> Self {
+        self.validated = true;
         self
     }
 

@@ -109,6 +109,17 @@ async fn what_is_purged_is_fetched_again() {
     }
 }
 
+/// Paths of the management's own are paths of sites as well.
+#[tokio::test]
+async fn whatever_a_site_has_can_be_purged_by_method() {
+    let origin = Origin::start().await;
+    origin.says("/healthz", page());
+    let proxy = managed(&origin, &[]).await;
+    get_hit(&proxy, "/healthz").await;
+    assert_eq!(manage_with(&proxy, "PURGE", "/healthz", "Host: site.test\r\n").await.status, 200);
+    assert!(!get(&proxy, "/healthz").await.is_hit());
+}
+
 /// What was purged softly is validated, or sent where the origin fails.
 #[tokio::test]
 async fn a_soft_purge_leaves_what_may_be_sent_stale() {
@@ -134,6 +145,8 @@ async fn what_cannot_be_understood_is_refused_with_the_reason() {
         ("POST", "/purge?urls=http://a/", 400, "there are url=URL"),
         ("POST", "/purge?url=/a", 400, ""),
         ("POST", "/purge?tag=a&mode=softly", 400, "hard and soft"),
+        ("POST", "/purge?prefix=http://site.test/a", 400, "without a scheme"),
+        ("PURGE", "/a", 400, "name the site"),
         ("GET", "/purge?everything", 405, ""),
         ("GET", "/inspect", 400, "name what to look at"),
         ("GET", "/inspect?url=http://a/&header=none", 400, "Name: value"),
@@ -234,6 +247,9 @@ async fn pages_of_others_are_refused() {
         ("GET", "/stats", "Host: evil.test\r\n"),
         ("GET", "/", "Host: evil.test:80\r\n"),
         ("POST", "/purge?everything", "Host: evil.test\r\nOrigin: http://evil.test\r\n"),
+        ("PURGE", "/a", "Host: evil.test\r\nOrigin: http://evil.test\r\n"),
+        ("GET", "/doctor", "Sec-Fetch-Site: cross-site\r\n"),
+        ("PURGE", "/healthz", "Host: evil.test\r\nOrigin: http://evil.test\r\n"),
     ] {
         assert_eq!(manage_with(&proxy, method, target, lines).await.status, 403, "{method} {target} {lines}");
     }

@@ -140,6 +140,13 @@ pub(crate) async fn outcome(mut command: Command) -> Refused {
 pub(crate) fn command() -> Command {
     let mut command = Command::new(program());
     command.env_remove("REDIS_URL").env_remove("RUST_LOG");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CACHE_PROXY_") {
+            command.env_remove(name);
+        }
+    }
+    // Nor by a file there.
+    command.current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

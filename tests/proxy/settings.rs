@@ -89,6 +89,24 @@ async fn a_mistake_is_told_with_its_place() {
     assert!(shown.code == Some(2) && shown.stderr.contains("did you mean CACHE_PROXY_TTL?"), "{}", shown.stderr);
 }
 
+/// Whatever is wrong elsewhere.
+#[tokio::test]
+async fn help_is_always_to_be_had() {
+    let place = directory(&[(".env", "SECRET=pa55 word\n")]);
+    for arguments in [&["--help"][..], &["--version"], &["--config", "/nowhere/at/all", "--help"]] {
+        let mut command = command();
+        command.current_dir(place.path()).args(arguments);
+        let shown = outcome(command).await;
+        assert!(shown.code == Some(0) && !shown.stdout.is_empty(), "{arguments:?}: {}", shown.stderr);
+    }
+    let shown = printed(&place, &[], &["--origin", "http://127.0.0.1:1"]).await;
+    assert!(
+        shown.code == Some(2) && shown.stderr.contains(".env") && !shown.stderr.contains("pa55"),
+        "{}",
+        shown.stderr
+    );
+}
+
 #[tokio::test]
 async fn a_proxy_runs_by_its_file_alone() {
     let origin = Origin::start().await;
@@ -118,7 +136,7 @@ async fn what_can_change_does_at_sighup() {
     };
     settings("log = \"warn,access=info,proxy=info\"");
     let mut command = command();
-    command.args(["--config", text(&at("proxy.toml")), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--config", text(&at("proxy.toml")), "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
     let proxy = Proxy::start(command).await;
     let logged = |name: &str, wanted: &str| fs::read_to_string(at(name)).is_ok_and(|log| log.contains(wanted));
     let status = async |token: &str| {
@@ -137,11 +155,19 @@ async fn what_can_change_does_at_sighup() {
     assert!(logged("log", "ttl") && !logged("log.1", "settings were read again"));
     get(&proxy, "/quiet").await;
 
+    // A listener that is open stays where it is, whatever the file says by now, and so does its need of a token.
+    let without = format!("origin = \"{}\"\nlog-file = {:?}\n", origin.url(), at("log"));
+    fs::write(at("proxy.toml"), without).expect("a file");
+    proxy.signal(Signal::HUP);
+    eventually("the settings are told to be wrong", || logged("log", "can be reached from elsewhere")).await;
+    assert_eq!(status(other).await, 200);
+    assert_eq!(manage_with(&proxy, "GET", "/stats", "").await.status, 401);
+
     settings("ttl = \"soon\"");
     fs::write(at("token"), TOKEN).expect("a file");
     proxy.signal(Signal::HUP);
-    eventually("the mistake is told", || logged("log", "settings stay as they were")).await;
-    assert!(logged("log", "invalid value 'soon'") && !logged("log", "/quiet"));
+    eventually("the mistake is told", || logged("log", "invalid value 'soon'")).await;
+    assert!(logged("log", "settings stay as they were") && !logged("log", "/quiet"));
     assert_eq!((status(TOKEN).await, status(other).await), (401, 200));
     assert_eq!(get(&proxy, "/a").await.body, b"hello");
     assert_eq!(proxy.log(), "", "nothing is left for standard error");

@@ -2,21 +2,26 @@
 //! they have open in a browser.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::header::HeaderName;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Admin, AdminArgs};
+use super::Admin;
 use crate::authority::parse_authority;
 
 /// Shorter ones can be guessed.
 const SHORTEST: usize = 16;
+
+/// By it browsers say whose page asks.
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The rule.
 #[derive(Clone, Debug)]
@@ -31,9 +36,9 @@ impl Guard {
     /// # Errors
     ///
     /// A sentence about the argument to change.
-    pub(crate) fn new(args: &AdminArgs) -> Result<Self, String> {
-        let Some(file) = &args.admin_token_file else {
-            return match args.admin {
+    pub(crate) fn new(token_file: Option<&Path>, listening: Option<SocketAddr>) -> Result<Self, String> {
+        let Some(file) = token_file else {
+            return match listening {
                 Some(address) if !address.ip().is_loopback() => Err(format!(
                     "--admin {address} can be reached from elsewhere: name a file with a token by --admin-token-file, \
                      or listen on 127.0.0.1"
@@ -47,16 +52,22 @@ impl Guard {
             token if token.len() < SHORTEST => {
                 Err(format!("--admin-token-file: the token has to have {SHORTEST} characters at the least"))
             }
+            token if !token.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ') => {
+                Err("--admin-token-file: the token has to be of ASCII characters in one line".to_owned())
+            }
             token => Ok(Self { token: Some(blake3::hash(token.as_bytes())) }),
         }
     }
 
     /// The answer to who may not ask.
-    fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<Response> {
+    fn refusal(&self, request: &Request) -> Option<Response> {
+        let (method, headers) = (request.method(), request.headers());
+        let origin = text(headers, &header::ORIGIN);
+        let is_from_elsewhere = origin
+            .is_some_and(|origin| origin.split_once("://").map(|(_, authority)| authority) != named(request))
+            || text(headers, &SITE).is_some_and(|site| !matches!(site, "same-origin" | "none"));
         // What another page in the operator's browser asks for.
-        if let Some(origin) = text(headers, &header::ORIGIN)
-            && origin.split_once("://").map(|(_, authority)| authority) != text(headers, &header::HOST)
-        {
+        if is_from_elsewhere {
             return Some((StatusCode::FORBIDDEN, "not for pages of another origin\n").into_response());
         }
         match self.token {
@@ -65,8 +76,8 @@ impl Guard {
                 let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"management\", Bearer")];
                 Some((StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response())
             }
-            // A browser sends PURGE to another origin only after asking, which nobody answers.
-            None if method.as_str() == "PURGE" || is_named_plainly(headers) => None,
+            // Its Host is that of a site. A page that sends one says where it comes from.
+            None if (method.as_str() == "PURGE" && origin.is_none()) || is_named_plainly(request) => None,
             None => {
                 let reason = "ask for it by its address or as localhost, or start the proxy with --admin-token-file\n";
                 Some((StatusCode::FORBIDDEN, reason).into_response())
@@ -76,18 +87,20 @@ impl Guard {
 }
 
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    // Whoever looks after processes has no token.
+    if matches!(request.uri().path(), "/healthz" | "/readyz") && request.method().as_str() != "PURGE" {
+        return next.run(request).await;
+    }
     let guard = admin.guard.read().unwrap_or_else(PoisonError::into_inner).clone();
-    match guard.refusal(request.method(), request.headers()) {
+    match guard.refusal(&request) {
         None => next.run(request).await,
         Some(refusal) => refusal,
     }
 }
 
 /// A name that leads here might be anybody's, who then reads what a browser is told ("DNS rebinding").
-fn is_named_plainly(headers: &HeaderMap) -> bool {
-    let Some(authority) = headers.get(header::HOST).and_then(|host| parse_authority(host.as_bytes())) else {
-        return false;
-    };
+pub(super) fn is_named_plainly(request: &Request) -> bool {
+    let Some(authority) = named(request).and_then(|host| parse_authority(host.as_bytes())) else { return false };
     let host = authority.host();
     host.eq_ignore_ascii_case("localhost") || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
@@ -104,6 +117,11 @@ fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
         }
         _ => None,
     }
+}
+
+/// What the client calls this place: in HTTP/2 that is in the target.
+fn named(request: &Request) -> Option<&str> {
+    text(request.headers(), &header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use tower_redis_cache::{InspectedResponse, Inspection, PurgeState};
 
 use super::Admin;
+use super::stats::told;
 
 /// `url=`, and perhaps `method=` and `header=Name: value`, as often as wanted.
 pub(super) async fn inspect(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     match asked(query.as_deref().unwrap_or_default()) {
-        Ok(head) => format!("{:#}\n", told(&admin.handle.inspect(&head).await)).into_response(),
+        Ok(head) => told(&inspected(&admin.handle.inspect(&head).await)),
         Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
     }
 }
@@ -44,7 +45,7 @@ fn asked(query: &str) -> Result<request::Parts, String> {
     Ok(head)
 }
 
-fn told(inspection: &Inspection) -> Value {
+fn inspected(inspection: &Inspection) -> Value {
     let outcome = &inspection.outcome;
     json!({
         "key": inspection.key.as_ref().map(|key| format!("{key:?}")),

@@ -27,7 +27,7 @@ fn exposition(stats: &Stats, seen: &Seen) -> String {
         let _ = writeln!(text, "{PREFIX}_{name} {}", entry.value);
     }
     family(&mut text, "requests_total", "counter", "Requests by the way in which they were answered.");
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let count = seen.kinds[kind as usize];
         let _ = writeln!(text, "{PREFIX}_requests_total{{kind=\"{}\"}} {count}", kind.as_str());
     }

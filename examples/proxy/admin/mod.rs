@@ -21,6 +21,8 @@ mod page;
 mod purge;
 mod stats;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -32,6 +34,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 use tower_redis_cache::CacheHandle;
 
 use crate::connection::ParserLimits;
@@ -40,7 +43,7 @@ use crate::monitor::Timeouts;
 use crate::tls::Tls;
 use crate::watch::Watch;
 pub(crate) use args::AdminArgs;
-pub(crate) use guard::Guard;
+use guard::Guard;
 use history::History;
 
 /// Operators and their tools are few.
@@ -60,6 +63,8 @@ pub(crate) struct Admin {
     handle: CacheHandle,
     watch: Watch,
     history: History,
+    /// Where; nowhere without the argument for it.
+    listening: Option<SocketAddr>,
     guard: RwLock<Guard>,
     kept_in: String,
     is_leaving: AtomicBool,
@@ -72,14 +77,15 @@ impl Admin {
     ///
     /// A sentence about the argument to change.
     pub(crate) fn new(
-        args: &AdminArgs,
+        token_file: Option<&Path>,
+        listening: Option<SocketAddr>,
         handle: CacheHandle,
         watch: Watch,
         kept_in: String,
     ) -> Result<Arc<Self>, String> {
-        let guard = RwLock::new(Guard::new(args)?);
+        let guard = RwLock::new(Guard::new(token_file, listening)?);
         let (history, is_leaving) = (History::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { handle, watch, history, guard, kept_in, is_leaving }))
+        Ok(Arc::new(Self { handle, watch, history, listening, guard, kept_in, is_leaving }))
     }
 
     /// Serves on `socket` until it is dropped.
@@ -90,9 +96,27 @@ impl Admin {
         tokio::join!(samples, serving);
     }
 
+    /// The rule by this file, for where the listener is: that does not change.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the argument to change.
+    pub(crate) fn guard_by(&self, token_file: Option<&Path>) -> Result<Guard, String> {
+        Guard::new(token_file, self.listening)
+    }
+
     /// Who may ask from now on.
     pub(crate) fn change_guard(&self, guard: Guard) {
         *self.guard.write().unwrap_or_else(PoisonError::into_inner) = guard;
+    }
+
+    pub(crate) fn listening(&self) -> Option<SocketAddr> {
+        self.listening
+    }
+
+    /// Whether the listener has this port.
+    fn is_at(&self, port: Option<u16>) -> bool {
+        self.listening.map(|address| address.port()) == port
     }
 
     /// The proxy takes no new requests any more.
@@ -102,6 +126,7 @@ impl Admin {
 
     async fn sample(self: Arc<Self>) {
         let mut tick = tokio::time::interval(history::INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             self.history.note(history::Sample::of(&self.handle.stats(), &self.watch.seen()));
@@ -110,7 +135,9 @@ impl Admin {
 }
 
 fn router(admin: Arc<Admin>) -> Router {
-    let guarded = Router::new()
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
         .route("/", get(page::page))
         .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
@@ -122,11 +149,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .fallback(unknown)
         // Before the routes: the method goes with any path.
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), purge_method))
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), guard::check));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .merge(guarded)
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), guard::check))
         .with_state(admin)
 }
 

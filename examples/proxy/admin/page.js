@@ -2,7 +2,7 @@
 
 const KINDS = ["fresh", "stale-while-revalidate", "stale-if-error", "collapsed", "validated", "fetched", "passed", "unanswered"];
 const SAVED = KINDS.slice(0, 5);
-const PAUSE = 2000;
+const PAUSE = 5000;
 const [HEIGHT, LEFT, BOTTOM] = [144, 40, 16];
 
 const at = (id) => document.getElementById(id);
@@ -175,7 +175,7 @@ function show(told) {
 async function refresh() {
   const state = at("state");
   try {
-    const answer = await fetch("/stats", { cache: "no-store", signal: AbortSignal.timeout(5 * PAUSE) });
+    const answer = await fetch("/stats", { cache: "no-store", signal: AbortSignal.timeout(2 * PAUSE) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     show(await answer.json());
     [state.textContent, state.className] = ["live", "good"];

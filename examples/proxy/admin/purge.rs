@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tower_redis_cache::{PurgeError, PurgeMode, PurgeTarget};
 
 use super::Admin;
+use super::guard::is_named_plainly;
+use super::stats::told;
 
 /// `url=`, `tag=`, `prefix=` and `everything`, each as often as wanted, and `mode=soft`.
 pub(super) async fn by_query(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
@@ -21,6 +24,9 @@ pub(super) async fn by_query(State(admin): State<Arc<Admin>>, RawQuery(query): R
 /// The URL of the request itself. Where only `Host` names the site, under both schemes.
 pub(super) async fn by_method(admin: &Admin, request: Request) -> Response {
     let (uri, headers) = (request.uri(), request.headers());
+    if uri.scheme().is_none() && is_named_plainly(&request) && admin.is_at(port_of(headers)) {
+        return refused("this is the management's own address: name the site, for example by -H 'Host: shop.example'");
+    }
     let targets = match uri.scheme() {
         Some(_) => vec![PurgeTarget::url(uri.clone())],
         None => {
@@ -35,6 +41,10 @@ pub(super) async fn by_method(admin: &Admin, request: Request) -> Response {
     purge(admin, targets, if is_soft(headers) { PurgeMode::Soft } else { PurgeMode::Hard }).await
 }
 
+fn port_of(headers: &HeaderMap) -> Option<u16> {
+    headers.get(header::HOST)?.to_str().ok()?.parse::<Authority>().ok()?.port_u16()
+}
+
 /// `Soft-Purge: 1`, or as Fastly has it.
 fn is_soft(headers: &HeaderMap) -> bool {
     ["soft-purge", "fastly-soft-purge"].iter().any(|name| headers.get(*name).is_some_and(|value| value == "1"))
@@ -42,7 +52,7 @@ fn is_soft(headers: &HeaderMap) -> bool {
 
 async fn purge(admin: &Admin, targets: Vec<PurgeTarget>, mode: PurgeMode) -> Response {
     match admin.handle.purge(targets, mode).await {
-        Ok(purged) => format!("{}\n", json!({ "purged": true, "number": purged.number })).into_response(),
+        Ok(purged) => told(&json!({ "purged": true, "number": purged.number })),
         Err(PurgeError::Store(reason)) => {
             let reason = format!("the store did not confirm it; purge again: {reason}\n");
             (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
@@ -65,6 +75,9 @@ fn wanted(query: &str) -> Result<(Vec<PurgeTarget>, PurgeMode), String> {
             }
             "tag" => targets.push(PurgeTarget::tag(value)),
             "prefix" => {
+                if value.contains("://") {
+                    return Err(format!("prefix={value}: write HOST/PATH, without a scheme"));
+                }
                 let (host, path) = value.split_once('/').unwrap_or((&value, ""));
                 targets.push(PurgeTarget::prefix(host, format!("/{path}")));
             }
@@ -110,7 +123,9 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
-        for senseless in ["", "mode=soft", "urls=a", "url=a%20b", "tag=a&mode=hardest", "everything=no"] {
+        for senseless in
+            ["", "mode=soft", "prefix=http://a/b", "urls=a", "url=a%20b", "tag=a&mode=hardest", "everything=no"]
+        {
             assert!(wanted(senseless).is_err(), "{senseless}");
         }
     }

@@ -20,9 +20,9 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
         stats.entries().map(|entry| (entry.name.to_owned(), Value::from(entry.value))).collect();
     let top: Vec<Value> = admin.watch.top(SHOWN).into_iter().map(row).collect();
     let history: Vec<Value> = admin.history.samples().iter().map(sample).collect();
-    let told = json!({
+    told(&json!({
         "kept_in": admin.kept_in,
-        "purge_news": format!("{:?}", stats.purge_news),
+        "purge_news": stats.purge_news.as_str(),
         "stats": numbers,
         "requests": kinds(&seen.kinds),
         "details": seen.details,
@@ -30,13 +30,17 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
         "origin": origin(&seen),
         "top": top,
         "history": { "interval_seconds": INTERVAL.as_secs(), "samples": history },
-    });
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], format!("{told}\n"))
+    }))
+}
+
+/// An answer in JSON.
+pub(super) fn told(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], format!("{value:#}\n"))
         .into_response()
 }
 
 fn kinds(counts: &[u64; Kind::ALL.len()]) -> Map<String, Value> {
-    Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), Value::from(counts[kind as usize]))).collect()
+    Kind::ALL.iter().map(|&kind| (kind.as_str().to_owned(), Value::from(counts[kind as usize]))).collect()
 }
 
 fn origin(seen: &Seen) -> Value {

@@ -134,10 +134,25 @@ fn of_dotenv(path: &Path) -> Result<BTreeMap<String, OsString>, String> {
         Ok(pairs) => pairs
             .map(|pair| pair.map(|(name, value)| (name, value.into())))
             .collect::<Result<_, _>>()
-            .map_err(|error| format!("{}: {error}", path.display())),
+            .map_err(|error| format!("{}: {}", path.display(), without_line(&error))),
         Err(error) if error.not_found() => Ok(BTreeMap::new()),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
+}
+
+/// The line itself may be a secret.
+fn without_line(error: &dotenvy::Error) -> String {
+    match error {
+        dotenvy::Error::LineParse(_, at) => {
+            format!("a line cannot be understood, from its octet {at} on; write NAME=VALUE")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// What Kubernetes puts into the environment for a service named cache-proxy.
+fn is_of_kubernetes(name: &str) -> bool {
+    name == "port" || name.starts_with("port-") || name.starts_with("service-")
 }
 
 fn variable(name: &str) -> String {
@@ -151,6 +166,7 @@ fn of_environment(command: &Command, environment: &BTreeMap<String, OsString>) -
         let name = key.strip_prefix(PREFIX)?;
         Some((name.to_lowercase().replace('_', "-"), key.clone()))
     });
+    let own = own.filter(|(name, _)| !is_of_kubernetes(name));
     // Our own names are the last, and so outrank the common ones.
     for (name, variable_name) in common.chain(own) {
         let Some(value) = environment.get(&variable_name) else { continue };
@@ -255,6 +271,8 @@ mod tests {
         let found = of_dotenv(file.path()).expect("it can be read");
         assert_eq!((&*found["CACHE_PROXY_TTL"], &*found["REDIS_URL"]), ("2s".as_ref(), "redis://a".as_ref()));
         assert_eq!(of_dotenv(Path::new("/nowhere/at/all")), Ok(BTreeMap::new()));
+        let refused = of_dotenv(self::file("A=1\nDB_PASSWORD=pa55 word\n").path()).expect_err("two words");
+        assert!(refused.contains("cannot be understood") && !refused.contains("pa55"), "{refused}");
     }
 
     #[test]
@@ -264,6 +282,10 @@ mod tests {
         assert_eq!(redis(&[("CACHE_PROXY_REDIS", "redis://b"), ("REDIS_URL", "redis://a")]), ["--redis=redis://b"]);
         assert_eq!(redis(&[("CACHE_PROXY_UPGRADES", "yes"), ("CACHE_PROXY_STRICT_PURGES", "0")]), ["--upgrades"]);
         assert_eq!(redis(&[("CACHE_PROXY_TTL", "")]), [""; 0]);
+        let kubernetes =
+            ["PORT", "SERVICE_HOST", "SERVICE_PORT", "PORT_80_TCP"].map(|name| format!("CACHE_PROXY_{name}"));
+        let kubernetes: Vec<_> = kubernetes.iter().map(|name| (name.as_str(), "tcp://10.0.0.1:80")).collect();
+        assert_eq!(redis(&kubernetes), [""; 0]);
     }
 
     #[test]
