@@ -9,11 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 /// Blocks of IPv4 that are not on the public network, and what they are.
-const REFUSED_V4: [(Ipv4Addr, u32, &str); 16] = [
+const REFUSED_V4: [(Ipv4Addr, u32, &str); 17] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8, "an unspecified address"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "a private address"),
     (Ipv4Addr::new(100, 64, 0, 0), 10, "an address shared behind a carrier's NAT"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "a loopback address"),
+    // Public by its number, and answered by the host of a virtual machine.
+    (Ipv4Addr::new(168, 63, 129, 16), 32, "an address of Azure's platform"),
     (Ipv4Addr::new(169, 254, 0, 0), 16, "a link-local address"),
     (Ipv4Addr::new(172, 16, 0, 0), 12, "a private address"),
     (Ipv4Addr::new(192, 0, 0, 0), 24, "an address of IETF protocols"),

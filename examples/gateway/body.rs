@@ -53,6 +53,8 @@ impl Body for BoundedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         match Pin::new(&mut this.inner).poll_frame(cx) {
+            // Trailers are fields of nobody's choice.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
             Poll::Ready(frame) => {
                 this.timer = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::Failed).and_then(|frame| this.count(frame))))

@@ -16,7 +16,7 @@ use http_body_util::{Either, Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
     CACHE_CONTROL, ETAG, EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, TRANSFER_ENCODING, USER_AGENT,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::client::legacy::Client as Pool;
@@ -39,6 +39,8 @@ const RESPONSE_HEAD: usize = 256 * 1024;
 /// Some origins answer nobody who does not say who they are.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tower-redis-cache-gateway/", env!("CARGO_PKG_VERSION")));
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+/// A redirect that lives shorter than so many seconds is followed anew each time.
+const SHORT: u64 = 60;
 const CONDITIONS: [HeaderName; 4] = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
 /// How long and how far a fetch may go.
@@ -139,6 +141,10 @@ impl Shared {
         let (mut is_redirected, mut may_be_stored) = (false, true);
         for _ in 0..=self.limits.max_redirects {
             let mut response = self.ask(&url, method, &headers).await?;
+            // Nobody asked for another protocol.
+            if response.status().is_informational() {
+                return Err(Failure::Nonsense);
+            }
             let Some(target) = redirect(&response) else {
                 if !may_be_stored {
                     forbid_storing(response.headers_mut());
@@ -205,13 +211,29 @@ fn drop_conditions(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether an answer says that it is not for a shared cache, or not without asking again.
+/// Whether a redirect says that it is not for everybody, not for long, or not without asking again: what it leads to would
+/// be kept in its place.
 fn forbids_storing(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CACHE_CONTROL).into_iter().chain(headers.get_all(CDN_CACHE_CONTROL));
-    lines.filter_map(|line| line.to_str().ok()).any(|line| {
-        let line = line.to_ascii_lowercase();
-        ["no-store", "no-cache", "private"].iter().any(|word| line.contains(word))
-    })
+    let is_for_some = [VARY, SET_COOKIE, PRAGMA].iter().any(|name| headers.contains_key(name));
+    let lines = || headers.get_all(CACHE_CONTROL).into_iter().chain(headers.get_all(CDN_CACHE_CONTROL));
+    let words: Vec<String> = lines()
+        .flat_map(|line| {
+            String::from_utf8_lossy(line.as_bytes())
+                .to_ascii_lowercase()
+                .split(',')
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let is_forbidden = words.iter().any(|word| ["no-store", "no-cache", "private"].iter().any(|no| word.contains(no)));
+    // As far as it can be read.
+    let lives = |word: &String| {
+        word.split_once("max-age=")
+            .or_else(|| word.split_once("s-maxage="))
+            .map(|(_, seconds)| seconds.trim().trim_matches('"').parse::<u64>().unwrap_or(0))
+    };
+    let is_short = words.iter().filter_map(lives).any(|seconds| seconds < SHORT);
+    is_for_some || is_forbidden || is_short || (words.is_empty() && headers.contains_key(EXPIRES))
 }
 
 /// What a redirect that must not be kept leads to must not be kept in its place.

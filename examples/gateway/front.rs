@@ -50,6 +50,9 @@ async fn ask<B>(gateway: &Gateway, request: Request<B>) -> Result<Response<Gatew
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered"));
     }
+    if request.headers().get("service-worker").is_some_and(|value| value == "script") {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "nothing here is a service worker"));
+    }
     if request.uri().path() != "/" {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "ask for /?url=URL, with key and params if you like"));
     }

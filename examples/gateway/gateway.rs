@@ -16,8 +16,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, PRAGMA, RANGE, REFRESH, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
-    WWW_AUTHENTICATE,
+    IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
 };
 use hyper::{HeaderMap, Method, Request, Response};
 use rustls::RootCertStore;
@@ -49,21 +48,50 @@ const PASSED_ON: [HeaderName; 11] = [
     RANGE,
 ];
 
-/// What an origin must not say to the clients of all other origins behind the same host, or to make them leave it.
-const KEPT_BACK: [HeaderName; 12] = [
-    SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY,
-    WWW_AUTHENTICATE,
-    LOCATION,
-    REFRESH,
-    HeaderName::from_static("set-cookie2"),
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("service-worker-allowed"),
-    HeaderName::from_static("public-key-pins"),
-    HeaderName::from_static("report-to"),
-    HeaderName::from_static("nel"),
+/// What an origin must not say to the clients of all other origins behind the same host, to caches and servers in front of
+/// it, or to make clients leave it.
+const KEPT_BACK: [&str; 36] = [
+    "accept-ch",
+    "activate-storage-access",
+    "alt-svc",
+    "cache-group-invalidation",
+    "clear-site-data",
+    "content-location",
+    "critical-ch",
+    "expect-ct",
+    "link",
+    "location",
+    "nel",
+    // By it a cache in front takes all URLs of the gateway for one.
+    "no-vary-search",
+    "observe-browsing-topics",
+    "origin-agent-cluster",
+    "origin-trial",
+    "permissions-policy",
+    "proxy-authenticate",
+    "public-key-pins",
+    "refresh",
+    "report-to",
+    "reporting-endpoints",
+    "secure-session-registration",
+    "service-worker-allowed",
+    "service-worker-navigation-preload",
+    "set-cookie",
+    "set-cookie2",
+    "set-login",
+    "sourcemap",
+    "speculation-rules",
+    "strict-transport-security",
+    "supports-loading-mode",
+    "use-as-dictionary",
+    "www-authenticate",
+    "x-reproxy-url",
+    "x-sendfile",
+    "x-lighttpd-send-file",
 ];
+
+/// The same for all that begins so.
+const KEPT_BACK_ALL: [&str; 3] = ["access-control-", "x-accel-", "cross-origin-"];
 
 /// Room for the longest name in a key.
 const LONGEST_KEY: usize = 16 * 1024;
@@ -154,9 +182,18 @@ impl Gateway {
         request.extensions_mut().insert(Wanted::Content(question));
         let answered: Result<_, Infallible> = self.cache.clone().oneshot(request).await;
         let Ok(mut response) = answered;
-        for name in &KEPT_BACK {
-            response.headers_mut().remove(name);
-        }
+        keep_back(response.headers_mut());
         Ok(response)
+    }
+}
+
+fn keep_back(headers: &mut HeaderMap) {
+    for name in &KEPT_BACK {
+        headers.remove(*name);
+    }
+    let begins = |name: &&HeaderName| KEPT_BACK_ALL.iter().any(|start| name.as_str().starts_with(start));
+    let others: Vec<HeaderName> = headers.keys().filter(begins).cloned().collect();
+    for name in others {
+        headers.remove(name);
     }
 }

@@ -31,6 +31,8 @@
 //! | `connector.rs`, `resolver.rs`, `address.rs` | which addresses are dialled |
 //! | `binding.rs` | whose a key is |
 //!
+//! A key is given to whoever comes first, for 30 days: give clients keys that others cannot guess where that matters.
+//!
 //! For what a server on the open Internet needs besides (deadlines for slow clients, bounds, an access log) see
 //! `examples/proxy`, from which four small files are borrowed.
 
@@ -63,6 +65,7 @@ mod units;
 use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -70,6 +73,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 use cli::Cli;
@@ -79,6 +83,10 @@ use shutdown::Shutdown;
 
 /// How long a client may take to send a whole request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most connections of clients; more are closed.
+const CONNECTIONS: usize = 1024;
+/// How many requests one HTTP/2 client may have open.
+const STREAMS: u32 = 64;
 /// How long writes to the cache may take to finish at the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no descriptor for another connection.
@@ -110,13 +118,24 @@ async fn run(cli: &Cli) -> Result<(), String> {
     let listening = socket.local_addr().map_err(|error| error.to_string())?;
     println!("listening on   http://{listening}/?url=URL");
     println!("caching in     {kept_in}");
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = shutdown.asked() => break,
         };
         match accepted {
-            Ok((stream, _)) => drop(tokio::spawn(serve(stream, gateway.clone()))),
+            Ok((stream, _)) => {
+                let gateway = gateway.clone();
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    tracing::warn!("a connection is closed, because there are {CONNECTIONS}");
+                    continue;
+                };
+                tokio::spawn(async move {
+                    serve(stream, gateway).await;
+                    drop(place);
+                });
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -130,13 +149,17 @@ async fn run(cli: &Cli) -> Result<(), String> {
 }
 
 async fn serve(stream: TcpStream, gateway: Gateway) {
+    // The server below waits for the first octets for as long as it takes.
+    if !matches!(tokio::time::timeout(HEADER_TIMEOUT, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
     let service = service_fn(|request| {
         let gateway = gateway.clone();
         async move { Ok::<_, Infallible>(front::answer(&gateway, request).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    server.http2().timer(TokioTimer::new());
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT).max_concurrent_streams(STREAMS);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection ended early");
     }

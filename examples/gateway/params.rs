@@ -3,6 +3,8 @@
 use serde_json::Value;
 use url::Url;
 
+use crate::question::LONGEST;
+
 /// Names and values, in the order of the names. A name with a list stands once for each member of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Params(Vec<(String, String)>);
@@ -20,7 +22,7 @@ impl Params {
         let Value::Object(members) = value else {
             return Err("params must be a JSON object, for example {\"page\": 2}".to_owned());
         };
-        let mut pairs = Vec::new();
+        let (mut pairs, mut octets) = (Vec::new(), 0);
         for (name, value) in members {
             let values = match value {
                 Value::Array(values) => values,
@@ -30,6 +32,11 @@ impl Params {
                 let value = plain(value).ok_or_else(|| {
                     format!("params: {name:?} must be a string, a number, a boolean, or an array of those")
                 })?;
+                // A long name with a long list would take far more room than it came in.
+                octets += name.len() + value.len() + 2;
+                if octets > LONGEST {
+                    return Err(format!("params are too long: {LONGEST} octets as a query at most"));
+                }
                 pairs.push((name.clone(), value));
             }
         }

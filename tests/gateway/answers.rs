@@ -62,6 +62,11 @@ async fn an_origin_speaks_for_itself_and_not_for_the_gateways_host() {
         .header("www-authenticate", "Basic")
         .header("refresh", "0; url=http://evil.example/")
         .header("service-worker-allowed", "/")
+        .header("no-vary-search", "params")
+        .header("x-accel-redirect", "/internal")
+        .header("access-control-allow-origin", "*")
+        .header("report-to", "{}")
+        .header("link", "</>; rel=preload")
         .header("content-security-policy", "default-src *")
         .header("x-content-type-options", "sniff")
         .header("connection", "x-hop")
@@ -74,6 +79,9 @@ async fn an_origin_speaks_for_itself_and_not_for_the_gateways_host() {
         for absent in ["set-cookie", "strict-transport-security", "clear-site-data", "alt-svc", "www-authenticate"] {
             assert_eq!(heard.value(absent), None);
         }
+        for absent in ["no-vary-search", "x-accel-redirect", "access-control-allow-origin", "report-to", "link"] {
+            assert_eq!(heard.value(absent), None);
+        }
         for absent in ["refresh", "service-worker-allowed", "connection", "x-hop", "transfer-encoding"] {
             assert_eq!(heard.value(absent), None);
         }
@@ -82,6 +90,40 @@ async fn an_origin_speaks_for_itself_and_not_for_the_gateways_host() {
         assert!(!heard.is_hit(), "what sets a cookie is for one client");
     }
     assert_eq!(stage.origin.count("/a"), 2);
+}
+
+/// On a hit as well.
+#[tokio::test]
+async fn what_is_stored_is_sent_without_what_is_kept_back() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("/a", fresh("a").header("no-vary-search", "params").header("x-accel-redirect", "/internal"));
+    stage.origin.says("/b", fresh("b"));
+    ask(&gateway, &[("url", &stage.url("/a"))]).await.is(200, "a");
+    let hit = ask(&gateway, &[("url", &stage.url("/a"))]).await;
+    assert!(hit.is_hit());
+    assert_eq!((hit.value("no-vary-search"), hit.value("x-accel-redirect")), (None, None));
+    ask(&gateway, &[("url", &stage.url("/b"))]).await.is(200, "b");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_not_passed_on() {
+    let stage = Stage::new().await;
+    stage.origin.says("/switch", Script::upgrade("other"));
+    ask(&stage.gateway(), &[("url", &stage.url("/switch"))]).await.is(502, "");
+}
+
+#[tokio::test]
+async fn trailers_of_an_origin_end_with_it() {
+    let stage = Stage::new().await;
+    let script = Script::status("200 OK").chunked(["a", "b"]).trailer("set-cookie", "a=b");
+    stage.origin.says("/a", script.header("cache-control", "max-age=60"));
+    let gateway = stage.gateway();
+    for _ in 0..2 {
+        let heard = ask(&gateway, &[("url", &stage.url("/a"))]).await;
+        heard.is(200, "ab");
+        assert!(heard.trailers.is_none(), "{:?}", heard.trailers);
+    }
 }
 
 #[tokio::test]

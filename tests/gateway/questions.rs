@@ -19,7 +19,8 @@ async fn what_is_wrong_with_a_question_is_said() {
     let a = stage.url("/a");
     let (long, long_url) = ("x".repeat(8193), stage.url(&format!("/{}", "x".repeat(8192))));
     let nearly = stage.url(&format!("/{}", "x".repeat(8100)));
-    let cases: [Case<'_>; 21] = [
+    let many = format!("{{\"{}\":[{}1]}}", "x".repeat(4000), "1,".repeat(1500));
+    let cases: [Case<'_>; 22] = [
         (&[], 400, "url is missing"),
         (&[("key", "k")], 400, "url is missing"),
         (&[("url", "")], 400, "no absolute URL"),
@@ -40,6 +41,8 @@ async fn what_is_wrong_with_a_question_is_said() {
         (&[("url", &long_url)], 400, "url is too long"),
         (&[("url", &a), ("params", &long)], 400, "params is too long"),
         (&[("url", &nearly), ("params", &format!("{{\"x\":\"{}\"}}", "y".repeat(200)))], 400, "too long"),
+        // A long name that many values share takes far more room than it came in.
+        (&[("url", &a), ("params", &many)], 400, "params are too long"),
         (&[("url", &a), ("params", "{")], 400, "no JSON"),
     ];
     for (parameters, status, words) in cases {

@@ -28,6 +28,36 @@ async fn redirects_are_followed_and_what_they_lead_to_is_kept_for_the_first_url(
     }
 }
 
+/// What depends on the client, or changes soon, is not kept in the place of the redirect.
+#[tokio::test]
+async fn a_redirect_for_some_or_for_a_moment_is_followed_each_time() {
+    let stage = Stage::new().await;
+    let gateway = stage.gateway();
+    stage.origin.says("/end", fresh("the end"));
+    let fields = [
+        ("vary", "accept-language"),
+        ("set-cookie", "a=b"),
+        ("cache-control", "max-age=0"),
+        ("cache-control", "public, s-maxage=\"5\""),
+        ("cdn-cache-control", "max-age=5"),
+        ("cache-control", "no-store, x=\"\u{fc}\""),
+        ("expires", "0"),
+    ];
+    for ((name, value), index) in fields.iter().zip(0..) {
+        let path = format!("/from/{index}");
+        stage.origin.says(&path, to("302 Found", "/end").header(name, value));
+        for _ in 0..2 {
+            let heard = ask(&gateway, &[("url", &stage.url(&path))]).await;
+            heard.is(200, "the end");
+            assert!(!heard.is_hit(), "{name}: {value}");
+        }
+        assert_eq!(stage.origin.count(&path), 2, "{name}: {value}");
+    }
+    stage.origin.says("/from/all", to("301 Moved", "/end").header("cache-control", "public, max-age=3600"));
+    ask(&gateway, &[("url", &stage.url("/from/all"))]).await.is(200, "the end");
+    assert!(ask(&gateway, &[("url", &stage.url("/from/all"))]).await.is_hit());
+}
+
 #[tokio::test]
 async fn redirects_have_an_end() {
     let stage = Stage::new().await;

@@ -8,7 +8,7 @@ use crate::troupe::{GOOD, Stage, ask};
 use crate::victim::Victim;
 
 /// One or more of each class, and a word for the class.
-pub(crate) const REFUSED: [(&str, &str); 61] = [
+pub(crate) const REFUSED: [(&str, &str); 62] = [
     ("0.0.0.0", "unspecified"),
     ("0.1.2.3", "unspecified"),
     ("10.0.0.1", "private"),
@@ -18,6 +18,7 @@ pub(crate) const REFUSED: [(&str, &str); 61] = [
     ("127.0.0.1", "loopback"),
     ("127.0.0.2", "loopback"),
     ("127.255.255.254", "loopback"),
+    ("168.63.129.16", "Azure"),
     ("169.254.0.1", "link-local"),
     ("169.254.169.254", "link-local"),
     ("172.16.0.1", "private"),

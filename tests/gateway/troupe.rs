@@ -131,6 +131,7 @@ pub(crate) struct Heard {
     pub(crate) headers: HeaderMap,
     /// `None` where the body broke off.
     pub(crate) body: Option<Bytes>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Heard {
@@ -179,6 +180,8 @@ where
     B: hyper::body::Body<Data = Bytes>,
 {
     let (head, body) = response.into_parts();
-    let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
-    Heard { status: head.status, headers: head.headers, body }
+    let collected = body.collect().await.ok();
+    let trailers = collected.as_ref().and_then(|collected| collected.trailers().cloned());
+    let body = collected.map(http_body_util::Collected::to_bytes);
+    Heard { status: head.status, headers: head.headers, body, trailers }
 }
