@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use hyper::StatusCode;
 
+use crate::access::AccessArgs;
 use crate::admin::AdminArgs;
 use crate::care::CareArgs;
 use crate::origin::HostField;
@@ -49,6 +50,8 @@ pub(crate) struct Cli {
     pub(crate) listen: ListenArgs,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 

@@ -10,6 +10,7 @@
 //! guarded_stream + monitor   deadlines, connection limit, framing verdicts   (connection.rs, listener.rs)
 //! access_log                 one line per request
 //! front_door                 refuses what is not sound, rewrites the rest
+//! access                     tokens, rates and places of clients, where there are such rules
 //! QueryLayer                 reads the content of a QUERY, which is part of the key
 //! watch                      counts what operators want to see
 //! RedisCacheLayer            the cache
@@ -19,6 +20,7 @@
 //!
 //! It does not compress, balance load or serve files; other programs do that well.
 
+mod access;
 mod access_log;
 mod admin;
 mod answer;
@@ -63,6 +65,7 @@ use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_redis_cache::{CacheHandle, QueryLayer, Severity};
 
+use access::{Access, AccessLayer};
 use access_log::Logging;
 use admin::{Admin, AdminArgs};
 use banner::Banner;
@@ -134,13 +137,14 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let mut shutdown = Shutdown::new().map_err(|error| format!("cannot hear signals: {error}"))?;
     let (socket, listening) = bind(cli.listen.listen, "--listen").await?;
 
-    let tls = Tls::new(cli.tls.load()?);
+    let (tls, access) = (Tls::new(cli.tls.load()?), Access::new(&cli.access)?);
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let is_watched = admin_args.admin.is_some();
     let (rules, origin) = settings(cli)?;
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
+        .layer(AccessLayer::new(access.clone()))
         .option_layer(query)
         .option_layer(is_watched.then(|| WatchLayer::clients(&watch)))
         .layer(cache.layer)
@@ -149,7 +153,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
 
     let admin = managed(&admin_args, handle.clone(), watch, &cache.kept_in).await?;
     let managed_at = admin.listening();
-    let reload = Reload { logging, admin: Arc::clone(&admin), tls: tls.clone(), effective };
+    let reload = Reload { logging, admin: Arc::clone(&admin), tls: tls.clone(), access, effective };
     reload.begin().map_err(|error| format!("cannot hear signals: {error}"))?;
     let banner = Banner {
         listening: &tls.url(listening),

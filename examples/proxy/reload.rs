@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::access::Access;
 use crate::access_log::Logging;
 use crate::admin::Admin;
 use crate::cli::Cli;
@@ -16,11 +17,12 @@ pub(crate) struct Reload {
     pub(crate) logging: Logging,
     pub(crate) admin: Arc<Admin>,
     pub(crate) tls: Tls,
+    pub(crate) access: Option<Arc<Access>>,
     pub(crate) effective: Effective,
 }
 
 /// Settings that this changes.
-const CHANGEABLE: [&str; 4] = ["log", "admin-token-file", "tls-cert", "tls-key"];
+const CHANGEABLE: [&str; 5] = ["log", "admin-token-file", "client-token-file", "tls-cert", "tls-key"];
 
 // ===== impl Reload =====
 
@@ -49,10 +51,14 @@ impl Reload {
         let filter = Logging::filter(&cli.log)?;
         let guard = self.admin.guard_by(cli.admin.admin_token_file.as_deref())?;
         let certificates = cli.tls.load()?;
+        let tokens = cli.access.client_token_file.as_deref().map(Access::tokens).transpose()?;
         self.logging.reopen()?;
         self.logging.change(filter)?;
         self.admin.change_guard(guard);
         self.tls.change(certificates);
+        if let (Some(access), Some(tokens)) = (&self.access, tokens) {
+            access.change_tokens(tokens);
+        }
         let differs = self.effective.differs_in(&effective);
         let later: Vec<&str> = differs.into_iter().filter(|name| !CHANGEABLE.contains(name)).collect();
         if !later.is_empty() {

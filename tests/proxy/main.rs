@@ -8,6 +8,7 @@ mod running;
 mod tls_origin;
 mod wire;
 
+mod access;
 mod bodies;
 mod deadlines;
 mod failures;

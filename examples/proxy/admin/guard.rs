@@ -1,7 +1,6 @@
 //! Who may ask: holders of the token, or, where there is none, people and programs on this machine, but not the pages that
 //! they have open in a browser.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -11,14 +10,10 @@ use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 
 use super::Admin;
+use crate::access::{Tokens, presented};
 use crate::authority::parse_authority;
-
-/// Shorter ones can be guessed.
-const SHORTEST: usize = 16;
 
 /// By it browsers say whose page asks.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -26,8 +21,7 @@ const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The rule.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
-    /// Only a digest, whose comparison takes the same time whatever is compared.
-    token: Option<blake3::Hash>,
+    tokens: Option<Tokens>,
 }
 
 // ===== impl Guard =====
@@ -43,20 +37,11 @@ impl Guard {
                     "--admin {address} can be reached from elsewhere: name a file with a token by --admin-token-file, \
                      or listen on 127.0.0.1"
                 )),
-                _ => Ok(Self { token: None }),
+                _ => Ok(Self { tokens: None }),
             };
         };
-        let token =
-            fs::read_to_string(file).map_err(|error| format!("--admin-token-file: {}: {error}", file.display()))?;
-        match token.trim() {
-            token if token.len() < SHORTEST => {
-                Err(format!("--admin-token-file: the token has to have {SHORTEST} characters at the least"))
-            }
-            token if !token.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ') => {
-                Err("--admin-token-file: the token has to be of ASCII characters in one line".to_owned())
-            }
-            token => Ok(Self { token: Some(blake3::hash(token.as_bytes())) }),
-        }
+        let tokens = Tokens::read(file).map_err(|error| format!("--admin-token-file: {}: {error}", file.display()))?;
+        Ok(Self { tokens: Some(tokens) })
     }
 
     /// The answer to who may not ask.
@@ -70,8 +55,8 @@ impl Guard {
         if is_from_elsewhere {
             return Some((StatusCode::FORBIDDEN, "not for pages of another origin\n").into_response());
         }
-        match self.token {
-            Some(token) if presented(headers).is_some_and(|given| blake3::hash(&given) == token) => None,
+        match &self.tokens {
+            Some(tokens) if presented(headers).is_some_and(|given| tokens.have(&given)) => None,
             Some(_) => {
                 let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"management\", Bearer")];
                 Some((StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response())
@@ -103,20 +88,6 @@ pub(super) fn is_named_plainly(request: &Request) -> bool {
     let Some(authority) = named(request).and_then(|host| parse_authority(host.as_bytes())) else { return false };
     let host = authority.host();
     host.eq_ignore_ascii_case("localhost") || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-}
-
-/// The token of `Authorization: Bearer TOKEN`, or of `Authorization: Basic base64(user:TOKEN)`.
-fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let (scheme, rest) = text(headers, &header::AUTHORIZATION)?.split_once(' ')?;
-    match scheme {
-        scheme if scheme.eq_ignore_ascii_case("bearer") => Some(rest.trim().as_bytes().to_vec()),
-        scheme if scheme.eq_ignore_ascii_case("basic") => {
-            let pair = BASE64_STANDARD.decode(rest.trim()).ok()?;
-            let colon = pair.iter().position(|octet| *octet == b':')?;
-            Some(pair[colon + 1..].to_vec())
-        }
-        _ => None,
-    }
 }
 
 /// What the client calls this place: in HTTP/2 that is in the target.
