@@ -15,6 +15,7 @@ use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
 use crate::redact::redact;
 use crate::redis::RedisArgs;
+use crate::routes::Route;
 use crate::settings::{Arguments, Effective};
 use crate::tls::TlsArgs;
 use crate::trusted::Network;
@@ -82,6 +83,12 @@ pub(crate) struct OriginArgs {
     /// Where to get what is not in the cache: http:// or https://, a host, perhaps a port
     #[arg(long, value_name = "URL")]
     pub(crate) origin: OriginUrl,
+
+    /// For a host (or *.host), a path and all below it, or both: another origin, another lifetime, or no cache. As in
+    /// 'host=api.example path=/v2 origin=http://127.0.0.1:9000 ttl=1m', or 'path=/admin bypass'; may be given several times,
+    /// and the one that says most counts
+    #[arg(long, value_name = "RULE")]
+    pub(crate) route: Vec<Route>,
 
     /// Which host the origin is asked for: its own, or the one the client asked for (HTTP/1.1 only)
     #[arg(long, value_enum, default_value = "origin")]

@@ -1,4 +1,4 @@
-//! A caching reverse proxy: [`RedisCacheLayer`](tower_redis_cache::RedisCacheLayer) in front of one origin.
+//! A caching reverse proxy: [`RedisCacheLayer`](tower_redis_cache::RedisCacheLayer) in front of an origin, or several.
 //!
 //! ```text
 //! cargo run --release --example proxy -- --origin http://127.0.0.1:8000
@@ -12,6 +12,7 @@
 //! front_door                 refuses what is not sound, rewrites the rest
 //! access                     tokens, rates and places of clients, where there are such rules
 //! QueryLayer                 reads the content of a QUERY, which is part of the key
+//! routes                     another origin, or another lifetime, by host and path
 //! watch                      counts what operators want to see
 //! RedisCacheLayer            the cache
 //! watch                      ... and how the origin does
@@ -47,6 +48,7 @@ mod redis;
 mod reload;
 mod request_body;
 mod response_body;
+mod routes;
 mod settings;
 mod shutdown;
 mod tls;
@@ -77,6 +79,7 @@ use listener::{Listener, ListenerLimits};
 use monitor::Timeouts;
 use origin::{Origin, OriginSettings, Trust};
 use reload::Reload;
+use routes::Routes;
 use settings::Effective;
 use shutdown::Shutdown;
 use tls::Tls;
@@ -140,16 +143,20 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let (tls, access) = (Tls::new(cli.tls.load()?), Access::new(&cli.access)?);
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let is_watched = admin_args.admin.is_some();
+    let routes = Routes::new(cli.origin.route.clone())?;
     let (rules, origin) = settings(cli)?;
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
         .layer(AccessLayer::new(access.clone()))
+        .layer(routes.layer())
         .option_layer(query)
         .option_layer(is_watched.then(|| WatchLayer::clients(&watch)))
         .layer(cache.layer)
         .option_layer(is_watched.then(|| WatchLayer::origin(&watch)))
-        .service(Origin::new(origin));
+        .service(routes.origins(Origin::new(origin.clone()), |url| {
+            Origin::new(OriginSettings { url: url.clone(), ..origin.clone() })
+        }));
 
     let admin = managed(&admin_args, handle.clone(), watch, &cache.kept_in).await?;
     let managed_at = admin.listening();

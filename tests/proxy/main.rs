@@ -20,6 +20,7 @@ mod management;
 mod pages;
 mod parts;
 mod queries;
+mod routes;
 mod settings;
 mod starting;
 mod tls_clients;

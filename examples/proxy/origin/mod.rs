@@ -46,7 +46,7 @@ const RESPONSE_HEAD: usize = 256 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(15);
 
 /// How the origin is reached.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OriginSettings {
     pub(crate) url: OriginUrl,
     pub(crate) host: HostField,
@@ -73,7 +73,7 @@ struct Shared {
 /// What the origin sends, or what is said in its place.
 pub(crate) type OriginBody = Either<IdleBody, Full<Bytes>>;
 
-type Forwarding = Pin<Box<dyn Future<Output = Result<Response<OriginBody>, Infallible>> + Send>>;
+pub(crate) type Forwarding = Pin<Box<dyn Future<Output = Result<Response<OriginBody>, Infallible>> + Send>>;
 
 // ===== impl Origin =====
 

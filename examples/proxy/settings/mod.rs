@@ -207,7 +207,7 @@ fn of_text(command: &Command, text: &str) -> Result<Settings, String> {
         let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
         let values = match value {
             Value::Array(values) if matches!(argument.get_action(), ArgAction::Append) => {
-                values.iter().map(|value| scalar(&name, value)).collect::<Result<_, _>>()?
+                values.iter().map(|value| member(&name, value)).collect::<Result<_, _>>()?
             }
             Value::Boolean(value) if is_switch => vec![value.to_string()],
             _ if is_switch => return Err(format!("{name}: write true or false")),
@@ -217,6 +217,20 @@ fn of_text(command: &Command, text: &str) -> Result<Settings, String> {
         settings.insert(name.clone(), Given { values, place: name });
     }
     Ok(settings)
+}
+
+/// One of several. A table is what a rule in words has: `host = "a"` is `host=a`.
+fn member(name: &str, value: &Value) -> Result<String, String> {
+    let Value::Table(table) = value else { return scalar(name, value) };
+    let word = |(key, value): (&String, &Value)| match value {
+        Value::Boolean(value) => Ok(format!("{key}={value}")),
+        value => scalar(&format!("{name}.{key}"), value).map(|text| format!("{key}={text}")),
+    };
+    let words: Vec<String> = table.iter().map(word).collect::<Result<_, _>>()?;
+    match words.iter().any(|word| word.contains(char::is_whitespace)) {
+        true => Err(format!("{name}: there is a blank in a value")),
+        false => Ok(words.join(" ")),
+    }
 }
 
 fn scalar(name: &str, value: &Value) -> Result<String, String> {
@@ -263,6 +277,16 @@ mod tests {
         let path = file.path().to_str().expect("text");
         let found = merged(&[], &[("CACHE_PROXY_CONFIG", path)]).expect("it can be read");
         assert_eq!(found, ["--early-refresh=0.5", "--key-header=a", "--key-header=b", "--upgrades"]);
+    }
+
+    #[test]
+    fn tables_of_the_file_are_rules_in_words() {
+        let file = file("[[route]]\nhost = \"a\"\nttl = 5\nbypass = true\n[[route]]\npath = \"/b\"\nttl = \"1m\"\n");
+        let config = format!("--config={}", file.path().display());
+        let found = merged(&[&config], &[]).expect("it can be read");
+        assert_eq!(found, ["--route=bypass=true host=a ttl=5", "--route=path=/b ttl=1m", &config]);
+        let refused = of_text(&Cli::command(), "route = [{ path = \"/a /b\" }]").expect_err("two paths");
+        assert!(refused.contains("a blank"), "{refused}");
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! Several origins, and what is different for some requests.
+
+use crate::running::{Proxy, command, refused};
+use crate::support::origin::{Origin, Script};
+use crate::wire::{Answer, ask};
+
+fn says(text: &str) -> Script {
+    Script::ok(text).header("cache-control", "max-age=60")
+}
+
+async fn get(proxy: &Proxy, host: &str, target: &str) -> Answer {
+    ask(proxy, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await
+}
+
+/// Asks until it is a hit, and has it.
+async fn hit(proxy: &Proxy, host: &str, target: &str) -> Answer {
+    crate::support::gate::until_some("a hit", || async { Some(get(proxy, host, target).await).filter(Answer::is_hit) })
+        .await
+}
+
+#[tokio::test]
+async fn each_request_goes_to_its_origin_and_is_kept_apart() {
+    let [usual, api, newer] = [Origin::start().await, Origin::start().await, Origin::start().await];
+    for (origin, name) in [(&usual, "usual"), (&api, "api"), (&newer, "newer")] {
+        for target in ["/a", "/v2/a", "/v22/a"] {
+            origin.says(target, says(&format!("{name} {target}")));
+        }
+    }
+    let rules =
+        [format!("host=api.test origin={}", api.url()), format!("path=/v2 host=api.test origin={}", newer.url())];
+    let proxy = Proxy::with(&usual.url(), &["--route", &rules[0], "--route", &rules[1]]).await;
+    for (host, target, body) in [
+        ("site.test", "/a", "usual /a"),
+        ("site.test", "/v2/a", "usual /v2/a"),
+        ("api.test", "/a", "api /a"),
+        ("API.test", "/v2/a", "newer /v2/a"),
+        ("api.test", "/v22/a", "api /v22/a"),
+    ] {
+        assert_eq!(get(&proxy, host, target).await.text(), body);
+        assert_eq!(hit(&proxy, host, target).await.text(), body);
+    }
+    assert_eq!((usual.count("/a"), api.count("/a"), newer.count("/a")), (1, 1, 0));
+    // Each is asked as itself.
+    assert_eq!(newer.received()[0].values("host"), [newer.authority()]);
+}
+
+/// By the tables of a file.
+#[tokio::test]
+async fn a_route_has_a_lifetime_of_its_own_or_no_cache() {
+    let origin = Origin::start().await;
+    for target in ["/short", "/long/a", "/admin/a"] {
+        origin.says(target, Script::ok("hello").header("cache-control", "max-age=5"));
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("proxy.toml");
+    let text = format!(
+        "origin = \"{}\"\nlisten = \"127.0.0.1:0\"\n[[route]]\npath = \"/long\"\nttl = \"1h\"\n\
+         [[route]]\npath = \"/admin\"\nbypass = true\n",
+        origin.url()
+    );
+    std::fs::write(&file, text).expect("a file");
+    let mut command = command();
+    command.arg("--config").arg(&file);
+    let proxy = Proxy::start(command).await;
+    let status = |answer: &Answer| answer.value("cache-status").unwrap_or_default().to_owned();
+    assert!(status(&get(&proxy, "site.test", "/short").await).contains("ttl=5;"));
+    let long = status(&get(&proxy, "site.test", "/long/a").await);
+    assert!(long.contains("ttl=3600;"), "{long}");
+    for _ in 0..2 {
+        let admin = status(&get(&proxy, "site.test", "/admin/a").await);
+        assert!(admin.contains("fwd=bypass"), "{admin}");
+    }
+    assert_eq!(origin.count("/admin/a"), 2);
+}
+
+/// A redirect to itself leads back to the proxy, whichever origin it is.
+#[tokio::test]
+async fn an_origin_of_a_route_that_is_away_is_its_own_trouble() {
+    let [usual, other] = [Origin::start().await, Origin::start().await];
+    usual.says("/a", says("usual"));
+    other.says("/a", Script::status("302 Found").header("location", &format!("{}/b", other.url())).body(""));
+    let rules =
+        [format!("host=other.test origin={}", other.url()), "host=gone.test origin=http://127.0.0.1:1".to_owned()];
+    let proxy = Proxy::with(&usual.url(), &["--route", &rules[0], "--route", &rules[1]]).await;
+    let location = get(&proxy, "other.test", "/a").await;
+    assert_eq!(location.value("location"), Some("http://other.test/b"), "{}", location.head);
+    assert_eq!(get(&proxy, "gone.test", "/a").await.status, 502);
+    assert_eq!(get(&proxy, "site.test", "/a").await.text(), "usual");
+}
+
+#[tokio::test]
+async fn rules_that_say_nothing_are_refused() {
+    for (rules, reason) in [
+        (&["host=a"][..], "what is different"),
+        (&["path=/a ttl=1s", "path=/a/ bypass"], "two of them"),
+        (&["path=/a tll=1s"], "there are host"),
+    ] {
+        let rules = rules.iter().flat_map(|rule| ["--route", rule]);
+        let all: Vec<&str> =
+            ["--origin", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"].into_iter().chain(rules).collect();
+        let given_up = refused(&all).await;
+        assert!(given_up.code == Some(2) && given_up.stderr.contains(reason), "{all:?}: {}", given_up.stderr);
+    }
+}
