@@ -95,6 +95,10 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let (cli, effective) = match Cli::read() {
+        Ok((cli, effective)) if cli.print_config => {
+            print!("{effective}");
+            return ExitCode::SUCCESS;
+        }
         Ok(read) => read,
         Err(code) => return ExitCode::from(code),
     };
@@ -121,10 +125,6 @@ async fn check(handle: &CacheHandle) -> Result<(), String> {
 
 /// Serves until a signal says otherwise; an error is a sentence that says what to change.
 async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
-    if cli.print_config {
-        print!("{effective}");
-        return Ok(());
-    }
     let logging = Logging::start(&cli.log, cli.log_file.as_deref())?;
     let cache = Cache::new(&cli.cache, &cli.redis, &cli.key, &cli.care)?;
     let handle = cache.layer.handle();
