@@ -148,7 +148,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
-        .layer(AccessLayer::new(access.clone()))
+        .layer(AccessLayer::new(access.clone(), is_watched.then(|| watch.clone())))
         .layer(routes.layer())
         .option_layer(query)
         .option_layer(is_watched.then(|| WatchLayer::clients(&watch)))

@@ -80,6 +80,18 @@ async fn numbers_say_what_happened() {
 }
 
 #[tokio::test]
+async fn who_is_turned_away_is_counted() {
+    let origin = Origin::start().await;
+    origin.says("/a", page());
+    let proxy = managed(&origin, &["--rate-limit", "2/1h"]).await;
+    for _ in 0..5 {
+        get(&proxy, "/a").await;
+    }
+    assert_eq!(metric(&proxy, "tower_redis_cache_turned_away_total{status=\"429\"}").await, 3.0);
+    assert_eq!(json(&proxy, "/stats").await["turned_away"]["429"], 3);
+}
+
+#[tokio::test]
 async fn what_is_purged_is_fetched_again() {
     let redis = RedisServer::start();
     let origin = Origin::start().await;

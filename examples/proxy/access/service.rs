@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::{Access, Leave};
 use crate::answer::Answer;
+use crate::watch::Watch;
 
 /// Where the front door writes down who asks.
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -24,14 +25,15 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) struct AccessLayer {
     /// None where every request has leave.
     access: Option<Arc<Access>>,
+    /// Where somebody wants to know.
+    watch: Option<Watch>,
 }
 
 /// Asks for leave first.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded<S> {
     inner: S,
-    /// None where every request has leave.
-    access: Option<Arc<Access>>,
+    layer: AccessLayer,
 }
 
 pin_project! {
@@ -54,8 +56,8 @@ pin_project! {
 }
 
 impl AccessLayer {
-    pub(crate) fn new(access: Option<Arc<Access>>) -> Self {
-        Self { access }
+    pub(crate) fn new(access: Option<Arc<Access>>, watch: Option<Watch>) -> Self {
+        Self { access, watch }
     }
 }
 
@@ -63,7 +65,7 @@ impl<S> Layer<S> for AccessLayer {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, access: self.access.clone() }
+        Guarded { inner, layer: self.clone() }
     }
 }
 
@@ -80,13 +82,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
-        let leave = self.access.as_ref().map_or_else(
+        let leave = self.layer.access.as_ref().map_or_else(
             || Ok(Leave::default()),
             |access| access.admit(client(request.headers()), request.headers_mut()),
         );
         match leave {
             Ok(leave) => Admitted::Granted { inner: self.inner.call(request), leave: Some(leave) },
-            Err(answer) => Admitted::Refused { answer: Some(answer) },
+            Err(answer) => {
+                if let Some(watch) = &self.layer.watch {
+                    watch.turned_away(answer.status());
+                }
+                Admitted::Refused { answer: Some(answer) }
+            }
         }
     }
 }

@@ -40,6 +40,10 @@ fn exposition(stats: &Stats, seen: &Seen) -> String {
     for (detail, count) in &seen.details {
         let _ = writeln!(text, "{PREFIX}_details_total{{detail=\"{detail}\"}} {count}");
     }
+    family(&mut text, "turned_away_total", "counter", "Requests that were not let in, by status: token, rate, places.");
+    for (status, count) in &seen.turned_away {
+        let _ = writeln!(text, "{PREFIX}_turned_away_total{{status=\"{status}\"}} {count}");
+    }
     family(&mut text, "saved_bytes_total", "counter", "Octets of bodies that the origin did not have to send.");
     let _ = writeln!(text, "{PREFIX}_saved_bytes_total {}", seen.saved);
     family(&mut text, "origin_errors_total", "counter", "Answers of the origin with a status of 500 or more.");

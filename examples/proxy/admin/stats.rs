@@ -26,6 +26,7 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
         "stats": numbers,
         "requests": kinds(&seen.kinds),
         "details": seen.details,
+        "turned_away": seen.turned_away,
         "saved_bytes": seen.saved,
         "origin": origin(&seen),
         "top": top,

@@ -28,6 +28,8 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 struct Counts {
     kinds: [AtomicU64; Kind::ALL.len()],
+    /// Requests that were not let in, by the status that says why.
+    turned_away: Mutex<BTreeMap<u16, u64>>,
     /// Octets of bodies that came from the cache.
     saved: AtomicU64,
     /// Why responses were not stored, and whatever else `Cache-Status` has a word for.
@@ -43,6 +45,7 @@ struct Counts {
 pub(crate) struct Seen {
     pub(crate) kinds: [u64; Kind::ALL.len()],
     pub(crate) saved: u64,
+    pub(crate) turned_away: BTreeMap<u16, u64>,
     pub(crate) details: BTreeMap<&'static str, u64>,
     pub(crate) origin_errors: u64,
     pub(crate) origin_micros: u64,
@@ -78,12 +81,18 @@ impl Watch {
         counts.origin_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// A request was not let in.
+    pub(crate) fn turned_away(&self, status: StatusCode) {
+        *lock(&self.shared.turned_away).entry(status.as_u16()).or_default() += 1;
+    }
+
     pub(crate) fn seen(&self) -> Seen {
         let counts = &self.shared;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Seen {
             kinds: counts.kinds.each_ref().map(read),
             saved: read(&counts.saved),
+            turned_away: lock(&counts.turned_away).clone(),
             details: lock(&counts.details).clone(),
             origin_errors: read(&counts.origin_errors),
             origin_micros: read(&counts.origin_micros),
