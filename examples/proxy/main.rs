@@ -128,6 +128,8 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let logging = Logging::start(&cli.log, cli.log_file.as_deref())?;
     let cache = Cache::new(&cli.cache, &cli.redis, &cli.key, &cli.care)?;
     let handle = cache.layer.handle();
+    let (tls, access) = (Tls::new(cli.tls.load()?), Access::new(&cli.access)?);
+    let routes = Routes::new(cli.origin.route.clone())?;
     if cli.check {
         return check(&handle).await;
     }
@@ -140,10 +142,8 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let mut shutdown = Shutdown::new().map_err(|error| format!("cannot hear signals: {error}"))?;
     let (socket, listening) = bind(cli.listen.listen, "--listen").await?;
 
-    let (tls, access) = (Tls::new(cli.tls.load()?), Access::new(&cli.access)?);
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let is_watched = admin_args.admin.is_some();
-    let routes = Routes::new(cli.origin.route.clone())?;
     let (rules, origin) = settings(cli)?;
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())

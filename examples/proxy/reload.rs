@@ -60,7 +60,9 @@ impl Reload {
             access.change_tokens(tokens);
         }
         let differs = self.effective.differs_in(&effective);
-        let later: Vec<&str> = differs.into_iter().filter(|name| !CHANGEABLE.contains(name)).collect();
+        // What was off, or is to be, waits as well.
+        let changes = |name: &str| CHANGEABLE.contains(&name) && self.effective.has(name) && effective.has(name);
+        let later: Vec<&str> = differs.into_iter().filter(|name| !changes(name)).collect();
         if !later.is_empty() {
             tracing::warn!(settings = later.join(", "), "these change when the proxy is started anew");
         }

@@ -1,13 +1,16 @@
 //! Which origin a request goes to, by its host and the beginning of its path, and what is different for it in the cache.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::{Request, Response, Uri};
+use percent_encoding::percent_decode_str;
 use tower::{Layer, Service};
 use tower_redis_cache::CacheOverride;
 
@@ -16,15 +19,24 @@ use crate::origin_url::OriginUrl;
 use crate::request_body::RequestBody;
 use crate::units::duration;
 
-/// A rule for some requests.
+/// A rule for some requests. What it leaves unsaid is as the next one that fits says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     host: Host,
     /// Without a slash at its end: `/a` is for `/a` and `/a/b`, and not for `/ab`.
     path: String,
-    pub(crate) origin: Option<OriginUrl>,
+    origin: Option<OriginUrl>,
     ttl: Option<Duration>,
-    bypass: bool,
+    bypass: Option<bool>,
+}
+
+/// What the rules come to for one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// The rule whose origin it goes to.
+    origin: Option<By>,
+    ttl: Option<Duration>,
+    bypass: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +53,7 @@ pub(crate) struct Routes {
     rules: Arc<[Route]>,
 }
 
-/// Request extension: the rule that it goes by.
+/// Request extension: the rule by whose origin it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct By(usize);
 
@@ -72,57 +84,92 @@ impl FromStr for Route {
 
     /// Reads `host=api.example path=/v2 origin=http://127.0.0.1:9000 ttl=1m`, or `path=/admin bypass`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut host, mut path) = (None, None);
-        let mut route = Self { host: Host::Any, path: String::new(), origin: None, ttl: None, bypass: false };
+        let mut words = BTreeMap::new();
         for word in text.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, "true"));
-            match name {
-                "host" => host = Some(Host::read(value)?),
-                "path" if value.starts_with('/') => path = Some(value.trim_end_matches('/').to_owned()),
-                "path" => return Err(format!("path={value}: a path begins with a slash")),
-                "origin" => route.origin = Some(value.parse().map_err(|error| format!("origin={value}: {error}"))?),
-                "ttl" => route.ttl = Some(duration(value).map_err(|error| format!("ttl={value}: {error}"))?),
-                "bypass" if value == "true" => route.bypass = true,
-                "bypass" if value == "false" => route.bypass = false,
-                _ => return Err(format!("{word}: there are host, path, origin, ttl and bypass")),
+            if words.insert(name, value).is_some() {
+                return Err(format!("{name} is said twice"));
             }
+        }
+        let mut take = |name: &str| words.remove(name);
+        let host = take("host").map(Host::read).transpose()?;
+        let path = take("path").map(path).transpose()?;
+        let origin = take("origin").map(|value| value.parse().map_err(|error| format!("origin={value}: {error}")));
+        let ttl = take("ttl").map(|value| duration(value).map_err(|error| format!("ttl={value}: {error}")));
+        let bypass =
+            take("bypass").map(|value| value.parse().map_err(|_| format!("bypass={value}: there are true and false")));
+        let (origin, ttl, bypass) = (origin.transpose()?, ttl.transpose()?, bypass.transpose()?);
+        if let Some(name) = words.keys().next() {
+            return Err(format!("{name}: there are host, path, origin, ttl and bypass"));
         }
         if host.is_none() && path.is_none() {
             return Err("name a host or a path: host=api.example path=/v2 origin=http://127.0.0.1:9000".to_owned());
         }
-        if route.origin.is_none() && route.ttl.is_none() && !route.bypass {
+        if origin.is_none() && ttl.is_none() && bypass.is_none() {
             return Err("say what is different: origin=URL, ttl=TIME or bypass".to_owned());
         }
-        (route.host, route.path) = (host.unwrap_or(Host::Any), path.unwrap_or_default());
-        Ok(route)
+        if ttl.is_some() && bypass == Some(true) {
+            return Err("what bypasses the cache has no ttl".to_owned());
+        }
+        Ok(Self { host: host.unwrap_or(Host::Any), path: path.unwrap_or_default(), origin, ttl, bypass })
     }
 }
 
 impl Route {
-    fn fits(&self, uri: &Uri) -> bool {
-        let rest = uri.path().strip_prefix(self.path.as_str());
-        let host = uri.host().unwrap_or_default();
+    fn fits(&self, host: &str, path: &str) -> bool {
+        let rest = path.strip_prefix(self.path.as_str());
         self.host.fits(host) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+}
 
-    fn overrides(&self) -> Option<CacheOverride> {
+impl Plan {
+    fn overrides(self) -> Option<CacheOverride> {
+        let is_out = self.bypass == Some(true);
         let mut overrides = CacheOverride::new();
         if let Some(ttl) = self.ttl {
             overrides = overrides.ttl(ttl);
         }
-        if self.bypass {
+        if is_out {
             overrides = overrides.bypass();
         }
-        (self.bypass || self.ttl.is_some()).then_some(overrides)
+        (is_out || self.ttl.is_some()).then_some(overrides)
     }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    match text {
+        _ if !text.starts_with('/') => Err(format!("path={text}: a path begins with a slash")),
+        _ if text.contains(['?', '#', '%', '\\']) || plain(text) != text => Err(format!(
+            "path={text}: write it plainly, without a query, percent-encodings, or dots that lead elsewhere"
+        )),
+        _ => Ok(text.trim_end_matches('/').to_owned()),
+    }
+}
+
+/// A path as an origin might take it: decoded, with one slash at a time, and without `.` and `..`.
+fn plain(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy().replace('\\', "/");
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
+        match segment {
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    let is_directory = decoded.ends_with('/') || decoded.ends_with("/.") || decoded.ends_with("/..");
+    let end = if is_directory && !segments.is_empty() { "/" } else { "" };
+    format!("/{}{end}", segments.join("/"))
 }
 
 impl Host {
     fn read(text: &str) -> Result<Self, String> {
-        let text = text.to_ascii_lowercase();
+        let text = text.trim_end_matches('.').to_ascii_lowercase();
         let (host, below) = text.strip_prefix("*.").map_or((text.as_str(), false), |rest| (rest, true));
-        let is_host =
-            !host.is_empty() && host.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._[]:".contains(&octet));
+        // Without a port: a rule is for all of them.
+        let is_name = host.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet));
+        let is_address =
+            || host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok()).is_some();
+        let is_host = !host.is_empty() && (is_name || (!below && is_address()));
         match (is_host, below) {
             (false, _) => Err(format!("host={text}: write a name such as api.example, or *.example for all below it")),
             (true, true) => Ok(Self::Below(format!(".{host}"))),
@@ -178,9 +225,30 @@ impl Routes {
         Ok(Self { rules: rules.into() })
     }
 
-    /// The rule that says most of it.
-    fn of(&self, uri: &Uri) -> Option<(By, &Route)> {
-        self.rules.iter().enumerate().find(|(_, route)| route.fits(uri)).map(|(index, route)| (By(index), route))
+    /// What they come to for a path that is written so.
+    fn plan(&self, host: &str, path: &str) -> Plan {
+        let mut plan = Plan::default();
+        for (index, route) in self.rules.iter().enumerate().filter(|(_, route)| route.fits(host, path)) {
+            plan.origin = plan.origin.or_else(|| route.origin.is_some().then_some(By(index)));
+            plan.ttl = plan.ttl.or(route.ttl);
+            plan.bypass = plan.bypass.or(route.bypass);
+        }
+        plan
+    }
+
+    /// What they come to for a request. Where it depends on how an origin reads the path, what comes is not kept: it might
+    /// be of a place that another rule is for.
+    fn of(&self, uri: &Uri) -> Plan {
+        if self.rules.is_empty() {
+            return Plan::default();
+        }
+        let host = uri.host().unwrap_or_default().trim_end_matches('.');
+        let read = plain(uri.path());
+        let plan = self.plan(host, &read);
+        match plan == self.plan(host, uri.path()) && plan == self.plan(host, &plain(&read)) {
+            true => plan,
+            false => Plan { bypass: Some(true), ttl: None, ..plan },
+        }
     }
 
     pub(crate) fn layer(&self) -> RouteLayer {
@@ -189,7 +257,16 @@ impl Routes {
 
     /// The origins, made of what they have in common.
     pub(crate) fn origins(&self, usual: Origin, other: impl Fn(&OriginUrl) -> Origin) -> Origins {
-        let by_rule = self.rules.iter().map(|route| route.origin.as_ref().map(&other)).collect();
+        // One set of connections to each, however many rules lead there.
+        let mut made: Vec<(OriginUrl, Origin)> = Vec::new();
+        let mut origin = |url: &OriginUrl| match made.iter().find(|(known, _)| known == url) {
+            Some((_, origin)) => origin.clone(),
+            None => {
+                made.push((url.clone(), other(url)));
+                made[made.len() - 1].1.clone()
+            }
+        };
+        let by_rule = self.rules.iter().map(|route| route.origin.as_ref().map(&mut origin)).collect();
         Origins { usual, by_rule }
     }
 }
@@ -215,12 +292,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<Q>) -> S::Future {
-        if let Some((by, route)) = self.routes.of(request.uri()) {
-            let overrides = route.overrides();
+        let plan = self.routes.of(request.uri());
+        if let Some(by) = plan.origin {
             request.extensions_mut().insert(by);
-            if let Some(overrides) = overrides {
-                request.extensions_mut().insert(overrides);
-            }
+        }
+        if let Some(overrides) = plan.overrides() {
+            request.extensions_mut().insert(overrides);
         }
         self.inner.call(request)
     }
@@ -278,10 +355,64 @@ mod tests {
             ("http://example/", 1),
             ("http://badexample/", 1),
         ] {
-            let (_, route) = routes.of(&uri.parse().expect("a URI")).expect("there is one for all");
-            assert_eq!(route.ttl, Some(Duration::from_secs(seconds)), "{uri}");
+            let plan = routes.of(&uri.parse().expect("a URI"));
+            assert_eq!((plan.ttl, plan.bypass), (Some(Duration::from_secs(seconds)), None), "{uri}");
         }
-        assert!(self::routes(&texts[4..]).of(&Uri::from_static("http://other.test/")).is_none());
+        assert_eq!(self::routes(&texts[4..]).of(&Uri::from_static("http://other.test/")), Plan::default());
+    }
+
+    #[test]
+    fn what_a_rule_leaves_unsaid_the_next_one_says() {
+        let routes = routes(&[
+            "path=/admin bypass",
+            "host=app.test origin=http://127.0.0.1:1",
+            "host=app.test path=/admin/public bypass=false ttl=1m",
+            "host=app.test path=/admin/public/a origin=http://127.0.0.1:2",
+        ]);
+        let of = |uri: &str| routes.of(&uri.parse().expect("a URI"));
+        let origin =
+            |plan: Plan| plan.origin.and_then(|By(index)| routes.rules[index].origin.as_ref()).map(ToString::to_string);
+        let plan = of("http://app.test/admin/x");
+        assert_eq!((plan.bypass, origin(plan).as_deref()), (Some(true), Some("http://127.0.0.1:1")));
+        let plan = of("http://app.test/admin/public/a/b");
+        assert_eq!((plan.bypass, plan.ttl), (Some(false), Some(Duration::from_secs(60))));
+        assert_eq!(origin(plan).as_deref(), Some("http://127.0.0.1:2"));
+        assert_eq!(of("http://other.test/admin").bypass, Some(true));
+    }
+
+    /// However an origin reads them, nothing is kept that a rule keeps the cache out of, or by the lifetime of another place.
+    #[test]
+    fn other_spellings_do_not_get_round_a_rule() {
+        let routes =
+            routes(&["path=/admin bypass", "path=/assets ttl=1h", "host=app.test path=/v2 origin=http://127.0.0.1:1"]);
+        for path in [
+            "/admin/x",
+            "/admin",
+            "/%61dmin/x",
+            "//admin/x",
+            "/./admin/x",
+            "/x/..%2fadmin/x",
+            "/x/%2e%2e/admin",
+            "/x/../admin",
+            "/%2561dmin",
+            "/admin%2fx",
+            "/x/..%5cadmin",
+            "/assets/..%2faccount",
+            "/assets/%2e%2e/account",
+            "/assets/..%252faccount",
+        ] {
+            let uri = Uri::builder().scheme("http").authority("a").path_and_query(path).build().expect("a URI");
+            let plan = routes.of(&uri);
+            assert_eq!((plan.bypass, plan.ttl), (Some(true), None), "{path}");
+        }
+        for (uri, is_kept) in
+            [("http://a/assets/a%2fb", true), ("http://a/x%2fy", false), ("http://a/assets/%41", true)]
+        {
+            let plan = routes.of(&uri.parse().expect("a URI"));
+            assert_eq!((plan.bypass, plan.ttl.is_some()), (None, is_kept), "{uri}");
+        }
+        assert!(routes.of(&Uri::from_static("http://app.test./v2/a")).origin.is_some());
+        assert_eq!(routes.of(&Uri::from_static("http://app.test/v2/..%2fx")).bypass, Some(true));
     }
 
     #[test]
@@ -292,6 +423,12 @@ mod tests {
             ("host=a", "what is different"),
             ("path=a ttl=1s", "begins with a slash"),
             ("host=a/b ttl=1s", "write a name"),
+            ("host=a:8080 ttl=1s", "write a name"),
+            ("path=/a?b ttl=1s", "write it plainly"),
+            ("path=/a/../b ttl=1s", "write it plainly"),
+            ("path=/%61 ttl=1s", "write it plainly"),
+            ("path=/a path=/b ttl=1s", "said twice"),
+            ("path=/a bypass ttl=1s", "has no ttl"),
             ("host=*. ttl=1s", "write a name"),
             ("path=/ origin=ftp://a", "http://"),
             ("path=/ ttl=soon", "ttl=soon"),

@@ -73,6 +73,28 @@ async fn a_route_has_a_lifetime_of_its_own_or_no_cache() {
     assert_eq!(origin.count("/admin/a"), 2);
 }
 
+/// What an origin that decodes paths takes for another place is not kept by the rule of this one.
+#[tokio::test]
+async fn a_rule_is_not_got_round_by_other_spellings() {
+    let origin = Origin::start().await;
+    let spellings = ["/assets/..%2faccount", "/%61dmin/a", "/assets/%2e%2e/account", "/x/..%2fadmin/a"];
+    for target in spellings {
+        // Nothing is said of a lifetime, or a long one.
+        origin.says(target, Script::ok("private").header("cache-control", "max-age=60"));
+    }
+    origin.says("/assets/a", Script::ok("public"));
+    let proxy = Proxy::with(&origin.url(), &["--route", "path=/assets ttl=1d", "--route", "path=/admin bypass"]).await;
+    for target in spellings {
+        for _ in 0..3 {
+            let answer = get(&proxy, "site.test", target).await;
+            let status = answer.value("cache-status").unwrap_or_default();
+            assert!(status.contains("fwd=bypass"), "{target}: {}", answer.head);
+        }
+        assert_eq!(origin.count(target), 3, "{target}");
+    }
+    assert_eq!(hit(&proxy, "site.test", "/assets/a").await.text(), "public");
+}
+
 /// A redirect to itself leads back to the proxy, whichever origin it is.
 #[tokio::test]
 async fn an_origin_of_a_route_that_is_away_is_its_own_trouble() {
@@ -94,6 +116,7 @@ async fn rules_that_say_nothing_are_refused() {
         (&["host=a"][..], "what is different"),
         (&["path=/a ttl=1s", "path=/a/ bypass"], "two of them"),
         (&["path=/a tll=1s"], "there are host"),
+        (&["host=a.test:8080 bypass"], "write a name"),
     ] {
         let rules = rules.iter().flat_map(|rule| ["--route", rule]);
         let all: Vec<&str> =

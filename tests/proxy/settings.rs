@@ -148,10 +148,12 @@ async fn what_can_change_does_at_sighup() {
 
     fs::rename(at("log"), at("log.1")).expect("it can be moved");
     fs::write(at("token"), other).expect("a file");
-    settings("log = \"warn,access=off,proxy=info\"\nttl = \"5s\"");
+    settings(&format!("log = \"warn,access=off,proxy=info\"\nttl = \"5s\"\nclient-token-file = {:?}", at("token")));
     proxy.signal(Signal::HUP);
     eventually("the settings were read", || logged("log", "settings were read again")).await;
     assert_eq!((status(TOKEN).await, status(other).await), (401, 200));
+    // What was off is not on by now, and that is told.
+    assert!(logged("log", "client-token-file, ttl") && get(&proxy, "/a").await.status == 200);
     assert!(logged("log", "ttl") && !logged("log.1", "settings were read again"));
     get(&proxy, "/quiet").await;
 

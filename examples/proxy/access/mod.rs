@@ -70,7 +70,7 @@ impl Access {
     /// A sentence about the argument to change.
     pub(crate) fn new(args: &AccessArgs) -> Result<Option<Arc<Self>>, String> {
         let tokens = args.client_token_file.as_deref().map(Self::tokens).transpose()?;
-        let limits = args.rate_limit.map(|rate| limits::Limits::new(rate, args.rate_burst));
+        let limits = args.rate_limit.map(|rate| limits::Limits::new(rate, args.rate_burst)).transpose()?;
         let places = args.max_requests.map(|most| Arc::new(Semaphore::new(most as usize)));
         let is_open = tokens.is_none() && limits.is_none() && places.is_none();
         Ok((!is_open).then(|| Arc::new(Self { tokens: tokens.map(RwLock::new), limits, places })))

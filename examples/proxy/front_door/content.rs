@@ -24,7 +24,9 @@ impl Reading {
     /// Why the content was not read, if that is what `response` says: the cache, where the request came that far,
     /// leaves an [`Outcome`].
     pub(super) fn refusal<B>(&self, response: &Response<B>) -> Option<Refusal> {
-        if response.extensions().get::<Outcome>().is_some() {
+        // What says anything else comes from before the cache, and not of the content.
+        let is_of_content = matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::BAD_REQUEST);
+        if !is_of_content || response.extensions().get::<Outcome>().is_some() {
             return None;
         }
         Some(match (response.status(), self.upload.progress()) {

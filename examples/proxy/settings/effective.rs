@@ -54,6 +54,10 @@ impl Effective {
         Self { values: names(command).filter_map(|name| Some((name.to_owned(), value(name)?))).collect() }
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// The names of what is another in `newer`.
     pub(crate) fn differs_in<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
         let all = self.values.keys().chain(newer.values.keys().filter(|name| !self.values.contains_key(*name)));
