@@ -130,7 +130,8 @@ impl RedisAddress {
             let (addr, _) = sentinels.primary(info.addr(), |info| self.secured(info)).await?;
             info = info.set_addr(addr);
         }
-        let mut settings = info.redis_settings().clone();
+        // CLIENT SETINFO is a right of its own, which the user need not have.
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(file) = &self.password_file {
             settings = settings.set_password(password(file)?);
         }

@@ -5,7 +5,9 @@ local function try(name, ...)
   local answer = redis.pcall(name, ...)
   -- Any other error, as of a server that is full, is told elsewhere.
   local why = type(answer) == 'table' and answer.err or ''
-  if string.find(why, 'NOPERM') or string.find(why, "can't run") or string.find(why, 'nknown') then
+  -- "can't run" up to Redis 7.0; "ACL failure" since, and in Valkey.
+  local is_denied = string.find(why, 'NOPERM') or string.find(why, "can't run") or string.find(why, 'ACL failure')
+  if is_denied or string.find(why, 'nknown') then
     table.insert(missing, name)
   end
   return answer
