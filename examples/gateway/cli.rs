@@ -11,7 +11,7 @@ use tower_redis_cache::{CacheConfig, MemoryStore};
 
 use crate::address::{AddressRules, block};
 use crate::allow::AllowList;
-use crate::connector::roots_in;
+use crate::connect::roots_in;
 use crate::fetch::Limits;
 use crate::gateway::Settings;
 use crate::redact::redact;

@@ -5,11 +5,8 @@
 //! after the check, under the same deadline. No proxy of the environment has a say.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,24 +14,18 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower::Service;
 
 use crate::address::AddressRules;
+use crate::connect::{Connecting, Timely};
 use crate::resolver::Resolve;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Makes connections within a deadline that includes name resolution and the TLS handshake.
-#[derive(Clone, Debug)]
-pub(crate) struct Connector {
-    inner: HttpsConnector<CheckedTcp>,
-    limit: Duration,
-}
+pub(crate) type Connector = Timely<HttpsConnector<CheckedTcp>>;
 
 /// Dials checked addresses only.
 #[derive(Clone, Debug)]
@@ -51,71 +42,22 @@ pub(crate) struct RefusedAddress {
     pub(crate) class: &'static str,
 }
 
-/// The deadline passed.
-#[derive(Debug)]
-pub(crate) struct ConnectTimedOut;
-
-type Stream = <HttpsConnector<CheckedTcp> as Service<Uri>>::Response;
-
-/// Reads the certificates of a PEM file.
-///
-/// # Errors
-///
-/// A sentence about what is wrong with the file.
-pub(crate) fn roots_in(file: &Path) -> Result<RootCertStore, String> {
-    let unreadable = |error: &dyn fmt::Display| format!("{}: {error}", file.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
-        let certificate = certificate.map_err(|error| unreadable(&error))?;
-        roots.add(certificate).map_err(|error| unreadable(&error))?;
-    }
-    match roots.is_empty() {
-        true => Err(unreadable(&"no certificate in PEM form in this file")),
-        false => Ok(roots),
-    }
-}
-
-// ===== impl Connector =====
-
-impl Connector {
-    /// Trusts the authorities that browsers trust, or only `roots`.
-    pub(crate) fn new(
-        resolver: Arc<dyn Resolve>,
-        addresses: AddressRules,
-        roots: Option<RootCertStore>,
-        limit: Duration,
-    ) -> Self {
-        let tcp = CheckedTcp { resolver, addresses: Arc::new(addresses) };
-        let builder = HttpsConnectorBuilder::new();
-        let builder = match roots {
-            None => builder.with_webpki_roots(),
-            Some(roots) => {
-                builder.with_tls_config(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-            }
-        };
-        Self { inner: builder.https_or_http().enable_all_versions().wrap_connector(tcp), limit }
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = BoxError;
-    type Future = Connecting<Stream>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.inner.call(uri);
-        let limit = self.limit;
-        Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => connected,
-                Err(_) => Err(ConnectTimedOut.into()),
-            }
-        })
-    }
+/// Trusts the authorities that browsers trust, or only `roots`.
+pub(crate) fn connector(
+    resolver: Arc<dyn Resolve>,
+    addresses: AddressRules,
+    roots: Option<RootCertStore>,
+    limit: Duration,
+) -> Connector {
+    let tcp = CheckedTcp { resolver, addresses: Arc::new(addresses) };
+    let builder = HttpsConnectorBuilder::new();
+    let builder = match roots {
+        None => builder.with_webpki_roots(),
+        Some(roots) => {
+            builder.with_tls_config(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+        }
+    };
+    Timely::new(builder.https_or_http().enable_all_versions().wrap_connector(tcp), limit)
 }
 
 // ===== impl CheckedTcp =====
@@ -175,13 +117,3 @@ impl fmt::Display for RefusedAddress {
 }
 
 impl std::error::Error for RefusedAddress {}
-
-// ===== impl ConnectTimedOut =====
-
-impl fmt::Display for ConnectTimedOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no connection within the connect timeout")
-    }
-}
-
-impl std::error::Error for ConnectTimedOut {}

@@ -9,7 +9,8 @@ use hyper::{Response, StatusCode};
 use hyper_util::client::legacy::Error as PoolError;
 use tower_redis_cache::Disconnected;
 
-use crate::connector::{ConnectTimedOut, RefusedAddress};
+use crate::connect::ConnectTimedOut;
+use crate::connector::RefusedAddress;
 use crate::refusal::Refusal;
 
 /// Why there is no response from an origin.

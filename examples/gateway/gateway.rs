@@ -26,7 +26,7 @@ use tower_redis_cache::{CacheBody, CacheConfig, CacheHandle, EmptyBody, MemorySt
 use crate::address::AddressRules;
 use crate::allow::AllowList;
 use crate::binding::Bindings;
-use crate::connector::Connector;
+use crate::connector::connector;
 use crate::fetch::{Fetch, FetchBody, Limits};
 use crate::params::Params;
 use crate::question::{Question, Wanted};
@@ -132,7 +132,7 @@ impl Gateway {
             None => RedisCacheLayer::new(config),
         };
         let allow = Arc::new(allow);
-        let connector = Connector::new(resolver, addresses, roots, limits.connect_timeout);
+        let connector = connector(resolver, addresses, roots, limits.connect_timeout);
         let fetch = Fetch::new(connector, Arc::clone(&allow), limits, Bindings::new(&layer));
         Self { handle: layer.handle(), cache: layer.layer(fetch), allow }
     }

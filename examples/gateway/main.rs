@@ -34,13 +34,15 @@
 //! A key is given to whoever comes first, for 30 days: give clients keys that others cannot guess where that matters.
 //!
 //! For what a server on the open Internet needs besides (deadlines for slow clients, bounds, an access log) see
-//! `examples/proxy`, from which four small files are borrowed.
+//! `examples/proxy`, from which five small files are borrowed.
 
 mod address;
 mod allow;
 mod binding;
 mod body;
 mod cli;
+#[path = "../proxy/connect.rs"]
+mod connect;
 mod connector;
 mod failure;
 mod fetch;

@@ -31,6 +31,7 @@ mod cache;
 mod care;
 mod cli;
 mod client_stream;
+mod connect;
 mod connection;
 mod descriptors;
 mod fields;

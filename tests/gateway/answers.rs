@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::Method;
 use tower_redis_cache::{PurgeMode, PurgeTarget};
 
-use crate::connector::roots_in;
+use crate::connect::roots_in;
 use crate::params::Params;
 use crate::support::gate::Gate;
 use crate::support::origin::Script;

@@ -11,6 +11,8 @@ mod allow;
 mod binding;
 #[path = "../../examples/gateway/body.rs"]
 mod body;
+#[path = "../../examples/proxy/connect.rs"]
+mod connect;
 #[path = "../../examples/gateway/connector.rs"]
 mod connector;
 #[path = "../../examples/gateway/failure.rs"]

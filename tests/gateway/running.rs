@@ -1,10 +1,7 @@
 //! A running gateway, as a person would start it.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -14,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::support::example::built;
 use crate::support::gate::patiently;
 use crate::troupe::{Heard, hear};
 
@@ -55,7 +53,7 @@ pub(crate) async fn refused(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(program());
+    let mut command = Command::new(built("gateway", &["examples/gateway", "examples/proxy", "src"]));
     for name in ["REDIS_URL", "RUST_LOG", "GATEWAY_ALLOW", "GATEWAY_ALLOW_ADDRESS", "GATEWAY_LISTEN"] {
         command.env_remove(name);
     }
@@ -63,28 +61,4 @@ fn command() -> Command {
     command.env("http_proxy", "http://127.0.0.1:9").env("HTTP_PROXY", "http://127.0.0.1:9");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
-}
-
-/// The built example. Cargo builds examples for `cargo test`, not for `cargo test --test gateway`.
-fn program() -> PathBuf {
-    let this = std::env::current_exe().expect("the test knows where it is");
-    let profile = this.parent().and_then(Path::parent).expect("tests are built into <profile>/deps");
-    let program = profile.join("examples").join(format!("gateway{}", std::env::consts::EXE_SUFFIX));
-    let built = fs::metadata(&program).and_then(|file| file.modified()).unwrap_or_else(|error| {
-        panic!("{}: {error}: build it with `cargo build --example gateway`", program.display())
-    });
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for sources in ["examples/gateway", "src"] {
-        assert!(newest(&root.join(sources)) <= built, "the gateway is stale: run `cargo build --example gateway`");
-    }
-    program
-}
-
-fn newest(directory: &Path) -> SystemTime {
-    let entries = fs::read_dir(directory).expect("the sources are there").map(|entry| entry.expect("an entry").path());
-    let times = entries.map(|path| match path.is_dir() {
-        true => newest(&path),
-        false => fs::metadata(&path).and_then(|file| file.modified()).expect("files have a time"),
-    });
-    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }

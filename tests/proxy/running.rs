@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::support::example::built;
 use crate::support::gate::{eventually, patiently};
 
 /// The proxy; killed when dropped.
@@ -151,32 +151,9 @@ pub(crate) fn command() -> Command {
     command
 }
 
-/// The built example. Cargo builds examples for `cargo test`, not for `cargo test --test proxy`.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let this = std::env::current_exe().expect("the test knows where it is");
-        let profile = this.parent().and_then(Path::parent).expect("tests are built into <profile>/deps");
-        let program = profile.join("examples").join(format!("proxy{}", std::env::consts::EXE_SUFFIX));
-        let built = fs::metadata(&program).and_then(|file| file.modified());
-        let built = built.unwrap_or_else(|error| {
-            panic!("{}: {error}: build it with `cargo build --example proxy`", program.display())
-        });
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for sources in ["examples/proxy", "src"] {
-            assert!(newest(&root.join(sources)) <= built, "the proxy is stale: run `cargo build --example proxy`");
-        }
-        program
-    })
-}
-
-fn newest(directory: &Path) -> SystemTime {
-    let entries = fs::read_dir(directory).expect("the sources are there").map(|entry| entry.expect("an entry").path());
-    let times = entries.map(|path| match path.is_dir() {
-        true => newest(&path),
-        false => fs::metadata(&path).and_then(|file| file.modified()).expect("files have a time"),
-    });
-    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+    PROGRAM.get_or_init(|| built("proxy", &["examples/proxy", "src"]))
 }
 
 async fn keep_lines(stderr: tokio::process::ChildStderr, log: Arc<Mutex<String>>) {

@@ -6,6 +6,7 @@
 
 pub mod cache_status;
 pub mod cluster;
+pub mod example;
 pub mod gate;
 pub mod origin;
 pub mod redis;

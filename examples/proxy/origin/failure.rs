@@ -8,8 +8,8 @@ use hyper_util::client::legacy::Error as PoolError;
 
 use tower_redis_cache::Disconnected;
 
-use super::connector::ConnectTimedOut;
 use crate::answer::{Answer, Refusal};
+use crate::connect::ConnectTimedOut;
 
 /// Why there is no response from the origin.
 #[derive(Debug)]

@@ -29,8 +29,8 @@ use crate::front_door::WebSocket;
 use crate::idle_body::IdleBody;
 use crate::origin_url::OriginUrl;
 use crate::request_body::{Progress, RequestBody, Upload};
-use connector::Connector;
 pub(crate) use connector::Trust;
+use connector::{Connector, connector};
 use failure::Failure;
 pub(crate) use head::HostField;
 
@@ -81,7 +81,7 @@ impl Origin {
     pub(crate) fn new(settings: OriginSettings) -> Self {
         // An HTTP/2 origin takes the host from the connection's authority, so another one needs HTTP/1.1.
         let http2 = settings.host == HostField::Origin;
-        let connector = |http2| Connector::new(&settings.trust, settings.connect_timeout, http2);
+        let connecting = |http2| connector(&settings.trust, settings.connect_timeout, http2);
         let mut builder = Pool::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -90,8 +90,8 @@ impl Origin {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(RESPONSE_HEAD)
             .http2_keep_alive_interval(HTTP2_PING);
-        let pool = builder.build(connector(http2));
-        let handshakes = builder.pool_max_idle_per_host(0).build(connector(false));
+        let pool = builder.build(connecting(http2));
+        let handshakes = builder.pool_max_idle_per_host(0).build(connecting(false));
         Self { shared: Arc::new(Shared { pool, handshakes, settings }) }
     }
 }
