@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::GREATEST_TTL;
+use crate::semantics::RouteRules;
 
 /// A request extension by which an outer service or middleware says how this request is to be cached.
 ///
@@ -17,7 +18,7 @@ use super::GREATEST_TTL;
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheOverride {
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) rules: RouteRules,
     pub(crate) bypass: bool,
 }
 
@@ -31,7 +32,31 @@ impl CacheOverride {
     /// not be stored is still not stored (`no-store`, `private`, `no-cache`, Set-Cookie, Authorization, `Vary: *`), and
     /// an error counts by its own freshness alone, as it does for all configured lifetimes under the safe policy.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl.min(GREATEST_TTL));
+        self.rules.ttl = Some(ttl.min(GREATEST_TTL));
+        self
+    }
+
+    /// The freshness lifetime of a response that states none, in place of
+    /// [`CacheConfig::default_ttl`](crate::CacheConfig::default_ttl) and as it says. Zero: it is not stored.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.rules.default_ttl = Some(ttl.min(GREATEST_TTL));
+        self
+    }
+
+    /// For how long after it became stale the response may be sent while it is validated in the background (RFC 5861 §3).
+    /// The longest of this, the response's own word and
+    /// [`CacheConfig::stale_while_revalidate`](crate::CacheConfig::stale_while_revalidate) counts. It is stored with the
+    /// response: a later change is for what is stored later. A response that forbids it stays forbidden
+    /// (`must-revalidate`, `proxy-revalidate`, `no-cache`, `s-maxage`; RFC 9111 §4.2.4).
+    pub fn stale_while_revalidate(mut self, grace: Duration) -> Self {
+        self.rules.grace.while_revalidate = grace.min(GREATEST_TTL);
+        self
+    }
+
+    /// For how long after it became stale the response may be sent in place of an error of the service (RFC 5861 §4); in
+    /// all else as [`stale_while_revalidate`](Self::stale_while_revalidate).
+    pub fn stale_if_error(mut self, grace: Duration) -> Self {
+        self.rules.grace.if_error = grace.min(GREATEST_TTL);
         self
     }
 

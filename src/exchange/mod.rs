@@ -324,7 +324,7 @@ fn label(shared: &Shared, departure: Departure, parts: &request::Parts) -> Label
 }
 
 fn route_rules(parts: &request::Parts) -> RouteRules {
-    RouteRules { ttl: parts.extensions.get::<CacheOverride>().and_then(|route| route.ttl) }
+    parts.extensions.get::<CacheOverride>().map(|route| route.rules).unwrap_or_default()
 }
 
 /// The word in `Cache-Status` for a store that gave no answer.

@@ -97,7 +97,7 @@ pub(crate) fn freshness_lifetime(said: &Statement<'_>, route: &RouteRules, rules
         Some(ttl) => configured(ttl),
         None => stated_lifetime(said)
             .or_else(|| rules.negative_ttl(said.status).map(configured))
-            .or_else(|| rules.default_ttl.filter(|_| configured_applies).map(configured))
+            .or_else(|| route.default_ttl.or(rules.default_ttl).filter(|_| configured_applies).map(configured))
             .or_else(|| heuristic_lifetime(said, rules))?,
     };
     Some(FreshnessLifetime { lifetime: within_bounds(found.lifetime, rules), ..found })

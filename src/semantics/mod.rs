@@ -119,6 +119,10 @@ impl Rules {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RouteRules {
     pub(crate) ttl: Option<Duration>,
+    /// In place of the configuration's.
+    pub(crate) default_ttl: Option<Duration>,
+    /// Beside the configuration's and the response's own: the longest counts.
+    pub(crate) grace: Grace,
 }
 
 impl CachePolicy {

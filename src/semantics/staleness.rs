@@ -47,6 +47,15 @@ impl StalePermission {
         }
     }
 
+    /// The same where an application grants more; what is forbidden stays so.
+    pub(crate) fn with(self, grace: &Grace) -> Self {
+        let if_error = match self.if_error {
+            None if grace.if_error.is_zero() => None,
+            own => Some(own.unwrap_or_default().max(grace.if_error)),
+        };
+        Self { while_revalidate: self.while_revalidate.max(grace.while_revalidate), if_error, ..self }
+    }
+
     /// How long after it became stale the response may be of use without validation.
     pub(crate) fn longest(&self, grace: &Grace) -> Duration {
         if self.forbidden {

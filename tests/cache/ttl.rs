@@ -94,6 +94,45 @@ on_both_stores! {
         story.client_asks(get("/b").extension(route)).await.is_not_stored().has_detail("no-store");
     }
 
+    async fn a_route_may_have_a_default_ttl_of_its_own(stage) {
+        let story = stage.story_with(|config| config.default_ttl(seconds(60)).max_ttl(seconds(100)));
+        let route = CacheOverride::new().default_ttl(seconds(20));
+        story.origin_says(ok("x"));
+        story.client_asks(get("/a").extension(route)).await.is_stored().has_ttl(20);
+        story.origin_says(ok("x").cache_control("max-age=5"));
+        story.client_asks(get("/b").extension(route)).await.is_stored().has_ttl(5);
+        story.origin_says(ok("x"));
+        story.client_asks(get("/c").extension(CacheOverride::new().default_ttl(seconds(300)))).await.has_ttl(100);
+        story.origin_says(ok("x"));
+        story.client_asks(get("/d").extension(CacheOverride::new().default_ttl(seconds(0)))).await.is_not_stored();
+        story.origin_says(status(503));
+        story.client_asks(get("/e").extension(route)).await.is_not_stored();
+    }
+
+    async fn a_route_may_grant_more_time_to_what_is_stale(stage) {
+        let story = stage.story();
+        let route = CacheOverride::new().stale_while_revalidate(seconds(30)).stale_if_error(seconds(60));
+        for (path, said) in [("/a", "max-age=5"), ("/b", "max-age=5, must-revalidate"), ("/c", "s-maxage=5")] {
+            story.origin_says(ok("old").cache_control(said));
+            story.client_asks(get(path).extension(route)).await.is_stored();
+        }
+        story.time_passes(seconds(34));
+        // Whoever asks: the grace is in the store.
+        story.origin_says(status(503));
+        story.client_asks(get("/a")).await.is_hit().has_ttl(-29).has_body("old");
+        story.fills_are_done().await;
+        for path in ["/b", "/c"] {
+            story.origin_says(status(503));
+            story.client_asks(get(path).extension(route)).await.has_status(503);
+        }
+        story.time_passes(seconds(20));
+        story.origin_says(status(503));
+        story.client_asks(get("/a")).await.has_body("old");
+        story.time_passes(seconds(11));
+        story.origin_says(status(503));
+        story.client_asks(get("/a")).await.has_status(503);
+    }
+
     async fn the_ttl_of_a_route_does_not_keep_an_error_alive(stage) {
         let story = stage.story();
         let route = CacheOverride::new().ttl(seconds(300));

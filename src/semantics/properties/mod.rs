@@ -415,7 +415,7 @@ proptest! {
             headers.append(name, HeaderValue::from_static(value));
             let presented = PresentedRequest { method: &method, headers: &request };
             let head = received(status, &response, Timestamp::from_millis(1 << 40), Duration::ZERO);
-            let found = storability(&presented, &head, &RouteRules { ttl }, &rules);
+            let found = storability(&presented, &head, &RouteRules { ttl, ..RouteRules::default() }, &rules);
             prop_assert!(matches!(found, Storability::Refuse(_)), "{}: {}: {:?}", name, value, found);
         }
     }

@@ -179,6 +179,7 @@ fn storable(
     refuse_by_source(request, found.as_ref(), rules)?;
     let freshness = freshness_of(response, &directives, found.as_ref());
     refuse_if_useless(request, response, found.as_ref(), &freshness, rules)?;
+    let freshness = Freshness { stale: freshness.stale.with(&route.grace), ..freshness };
     Ok(Storable {
         freshness,
         nominated,

@@ -111,7 +111,7 @@ fn a_request_with_a_cookie_needs_freshness_stated_by_the_response() {
     assert_eq!(judged(&[], &[], RouteRules::default()), Ok(30));
     assert_eq!(judged(cookie, &[], RouteRules::default()), Err(Refusal::Cookie));
     assert_eq!(judged(cookie, &[FRESH], RouteRules::default()), Ok(60));
-    assert_eq!(judged(cookie, &[], RouteRules { ttl: Some(Duration::from_secs(5)) }), Ok(5));
+    assert_eq!(judged(cookie, &[], RouteRules { ttl: Some(Duration::from_secs(5)), ..RouteRules::default() }), Ok(5));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn configured_lifetimes_apply_to_successes_and_hold_their_bounds() {
 #[test]
 fn the_routes_word_is_the_last_one_but_for_errors_and_prohibitions() {
     let rules = rules(CachePolicy::safe());
-    let route = RouteRules { ttl: Some(Duration::from_secs(7200)) };
+    let route = RouteRules { ttl: Some(Duration::from_secs(7200)), ..RouteRules::default() };
     let judged = |status, response| judge(&[], status, response, route, &rules);
     assert_eq!(judged(200, &[FRESH]), Ok(7200));
     assert_eq!(judged(200, &[("cache-control", "private")]), Err(Refusal::Private));
