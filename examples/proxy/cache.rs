@@ -1,11 +1,10 @@
 //! The cache layer, as the command line describes it.
 
-use tower_redis_cache::{CacheConfig, CachePolicy, DefaultKey, MemoryStore, RedisCacheLayer};
+use tower_redis_cache::{CacheConfig, CachePolicy, MemoryStore, RedisCacheLayer};
 
-use crate::care::CareArgs;
-use crate::cli::{CacheArgs, KeyArgs, Policy};
+use crate::cli::{CacheArgs, Cli, Policy};
 use crate::redact::redact;
-use crate::redis::RedisArgs;
+use crate::routes::{RouteKeys, Routes};
 use crate::units::size_text;
 
 /// The layer and where it keeps what it stores, for people.
@@ -23,12 +22,13 @@ impl Cache {
     /// # Errors
     ///
     /// A sentence that names the argument to change.
-    pub(crate) fn new(args: &CacheArgs, redis: &RedisArgs, key: &KeyArgs, care: &CareArgs) -> Result<Self, String> {
+    pub(crate) fn new(cli: &Cli, routes: &Routes) -> Result<Self, String> {
+        let args = &cli.cache;
         let base = match &args.redis {
             Some(url) => CacheConfig::new(url).map_err(|error| format!("--redis or REDIS_URL: {error}"))?,
             None => CacheConfig::default(),
         };
-        let config = configure(redis.apply(care.apply(base)?)?, args, key)?;
+        let config = configure(cli.redis.apply(cli.care.apply(base)?)?, args)?.key(RouteKeys::new(routes, &cli.key)?);
         Ok(match &args.redis {
             Some(url) => Self { layer: RedisCacheLayer::new(config), kept_in: format!("Redis at {}", redact(url)) },
             None => Self {
@@ -61,7 +61,7 @@ fn stale_settings(mut config: CacheConfig, args: &CacheArgs) -> Result<CacheConf
     Ok(config.obey_request_directives(!args.ignore_request_directives).pass_targeted_fields(!args.hide_targeted))
 }
 
-fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result<CacheConfig, String> {
+fn configure(mut config: CacheConfig, args: &CacheArgs) -> Result<CacheConfig, String> {
     if let Some(namespace) = &args.namespace {
         config = config.namespace(namespace).map_err(|error| format!("--namespace: {error}"))?;
     }
@@ -104,25 +104,5 @@ fn configure(mut config: CacheConfig, args: &CacheArgs, key: &KeyArgs) -> Result
     if let Some(least) = args.adaptive_store_timeout {
         config = config.adaptive_store_timeout(least);
     }
-    Ok(config.key(extractor(key)?))
-}
-
-fn extractor(key: &KeyArgs) -> Result<DefaultKey, String> {
-    let mut extractor = DefaultKey::new();
-    for name in &key.key_header {
-        extractor = extractor.header(name).map_err(|error| format!("--key-header: {error}"))?;
-    }
-    for name in &key.key_cookie {
-        extractor = extractor.cookie(name);
-    }
-    if !key.ignore_query.is_empty() {
-        extractor = extractor.ignore_query(&key.ignore_query);
-    }
-    if !key.keep_query.is_empty() {
-        extractor = extractor.keep_query(&key.keep_query);
-    }
-    if key.sort_query {
-        extractor = extractor.sort_query();
-    }
-    Ok(extractor)
+    Ok(config)
 }

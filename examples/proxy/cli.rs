@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use hyper::StatusCode;
+use hyper::http::uri::PathAndQuery;
 
 use crate::access::AccessArgs;
 use crate::admin::AdminArgs;
 use crate::care::CareArgs;
+use crate::key::KeyArgs;
 use crate::origin::HostField;
 use crate::origin_url::OriginUrl;
 use crate::redact::redact;
@@ -84,9 +86,11 @@ pub(crate) struct OriginArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) origin: OriginUrl,
 
-    /// For a host (or *.host), a path and all below it, or both: another origin, another lifetime, or no cache. As in
-    /// 'host=api.example path=/v2 origin=http://127.0.0.1:9000 ttl=1m', or 'path=/admin bypass'; may be given several times,
-    /// and the one that says most counts
+    /// For a host (or *.host), a path and all below it, or both: another origin, other lifetimes, another key, or no cache. As
+    /// in 'host=api.example path=/v2 origin=http://127.0.0.1:9000 ttl=1m', or 'path=/admin bypass'; may be given several
+    /// times, and the one that says most counts. There are origin, ttl, default-ttl, stale-while-revalidate,
+    /// stale-if-error, bypass, bypass-cookie, bypass-header, methods, ignore-query, keep-query, sort-query, key-header and
+    /// key-cookie
     #[arg(long, value_name = "RULE")]
     pub(crate) route: Vec<Route>,
 
@@ -105,6 +109,15 @@ pub(crate) struct OriginArgs {
     /// How long the origin may take until its response begins
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
     pub(crate) first_byte_timeout: Duration,
+
+    /// Ask each origin for this path from time to time. One that answers with 500 or more, or not at all, twice in a row is
+    /// out of service: requests for it are answered from the cache or with 503, until it answers again
+    #[arg(long, value_name = "PATH", value_parser = health_path)]
+    pub(crate) health_check: Option<PathAndQuery>,
+
+    /// How often, and how long an answer to that may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = timeout)]
+    pub(crate) health_interval: Duration,
 
     /// Let WebSocket through (otherwise answered with 501)
     #[arg(long)]
@@ -214,30 +227,6 @@ pub(crate) struct CacheArgs {
     /// Let that follow what Redis takes, and be no less than this
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     pub(crate) adaptive_store_timeout: Option<Duration>,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Cache key (scheme, host, path and query, unless changed here)")]
-pub(crate) struct KeyArgs {
-    /// Drop these query parameters, for the key and for the origin; name* stands for all that begin so
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
-    pub(crate) ignore_query: Vec<String>,
-
-    /// Drop all query parameters but these, for the key and for the origin
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',', conflicts_with = "ignore_query")]
-    pub(crate) keep_query: Vec<String>,
-
-    /// Sort query parameters by name
-    #[arg(long)]
-    pub(crate) sort_query: bool,
-
-    /// Keep one response per value of this request header; may be given several times
-    #[arg(long, value_name = "NAME")]
-    pub(crate) key_header: Vec<String>,
-
-    /// Keep one response per value of this cookie; may be given several times
-    #[arg(long, value_name = "NAME")]
-    pub(crate) key_cookie: Vec<String>,
 }
 
 #[derive(Args)]
@@ -372,6 +361,13 @@ fn status_ttl(text: &str) -> Result<(StatusCode, Duration), String> {
     let (status, ttl) = text.split_once('=').ok_or("expected STATUS=TIME, for example 404=10s")?;
     let status = status.trim().parse().map_err(|_| format!("{status:?} is no status code"))?;
     Ok((status, duration(ttl.trim())?))
+}
+
+fn health_path(text: &str) -> Result<PathAndQuery, String> {
+    match text.parse() {
+        Ok(path) if text.starts_with('/') => Ok(path),
+        _ => Err("expected a path, such as /healthz".to_owned()),
+    }
 }
 
 fn content_size(text: &str) -> Result<usize, String> {

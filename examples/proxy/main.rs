@@ -39,6 +39,7 @@ mod framing;
 mod front_door;
 mod guarded_stream;
 mod idle_body;
+mod key;
 mod listener;
 mod log_place;
 mod monitor;
@@ -70,7 +71,7 @@ use tower_redis_cache::{CacheHandle, QueryLayer, Severity};
 
 use access::{Access, AccessLayer};
 use access_log::Logging;
-use admin::{Admin, AdminArgs};
+use admin::{Admin, AdminArgs, Sights};
 use banner::Banner;
 use cache::Cache;
 use cli::{Cli, refuse};
@@ -78,9 +79,9 @@ use connection::ParserLimits;
 use front_door::{FrontDoorLayer, Rules};
 use listener::{Listener, ListenerLimits};
 use monitor::Timeouts;
-use origin::{Origin, OriginSettings, Trust};
+use origin::{HealthCheck, OriginSettings, Trust};
 use reload::Reload;
-use routes::Routes;
+use routes::{Origins, Routes};
 use settings::Effective;
 use shutdown::Shutdown;
 use tls::Tls;
@@ -127,10 +128,10 @@ async fn check(handle: &CacheHandle) -> Result<(), String> {
 /// Serves until a signal says otherwise; an error is a sentence that says what to change.
 async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let logging = Logging::start(&cli.log, cli.log_file.as_deref())?;
-    let cache = Cache::new(&cli.cache, &cli.redis, &cli.key, &cli.care)?;
+    let routes = Routes::new(cli.origin.route.clone())?;
+    let cache = Cache::new(&cli, &routes)?;
     let handle = cache.layer.handle();
     let (tls, access) = (Tls::new(cli.tls.load()?), Access::new(&cli.access)?);
-    let routes = Routes::new(cli.origin.route.clone())?;
     if cli.check {
         return check(&handle).await;
     }
@@ -146,6 +147,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let is_watched = admin_args.admin.is_some();
     let (rules, origin) = settings(cli)?;
+    let (origins, checked) = Origins::new(&routes, &origin);
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
         .layer(FrontDoorLayer::new(rules))
@@ -155,11 +157,11 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
         .option_layer(is_watched.then(|| WatchLayer::clients(&watch)))
         .layer(cache.layer)
         .option_layer(is_watched.then(|| WatchLayer::origin(&watch)))
-        .service(routes.origins(Origin::new(origin.clone()), |url| {
-            Origin::new(OriginSettings { url: url.clone(), ..origin.clone() })
-        }));
+        .service(origins);
 
-    let admin = managed(&admin_args, handle.clone(), watch, &cache.kept_in).await?;
+    let kept_in = cache.kept_in.clone();
+    let sights = Sights { handle: handle.clone(), watch, kept_in, routes, origins: checked };
+    let admin = managed(&admin_args, sights).await?;
     let managed_at = admin.listening();
     let reload = Reload { logging, admin: Arc::clone(&admin), tls: tls.clone(), access, effective };
     reload.begin().map_err(|error| format!("cannot hear signals: {error}"))?;
@@ -196,11 +198,11 @@ async fn end(listener: &Listener, handle: &CacheHandle, limit: Duration) {
 }
 
 /// Opens the operators' listener, if there is to be one.
-async fn managed(args: &AdminArgs, handle: CacheHandle, watch: Watch, kept_in: &str) -> Result<Arc<Admin>, String> {
+async fn managed(args: &AdminArgs, sights: Sights) -> Result<Arc<Admin>, String> {
     let token_file = args.admin_token_file.as_deref();
-    let Some(address) = args.admin else { return Admin::new(token_file, None, handle, watch, kept_in.to_owned()) };
+    let Some(address) = args.admin else { return Admin::new(token_file, None, sights) };
     let (socket, address) = bind(address, "--admin").await?;
-    let admin = Admin::new(token_file, Some(address), handle, watch, kept_in.to_owned())?;
+    let admin = Admin::new(token_file, Some(address), sights)?;
     tokio::spawn(Arc::clone(&admin).serve(socket));
     Ok(admin)
 }
@@ -246,6 +248,7 @@ fn settings(cli: Cli) -> Result<(Rules, OriginSettings), String> {
         connect_timeout: cli.origin.connect_timeout,
         first_byte_timeout: cli.origin.first_byte_timeout,
         idle_timeout: cli.listen.idle_timeout,
+        health_check: cli.origin.health_check.map(|path| HealthCheck { path, interval: cli.origin.health_interval }),
     };
     Ok((rules, origin))
 }

@@ -166,6 +166,23 @@ async fn no_more_requests_are_served_at_a_time_than_may_be() {
     gate.open();
 }
 
+/// It has a place for as long as it is open, and not only until both sides have agreed.
+#[tokio::test]
+async fn a_websocket_is_a_request_that_takes_long() {
+    let origin = Origin::start().await;
+    origin.says("/chat", Script::upgrade("websocket"));
+    origin.says("/a", page());
+    let proxy = Proxy::with(&origin.url(), &["--upgrades", "--max-requests", "1"]).await;
+    let mut wire = Wire::to(&proxy).await;
+    wire.says("GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    assert_eq!(wire.hears().await.status, 101);
+    wire.says("hello").await;
+    assert_eq!(wire.bytes(5).await, b"hello");
+    get(&proxy, "/a").await.is_refusal(503);
+    drop(wire);
+    until_some("there is a place again", || async { (get(&proxy, "/a").await.status == 200).then_some(()) }).await;
+}
+
 /// A QUERY too: its content has nothing to do with it.
 #[tokio::test]
 async fn whatever_is_asked_is_refused_for_the_right_reason() {

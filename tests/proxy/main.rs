@@ -14,6 +14,7 @@ mod deadlines;
 mod failures;
 mod forwarding;
 mod front_door;
+mod health;
 mod hits;
 mod leaving;
 mod management;

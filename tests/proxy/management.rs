@@ -25,7 +25,7 @@ pub(crate) async fn manage_with(proxy: &Proxy, method: &str, target: &str, lines
     ask_at(at, format!("{method} {target} HTTP/1.1\r\n{host}{lines}Connection: close\r\n\r\n")).await
 }
 
-async fn manage(proxy: &Proxy, method: &str, target: &str) -> Answer {
+pub(crate) async fn manage(proxy: &Proxy, method: &str, target: &str) -> Answer {
     manage_with(proxy, method, target, "").await
 }
 

@@ -1,5 +1,6 @@
 //! Several origins, and what is different for some requests.
 
+use crate::management::manage;
 use crate::running::{Proxy, command, refused};
 use crate::support::origin::{Origin, Script};
 use crate::wire::{Answer, ask};
@@ -62,7 +63,6 @@ async fn a_route_has_a_lifetime_of_its_own_or_no_cache() {
     let mut command = command();
     command.arg("--config").arg(&file);
     let proxy = Proxy::start(command).await;
-    let status = |answer: &Answer| answer.value("cache-status").unwrap_or_default().to_owned();
     assert!(status(&get(&proxy, "site.test", "/short").await).contains("ttl=5;"));
     let long = status(&get(&proxy, "site.test", "/long/a").await);
     assert!(long.contains("ttl=3600;"), "{long}");
@@ -93,6 +93,65 @@ async fn a_rule_is_not_got_round_by_other_spellings() {
         assert_eq!(origin.count(target), 3, "{target}");
     }
     assert_eq!(hit(&proxy, "site.test", "/assets/a").await.text(), "public");
+}
+
+fn status(answer: &Answer) -> String {
+    answer.value("cache-status").unwrap_or_default().to_owned()
+}
+
+/// Who is signed in is not answered from the cache, and not for others; what it changes is known all the same.
+#[tokio::test]
+async fn the_cache_is_kept_out_on_conditions() {
+    let origin = Origin::start().await;
+    origin.says("/blog/a", says("for all"));
+    let proxy =
+        Proxy::with(&origin.url(), &["--route", "path=/blog bypass-cookie=session* bypass-header=x-preview"]).await;
+    hit(&proxy, "site.test", "/blog/a").await;
+    origin.says("/blog/a", says("for one"));
+    let with = async |method: &str, line: &str| {
+        ask(&proxy, format!("{method} /blog/a HTTP/1.1\r\nHost: site.test\r\n{line}\r\n\r\n")).await
+    };
+    for line in ["Cookie: a=b; session_1=c", "X-Preview: yes"] {
+        let answer = with("GET", line).await;
+        assert!(status(&answer).contains("fwd=bypass") && answer.text() == "for one", "{}", answer.head);
+    }
+    assert_eq!(hit(&proxy, "site.test", "/blog/a").await.text(), "for all");
+    with("POST", "Cookie: session_1=c\r\nContent-Length: 0").await;
+    assert_eq!(get(&proxy, "site.test", "/blog/a").await.text(), "for one");
+}
+
+#[tokio::test]
+async fn a_route_has_a_key_methods_and_grace_of_its_own() {
+    let origin = Origin::start().await;
+    origin.says("/shop/a", says("a").header("content-length", "1"));
+    origin.says("/shop/a?ref=1", says("not to be asked for"));
+    origin.says("/search?q=1", Script::ok("found"));
+    origin.says("/late", Script::ok("late").header("cache-control", "max-age=0"));
+    let rules = [
+        "--route",
+        "path=/shop ignore-query=ref methods=GET",
+        "--route",
+        "path=/search keep-query=q default-ttl=1m",
+        "--route",
+        "path=/late stale-while-revalidate=1h",
+    ];
+    let proxy = Proxy::with(&origin.url(), &[&rules[..], &["--admin", "127.0.0.1:0"]].concat()).await;
+    hit(&proxy, "site.test", "/shop/a").await;
+    assert_eq!(hit(&proxy, "site.test", "/shop/a?ref=1").await.text(), "a");
+    let query = "QUERY /shop/a HTTP/1.1\r\nHost: site.test\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi";
+    let query = ask(&proxy, query).await;
+    assert!(status(&query).contains("fwd=bypass"), "{}", query.head);
+    assert!(status(&get(&proxy, "site.test", "/search?x=2&q=1").await).contains("ttl=60"));
+    assert_eq!(hit(&proxy, "site.test", "/search?q=1&x=3").await.text(), "found");
+    // Inspection goes by the same rules.
+    let told = manage(&proxy, "GET", "/inspect?url=http://site.test/shop/a%3Fref%3D5").await.text();
+    assert!(told.contains("\"hit\": true"), "{told}");
+    let told = manage(&proxy, "GET", "/inspect?url=http://site.test/shop/a&method=HEAD").await.text();
+    assert!(told.contains("\"fwd\": \"bypass\""), "{told}");
+    // And so does a purge of one URL.
+    let purged = manage(&proxy, "POST", "/purge?url=http://site.test/shop/a").await;
+    assert_eq!(purged.status, 200, "{}", purged.text());
+    assert!(!get(&proxy, "site.test", "/shop/a?ref=1").await.is_hit());
 }
 
 /// A redirect to itself leads back to the proxy, whichever origin it is.

@@ -53,10 +53,16 @@ pub(crate) struct Access {
     places: Option<Arc<Semaphore>>,
 }
 
+/// A place among those who are served at a time: until the last of its clones is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
 /// Leave to be served.
 #[derive(Debug, Default)]
 struct Leave {
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     standing: Option<Standing>,
 }
 
@@ -108,10 +114,13 @@ impl Access {
             headers.remove(AUTHORIZATION);
         }
         let place = match &self.places {
-            Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| Box::new(crowded()))?),
+            Some(places) => {
+                let permit = Arc::clone(places).try_acquire_owned().map_err(|_| Box::new(crowded()))?;
+                Some(Place { _permit: Arc::new(permit) })
+            }
             None => None,
         };
-        Ok(Leave { _place: place, standing })
+        Ok(Leave { place, standing })
     }
 }
 

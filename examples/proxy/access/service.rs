@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::{Access, Leave};
 use crate::answer::Answer;
+use crate::front_door::WebSocket;
 use crate::watch::Watch;
 
 /// Where the front door writes down who asks.
@@ -87,7 +88,13 @@ where
             |access| access.admit(client(request.headers()), request.headers_mut()),
         );
         match leave {
-            Ok(leave) => Admitted::Granted { inner: self.inner.call(request), leave: Some(leave) },
+            Ok(leave) => {
+                // What comes of a handshake outlives its response. No other request is told: the cache keeps some of them.
+                if let (Some(place), true) = (&leave.place, request.extensions().get::<WebSocket>().is_some()) {
+                    request.extensions_mut().insert(place.clone());
+                }
+                Admitted::Granted { inner: self.inner.call(request), leave: Some(leave) }
+            }
             Err(answer) => {
                 if let Some(watch) = &self.layer.watch {
                     watch.turned_away(answer.status());

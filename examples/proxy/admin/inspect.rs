@@ -10,16 +10,17 @@ use tower_redis_cache::{InspectedResponse, Inspection, PurgeState};
 
 use super::Admin;
 use super::stats::told;
+use crate::routes::Routes;
 
 /// `url=`, and perhaps `method=` and `header=Name: value`, as often as wanted.
 pub(super) async fn inspect(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
-    match asked(query.as_deref().unwrap_or_default()) {
-        Ok(head) => told(&inspected(&admin.handle.inspect(&head).await)),
+    match asked(&admin.sights.routes, query.as_deref().unwrap_or_default()) {
+        Ok(head) => told(&inspected(&admin.sights.handle.inspect(&head).await)),
         Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
     }
 }
 
-fn asked(query: &str) -> Result<request::Parts, String> {
+fn asked(routes: &Routes, query: &str) -> Result<request::Parts, String> {
     let mut request = Request::builder();
     let mut site = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -39,10 +40,11 @@ fn asked(query: &str) -> Result<request::Parts, String> {
         };
     }
     let site = site.ok_or("name what to look at: url=http://HOST/PATH")?;
-    let (mut head, ()) = request.body(()).map_err(|error| error.to_string())?.into_parts();
+    let mut request = request.body(()).map_err(|error| error.to_string())?;
     let host = site.parse().map_err(|_| format!("{site:?} is no host"))?;
-    head.headers.entry(header::HOST).or_insert(host);
-    Ok(head)
+    request.headers_mut().entry(header::HOST).or_insert(host);
+    routes.apply(&mut request);
+    Ok(request.into_parts().0)
 }
 
 fn inspected(inspection: &Inspection) -> Value {

@@ -9,12 +9,14 @@ use axum::response::{IntoResponse, Response};
 use tower_redis_cache::Stats;
 
 use super::Admin;
+use crate::routes::Checked;
 use crate::watch::{Kind, LATENCIES, Seen};
 
 const PREFIX: &str = "tower_redis_cache";
 
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let text = exposition(&admin.handle.stats(), &admin.watch.seen());
+    let mut text = exposition(&admin.sights.handle.stats(), &admin.sights.watch.seen());
+    origins(&mut text, &admin.sights.origins);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -50,6 +52,16 @@ fn exposition(stats: &Stats, seen: &Seen) -> String {
     let _ = writeln!(text, "{PREFIX}_origin_errors_total {}", seen.origin_errors);
     latencies(&mut text, seen);
     text
+}
+
+fn origins(text: &mut String, origins: &[Checked]) {
+    if origins.is_empty() {
+        return;
+    }
+    family(text, "origin_up", "gauge", "1 for an origin that is well by its health check, else 0.");
+    for (url, health) in origins {
+        let _ = writeln!(text, "{PREFIX}_origin_up{{origin=\"{url}\"}} {}", u8::from(!health.is_down()));
+    }
 }
 
 fn latencies(text: &mut String, seen: &Seen) {

@@ -40,6 +40,7 @@ use tower_redis_cache::CacheHandle;
 use crate::connection::ParserLimits;
 use crate::listener::{Listener, ListenerLimits};
 use crate::monitor::Timeouts;
+use crate::routes::{Checked, Routes};
 use crate::tls::Tls;
 use crate::watch::Watch;
 pub(crate) use args::AdminArgs;
@@ -57,16 +58,25 @@ const LIMITS: ListenerLimits = ListenerLimits {
     parser: ParserLimits { max_header_size: 32 * 1024, max_uri_size: 32 * 1024 },
 };
 
+/// What there is to look at.
+#[derive(Debug)]
+pub(crate) struct Sights {
+    pub(crate) handle: CacheHandle,
+    pub(crate) watch: Watch,
+    /// Where the cache keeps what it stores, in words.
+    pub(crate) kept_in: String,
+    pub(crate) routes: Routes,
+    pub(crate) origins: Vec<Checked>,
+}
+
 /// What the pages and the numbers are made of.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    handle: CacheHandle,
-    watch: Watch,
+    sights: Sights,
     history: History,
     /// Where; nowhere without the argument for it.
     listening: Option<SocketAddr>,
     guard: RwLock<Guard>,
-    kept_in: String,
     is_leaving: AtomicBool,
 }
 
@@ -79,13 +89,11 @@ impl Admin {
     pub(crate) fn new(
         token_file: Option<&Path>,
         listening: Option<SocketAddr>,
-        handle: CacheHandle,
-        watch: Watch,
-        kept_in: String,
+        sights: Sights,
     ) -> Result<Arc<Self>, String> {
         let guard = RwLock::new(Guard::new(token_file, listening)?);
         let (history, is_leaving) = (History::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { handle, watch, history, listening, guard, kept_in, is_leaving }))
+        Ok(Arc::new(Self { sights, history, listening, guard, is_leaving }))
     }
 
     /// Serves on `socket` until it is dropped.
@@ -129,7 +137,7 @@ impl Admin {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.history.note(history::Sample::of(&self.handle.stats(), &self.watch.seen()));
+            self.history.note(history::Sample::of(&self.sights.handle.stats(), &self.sights.watch.seen()));
         }
     }
 }
@@ -165,7 +173,7 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
     // Without its store a cache lets requests pass: that is no reason to send them elsewhere.
-    match admin.handle.ready().await {
+    match admin.sights.handle.ready().await {
         true => "ok\n",
         false => "ok, uncached: the store does not answer\n",
     }
@@ -173,7 +181,7 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn doctor(State(admin): State<Arc<Admin>>) -> String {
-    admin.handle.doctor().await.to_string()
+    admin.sights.handle.doctor().await.to_string()
 }
 
 async fn unknown(method: Method) -> Response {

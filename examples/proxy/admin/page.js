@@ -158,6 +158,7 @@ function tiles(told, past) {
     tile("errors of the origin", short(origin.errors), origin.errors ? "bad" : ""),
     tile("answered from memory", short(stats.near_hits)),
     tile("memory in front of Redis", octets(stats.near_bytes)),
+    ...told.origins.map(({ url, up }) => tile(url, up ? "well" : "out of service", up ? "good" : "bad")),
     tile("store", away ? "away" : "well", away ? "bad" : "good"),
   );
 }

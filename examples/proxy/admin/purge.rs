@@ -51,7 +51,7 @@ fn is_soft(headers: &HeaderMap) -> bool {
 }
 
 async fn purge(admin: &Admin, targets: Vec<PurgeTarget>, mode: PurgeMode) -> Response {
-    match admin.handle.purge(targets, mode).await {
+    match admin.sights.handle.purge(targets, mode).await {
         Ok(purged) => told(&json!({ "purged": true, "number": purged.number })),
         Err(PurgeError::Store(reason)) => {
             let reason = format!("the store did not confirm it; purge again: {reason}\n");

@@ -9,19 +9,20 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use super::history::{INTERVAL, Sample};
+use crate::routes::Checked;
 use crate::watch::{Kind, LATENCIES, Seen};
 
 /// How many of what is asked for most are shown.
 const SHOWN: usize = 20;
 
 pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
-    let (stats, seen) = (admin.handle.stats(), admin.watch.seen());
+    let (stats, seen) = (admin.sights.handle.stats(), admin.sights.watch.seen());
     let numbers: Map<String, Value> =
         stats.entries().map(|entry| (entry.name.to_owned(), Value::from(entry.value))).collect();
-    let top: Vec<Value> = admin.watch.top(SHOWN).into_iter().map(row).collect();
+    let top: Vec<Value> = admin.sights.watch.top(SHOWN).into_iter().map(row).collect();
     let history: Vec<Value> = admin.history.samples().iter().map(sample).collect();
     told(&json!({
-        "kept_in": admin.kept_in,
+        "kept_in": admin.sights.kept_in,
         "purge_news": stats.purge_news.as_str(),
         "stats": numbers,
         "requests": kinds(&seen.kinds),
@@ -29,6 +30,7 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
         "turned_away": seen.turned_away,
         "saved_bytes": seen.saved,
         "origin": origin(&seen),
+        "origins": admin.sights.origins.iter().map(health).collect::<Vec<_>>(),
         "top": top,
         "history": { "interval_seconds": INTERVAL.as_secs(), "samples": history },
     }))
@@ -52,6 +54,10 @@ fn origin(seen: &Seen) -> Value {
         "up_to_milliseconds": LATENCIES,
         "latencies": seen.latencies,
     })
+}
+
+fn health((url, health): &Checked) -> Value {
+    json!({ "url": url.to_string(), "up": !health.is_down() })
 }
 
 fn row((target, asked, saved): (String, u64, u64)) -> Value {

@@ -26,6 +26,8 @@ pub(super) enum Failure {
     Nonsense(PoolError),
     /// `101 Switching Protocols` to a request that did not ask for it, or to another protocol.
     UnaskedSwitch,
+    /// Its health check says so.
+    OutOfService,
     /// The client did not send the rest of its body.
     ClientStalled,
     /// The client broke off inside its body.
@@ -43,15 +45,18 @@ impl Failure {
             Self::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "the origin closed the connection without an answer"),
             Self::Nonsense(_) | Self::UnaskedSwitch => (StatusCode::BAD_GATEWAY, "the origin's answer is not valid"),
+            Self::OutOfService => (StatusCode::SERVICE_UNAVAILABLE, "the origin is out of service"),
             Self::ClientStalled => (StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time"),
             Self::ClientLeft => (StatusCode::BAD_REQUEST, "the request broke off"),
         };
         match self {
-            Self::ClientStalled | Self::ClientLeft => tracing::debug!("{reason}"),
+            // Of an origin out of service the check has told.
+            Self::ClientStalled | Self::ClientLeft | Self::OutOfService => tracing::debug!("{reason}"),
             _ => tracing::warn!(cause = self.cause(), "{reason}"),
         }
         let mut answer = Refusal::new(status, reason).answer();
-        if matches!(self, Self::Unreachable(_) | Self::ConnectTimedOut | Self::NoAnswer | Self::Broken(_)) {
+        let is_away = matches!(self, Self::Unreachable(_) | Self::ConnectTimedOut | Self::NoAnswer | Self::Broken(_));
+        if is_away || matches!(self, Self::OutOfService) {
             answer.extensions_mut().insert(Disconnected);
         }
         answer

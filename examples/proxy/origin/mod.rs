@@ -6,6 +6,7 @@
 mod connector;
 mod failure;
 mod head;
+mod health;
 mod tunnel;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tower::Service;
 
+use crate::access::Place;
 use crate::connection::Client;
 use crate::front_door::WebSocket;
 use crate::idle_body::IdleBody;
@@ -33,6 +35,7 @@ pub(crate) use connector::Trust;
 use connector::{Connector, connector};
 use failure::Failure;
 pub(crate) use head::HostField;
+pub(crate) use health::{Health, HealthCheck};
 
 /// How many idle connections are kept, and how long: many origins close theirs after five seconds, and what is sent in
 /// that moment is lost.
@@ -54,6 +57,7 @@ pub(crate) struct OriginSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) first_byte_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) health_check: Option<HealthCheck>,
 }
 
 /// A service that forwards to one origin.
@@ -68,6 +72,7 @@ struct Shared {
     /// WebSocket handshakes need HTTP/1.1 and a connection of their own.
     handshakes: Pool<Connector, RequestBody>,
     settings: OriginSettings,
+    health: Arc<Health>,
 }
 
 /// What the origin sends, or what is said in its place.
@@ -92,7 +97,14 @@ impl Origin {
             .http2_keep_alive_interval(HTTP2_PING);
         let pool = builder.build(connecting(http2));
         let handshakes = builder.pool_max_idle_per_host(0).build(connecting(false));
-        Self { shared: Arc::new(Shared { pool, handshakes, settings }) }
+        Self { shared: Arc::new(Shared { pool, handshakes, settings, health: Arc::default() }) }
+    }
+
+    /// Begins to check its health, where that is wanted: what is found out.
+    pub(crate) fn look_after(&self) -> Option<(OriginUrl, Arc<Health>)> {
+        let check = self.shared.settings.health_check.clone()?;
+        tokio::spawn(health::look_after(Arc::downgrade(&self.shared), check));
+        Some((self.shared.settings.url.clone(), Arc::clone(&self.shared.health)))
     }
 }
 
@@ -119,9 +131,12 @@ impl Service<Request<RequestBody>> for Origin {
 impl Shared {
     async fn forward(&self, mut request: Request<RequestBody>) -> Result<Response<OriginBody>, Failure> {
         let settings = &self.settings;
+        if self.health.is_down() {
+            return Err(Failure::OutOfService);
+        }
         let public = head::PublicAddress::of(request.headers());
         let handshake = request.extensions_mut().remove::<WebSocket>();
-        let client = request.extensions_mut().remove::<Client>();
+        let (client, place) = (request.extensions_mut().remove::<Client>(), request.extensions_mut().remove::<Place>());
         let upgrading = handshake.map(|_| (hyper::upgrade::on(&mut request), client));
         head::address(&mut request, &settings.url, settings.host);
         head::settle_request_fields(&mut request, &settings.url, upgrading.is_some());
@@ -140,7 +155,10 @@ impl Shared {
         head::settle_location(response.headers_mut(), &settings.url, &public);
         if let Some((client, monitor)) = tunnel {
             let origin = hyper::upgrade::on(&mut response);
-            tokio::spawn(tunnel::run(client, origin, monitor));
+            tokio::spawn(async move {
+                tunnel::run(client, origin, monitor).await;
+                drop(place);
+            });
         }
         Ok(response.map(|body| Either::Left(IdleBody::new(body, settings.idle_timeout))))
     }

@@ -224,6 +224,10 @@ fn member(name: &str, value: &Value) -> Result<String, String> {
     let Value::Table(table) = value else { return scalar(name, value) };
     let word = |(key, value): (&String, &Value)| match value {
         Value::Boolean(value) => Ok(format!("{key}={value}")),
+        Value::Array(values) => {
+            let texts: Result<Vec<_>, _> = values.iter().map(|value| scalar(&format!("{name}.{key}"), value)).collect();
+            texts.map(|texts| format!("{key}={}", texts.join(",")))
+        }
         value => scalar(&format!("{name}.{key}"), value).map(|text| format!("{key}={text}")),
     };
     let words: Vec<String> = table.iter().map(word).collect::<Result<_, _>>()?;
@@ -281,10 +285,12 @@ mod tests {
 
     #[test]
     fn tables_of_the_file_are_rules_in_words() {
-        let file = file("[[route]]\nhost = \"a\"\nttl = 5\nbypass = true\n[[route]]\npath = \"/b\"\nttl = \"1m\"\n");
+        let file = file(
+            "[[route]]\nhost = \"a\"\nttl = 5\nbypass = true\n[[route]]\npath = \"/b\"\nttl = \"1m\"\nkey-header = [\"a\", \"b\"]\n",
+        );
         let config = format!("--config={}", file.path().display());
         let found = merged(&[&config], &[]).expect("it can be read");
-        assert_eq!(found, ["--route=bypass=true host=a ttl=5", "--route=path=/b ttl=1m", &config]);
+        assert_eq!(found, ["--route=bypass=true host=a ttl=5", "--route=key-header=a,b path=/b ttl=1m", &config]);
         let refused = of_text(&Cli::command(), "route = [{ path = \"/a /b\" }]").expect_err("two paths");
         assert!(refused.contains("a blank"), "{refused}");
     }
