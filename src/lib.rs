@@ -154,7 +154,8 @@ pub use self::semantics::storing::Refusal;
 pub use self::service::RedisCache;
 pub use self::store::MemoryStore;
 
-/// The README's example compiles.
+/// The examples of the README and of the guide compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-mod readme {}
+#[doc = include_str!("../docs/guide.md")]
+mod pages {}

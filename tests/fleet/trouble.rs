@@ -96,10 +96,10 @@ async fn a_server_that_forgets_its_scripts_is_told_them_again() {
 }
 
 #[tokio::test]
-async fn the_rights_that_the_readme_names_are_enough() {
+async fn the_rights_that_the_documentation_names_are_enough() {
     let server = RedisServer::start();
-    let readme = include_str!("../../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER cache")).expect("the rights");
+    let page = include_str!("../../docs/redis.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER cache")).expect("the rights");
     let command: Vec<&str> = line.split(' ').map(|word| if word == ">password" { ">pw" } else { word }).collect();
     assert_eq!(server.cli(&command), "OK");
     let (one, other) = (story_of_user(&server), story_of_user(&server));

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use crate::running::refused;
 
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "docs/deployment.md",
+    "docs/guide.md",
     "docs/migration.md",
+    "docs/proxy.md",
+    "docs/redis.md",
     "packaging/Containerfile",
     "packaging/tower-redis-cache-proxy.service",
 ];

@@ -69,11 +69,11 @@ async fn each_right_that_is_missing_is_named_with_what_is_lost() {
     assert_eq!(on(&without_set, "rights").0, Severity::Broken, "{without_set}");
 }
 
-/// The rights that the README names are enough.
+/// The rights that the page on Redis names are enough.
 #[tokio::test]
-async fn the_rights_in_the_readme_are_enough() {
-    let readme = include_str!("../../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER cache")).expect("it is in there");
+async fn the_rights_in_the_documentation_are_enough() {
+    let page = include_str!("../../docs/redis.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER cache")).expect("it is in there");
     let server = RedisServer::start();
     let command: Vec<_> = line.split(' ').collect();
     assert_eq!(server.cli(&command), "OK");

@@ -142,7 +142,7 @@ impl RedisStore {
                         tracing::warn!(
                             store.error = %error,
                             "responses are stored and not counted, so there may be more than max_entries: are the \
-                             scripts granted that the README names?"
+                             scripts granted that docs/redis.md names?"
                         );
                     }
                 }
