@@ -14,6 +14,7 @@ use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::config::CacheOverride;
 use crate::semantics::admission::is_query;
 
 /// A request extension: the content of a QUERY, which has been read already. With it the cache answers and stores
@@ -91,7 +92,7 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        if !is_query(request.method()) {
+        if !is_query(request.method()) || is_bypassed(&request) {
             return Box::pin(self.inner.call(request));
         }
         let clone = self.inner.clone();
@@ -111,6 +112,11 @@ where
             ready.call(Request::from_parts(parts, content.into())).await
         })
     }
+}
+
+/// Nobody asks for the content then.
+fn is_bypassed<Q>(request: &Request<Q>) -> bool {
+    request.extensions().get::<CacheOverride>().is_some_and(|route| route.bypass)
 }
 
 async fn read<Q: Body>(body: Q, max_content: usize) -> Result<Bytes, StatusCode> {

@@ -137,7 +137,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     }
     let limits = listener_limits(&cli);
     descriptors::make_room_for(limits.max_connections);
-    let lenient = cli.cache.default_ttl.is_some() || cli.cache.ttl.is_some();
+    let lenient = cli.cache.default_ttl.or(cli.cache.ttl).is_some() || routes.have_lifetimes();
     let query = Some(cli.cache.max_query_content).filter(|most| *most > 0).map(QueryLayer::new);
     let shutdown_timeout = cli.listen.shutdown_timeout;
     let url = cli.origin.origin.clone();

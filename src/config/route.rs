@@ -46,7 +46,8 @@ impl CacheOverride {
     /// For how long after it became stale the response may be sent while it is validated in the background (RFC 5861 §3).
     /// The longest of this, the response's own word and
     /// [`CacheConfig::stale_while_revalidate`](crate::CacheConfig::stale_while_revalidate) counts. It is stored with the
-    /// response: a later change is for what is stored later. A response that forbids it stays forbidden
+    /// response: a later change is for what is stored later, and a request without it that validates the response takes it
+    /// away. A response that is never fresh has to have a validator to be stored at all, or a grace of its own. One that forbids it stays forbidden
     /// (`must-revalidate`, `proxy-revalidate`, `no-cache`, `s-maxage`; RFC 9111 §4.2.4).
     pub fn stale_while_revalidate(mut self, grace: Duration) -> Self {
         self.rules.grace.while_revalidate = grace.min(GREATEST_TTL);
@@ -60,7 +61,14 @@ impl CacheOverride {
         self
     }
 
-    /// Keeps the cache out of this request altogether.
+    /// Stores nothing of the response, as if the request said `no-store` (RFC 9111 §5.2.1.5) and clients had that say. What
+    /// is stored already may answer, and an unsafe request ends it.
+    pub fn no_store(mut self) -> Self {
+        self.rules.no_store = true;
+        self
+    }
+
+    /// Keeps the cache out of this request altogether: an unsafe request ends nothing either.
     pub fn bypass(mut self) -> Self {
         self.bypass = true;
         self

@@ -49,6 +49,8 @@ where
         found_at: None,
         variants: Vec::new(),
     };
+    // What was asked has more to it than the key of the GET that the response is for.
+    let is_whole = shared.config.key.forwarded_uri(&parts).is_none();
     let mut sent = Sent::new(&shared, miss, &parts);
     let unanswered = Unanswered { shared: &shared, key: &sent.miss.key, is_answered: false };
     let response = service.call(Request::from_parts(parts, body)).await;
@@ -62,7 +64,7 @@ where
         }
         false => true,
     };
-    let is_representation = response.status().is_success() && target.is_represented_by(response.headers());
+    let is_representation = is_whole && response.status().is_success() && target.is_represented_by(response.headers());
     if invalidated && is_representation && sent.parts.method == Method::POST {
         sent.represents_target = true;
         sent.departure = shared.depart();

@@ -236,35 +236,50 @@ fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap, scheme: &Scheme) -> Op
     let host = match host_field(headers)? {
         Some(host) => {
             let host = host.to_str().ok()?;
-            let normal =
-                if is_normal(host) { Cow::Borrowed(host) } else { normalised(&host.parse().ok()?, scheme)?.into() };
+            let normal = if is_normal(host, scheme) {
+                Cow::Borrowed(host)
+            } else {
+                normalised(&host.parse().ok()?, scheme)?.into()
+            };
             Some(normal)
         }
         None => None,
     };
     let Some(authority) = target.authority() else { return host };
     let text = authority.as_str();
-    let authority = if is_normal(text) { Cow::Borrowed(text) } else { normalised(authority, scheme)?.into() };
+    let authority = if is_normal(text, scheme) { Cow::Borrowed(text) } else { normalised(authority, scheme)?.into() };
     (host.is_none() || host.as_ref() == Some(&authority)).then_some(authority)
 }
 
-/// A plain name in lower case without a port is an authority in its normal form.
-fn is_normal(host: &str) -> bool {
-    !host.is_empty()
-        && host.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
+/// A plain name in lower case, without a port or with one that is not the default, is an authority in its normal form.
+fn is_normal(authority: &str, scheme: &Scheme) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+    let octets = authority.as_bytes();
+    match octets.iter().position(|byte| !is_plain(byte)) {
+        None => !octets.is_empty(),
+        Some(0) => false,
+        Some(end) => octets[end] == b':' && is_normal_port(&authority[end + 1..], scheme),
+    }
+}
+
+fn is_normal_port(digits: &str, scheme: &Scheme) -> bool {
+    !digits.starts_with(['0', '+']) && digits.parse::<u16>().is_ok_and(|port| port != default_port(scheme))
+}
+
+fn default_port(scheme: &Scheme) -> u16 {
+    if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }
 
 fn normalised(authority: &Authority, scheme: &Scheme) -> Option<String> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return None;
     }
-    let default_port = if *scheme == Scheme::HTTPS { 443 } else { 80 };
     let host = authority.host().to_ascii_lowercase();
     // "host:" with no digits means the default port (RFC 3986 §6.2.3); other text there is no port at all.
     match authority.as_str()[authority.host().len()..].strip_prefix(':') {
         None | Some("") => Some(host),
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>().ok()? {
-            port if port == default_port => Some(host),
+            port if port == default_port(scheme) => Some(host),
             port => Some(format!("{host}:{port}")),
         },
         Some(_) => None,
@@ -293,8 +308,11 @@ fn cookie_part(builder: &mut KeyBuilder, headers: &HeaderMap, name: &str) {
     builder.part(name.as_bytes());
     let mut hasher = blake3::Hasher::new();
     for line in headers.get_all(header::COOKIE) {
-        for pair in line.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
-            if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+        for pair in line.as_bytes().split(|byte| *byte == b';') {
+            // Blanks around the name are none to some services.
+            let Some(end) = pair.iter().position(|byte| *byte == b'=') else { continue };
+            if pair[..end].trim_ascii() == name.as_bytes() {
+                let value = pair[end + 1..].trim_ascii();
                 hasher.update(&(value.len() as u64).to_le_bytes()).update(value);
             }
         }
@@ -380,12 +398,20 @@ mod tests {
 
     #[test]
     fn an_authority_in_normal_form_is_left_as_it_is() {
-        for text in ["h", "www.example.com", "1-a.b", "127.0.0.1", "-", "..", "H", "h:80", "h:", "[::1]", "u@h", "h_1"]
-        {
-            let parsed: Authority = text.parse().unwrap();
-            assert!(!is_normal(text) || normalised(&parsed, &Scheme::HTTP).as_deref() == Some(text), "{text}");
+        let names = ["h", "www.example.com", "1-a.b", "127.0.0.1", "-", "..", "H", "[::1]", "u@h", "h_1"];
+        let ports = ["", ":", ":80", ":443", ":8080", ":0", ":08080", ":+80", ":65535", ":65536", ":8080:1", ":x"];
+        for text in names.iter().flat_map(|name| ports.iter().map(move |port| format!("{name}{port}"))) {
+            let Ok(parsed) = text.parse::<Authority>() else {
+                assert!(!is_normal(&text, &Scheme::HTTP), "{text}");
+                continue;
+            };
+            let normal = normalised(&parsed, &Scheme::HTTP);
+            assert!(!is_normal(&text, &Scheme::HTTP) || normal.as_deref() == Some(&text), "{text}");
         }
-        assert!(is_normal("www.example.com") && !is_normal("www.example.com:8080") && !is_normal(""));
+        for text in ["www.example.com", "www.example.com:8080", "127.0.0.1:443"] {
+            assert!(is_normal(text, &Scheme::HTTP), "{text}");
+        }
+        assert!(!is_normal("", &Scheme::HTTP) && !is_normal("h:443", &Scheme::HTTPS));
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub(crate) struct RouteRules {
     pub(crate) ttl: Option<Duration>,
     /// In place of the configuration's.
     pub(crate) default_ttl: Option<Duration>,
+    /// Nothing is stored.
+    pub(crate) no_store: bool,
     /// Beside the configuration's and the response's own: the longest counts.
     pub(crate) grace: Grace,
 }

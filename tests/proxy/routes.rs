@@ -120,21 +120,48 @@ async fn the_cache_is_kept_out_on_conditions() {
     assert_eq!(get(&proxy, "site.test", "/blog/a").await.text(), "for one");
 }
 
+/// What answers a POST can be stored for a later GET (RFC 9110 §9.3.3): not for one who is signed in.
+#[tokio::test]
+async fn what_is_for_one_is_not_kept_by_a_post_either() {
+    let origin = Origin::start().await;
+    origin.says("/blog/a", says("for one").header("content-location", "/blog/a"));
+    let proxy = Proxy::with(&origin.url(), &["--route", "path=/blog bypass-cookie=session"]).await;
+    let post = "POST /blog/a HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n";
+    let answer = ask(&proxy, format!("{post}Cookie: session=1\r\n\r\n")).await;
+    assert!(status(&answer).contains("detail=request-no-store"), "{}", answer.head);
+    assert!(status(&get(&proxy, "site.test", "/blog/a").await).contains("fwd=uri-miss"));
+    // As it is without the cookie.
+    let answer = ask(&proxy, format!("{post}\r\n")).await;
+    assert!(status(&answer).contains("stored"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn a_route_has_grace_of_its_own() {
+    let origin = Origin::start().await;
+    let soon = || Script::ok("hello").header("cache-control", "max-age=1");
+    origin.says("/late/a", soon());
+    origin.says("/a", soon());
+    let proxy = Proxy::with(&origin.url(), &["--route", "path=/late stale-while-revalidate=1h"]).await;
+    hit(&proxy, "site.test", "/late/a").await;
+    hit(&proxy, "site.test", "/a").await;
+    // So that it stays stale.
+    origin.says("/late/a", Script::status("503 Ill").body("ill"));
+    let goes_on = async |target: &str, what: &str| {
+        let is_so = || async { status(&get(&proxy, "site.test", target).await).contains(what).then_some(()) };
+        crate::support::gate::until_some(what, is_so).await;
+    };
+    goes_on("/a", "fwd=stale").await;
+    goes_on("/late/a", "hit; ttl=-").await;
+}
+
 #[tokio::test]
 async fn a_route_has_a_key_methods_and_grace_of_its_own() {
     let origin = Origin::start().await;
     origin.says("/shop/a", says("a").header("content-length", "1"));
     origin.says("/shop/a?ref=1", says("not to be asked for"));
     origin.says("/search?q=1", Script::ok("found"));
-    origin.says("/late", Script::ok("late").header("cache-control", "max-age=0"));
-    let rules = [
-        "--route",
-        "path=/shop ignore-query=ref methods=GET",
-        "--route",
-        "path=/search keep-query=q default-ttl=1m",
-        "--route",
-        "path=/late stale-while-revalidate=1h",
-    ];
+    let rules =
+        ["--route", "path=/shop ignore-query=ref methods=GET", "--route", "path=/search keep-query=q default-ttl=1m"];
     let proxy = Proxy::with(&origin.url(), &[&rules[..], &["--admin", "127.0.0.1:0"]].concat()).await;
     hit(&proxy, "site.test", "/shop/a").await;
     assert_eq!(hit(&proxy, "site.test", "/shop/a?ref=1").await.text(), "a");

@@ -11,6 +11,10 @@ use tower_redis_cache::Disconnected;
 use crate::answer::{Answer, Refusal};
 use crate::connect::ConnectTimedOut;
 
+/// Response extension: the origin has not been asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unasked;
+
 /// Why there is no response from the origin.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -37,9 +41,9 @@ pub(super) enum Failure {
 // ===== impl Failure =====
 
 impl Failure {
-    /// The answer in place of the origin's. The log gets the details, the client does not.
-    pub(super) fn answer(&self) -> Answer {
-        let (status, reason) = match self {
+    /// For clients: no detail of the origin.
+    fn reason(&self) -> (StatusCode, &'static str) {
+        match self {
             Self::Unreachable(_) => (StatusCode::BAD_GATEWAY, "the origin cannot be reached"),
             Self::ConnectTimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin could not be reached in time"),
             Self::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time"),
@@ -48,7 +52,18 @@ impl Failure {
             Self::OutOfService => (StatusCode::SERVICE_UNAVAILABLE, "the origin is out of service"),
             Self::ClientStalled => (StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time"),
             Self::ClientLeft => (StatusCode::BAD_REQUEST, "the request broke off"),
-        };
+        }
+    }
+
+    /// For operators: with all that is known.
+    pub(super) fn told(&self) -> String {
+        let (_, reason) = self.reason();
+        self.cause().map_or_else(|| reason.to_owned(), |cause| format!("{reason}: {cause}"))
+    }
+
+    /// The answer in place of the origin's. The log gets the details, the client does not.
+    pub(super) fn answer(&self) -> Answer {
+        let (status, reason) = self.reason();
         match self {
             // Of an origin out of service the check has told.
             Self::ClientStalled | Self::ClientLeft | Self::OutOfService => tracing::debug!("{reason}"),
@@ -58,6 +73,9 @@ impl Failure {
         let is_away = matches!(self, Self::Unreachable(_) | Self::ConnectTimedOut | Self::NoAnswer | Self::Broken(_));
         if is_away || matches!(self, Self::OutOfService) {
             answer.extensions_mut().insert(Disconnected);
+        }
+        if matches!(self, Self::OutOfService) {
+            answer.extensions_mut().insert(Unasked);
         }
         answer
     }

@@ -34,6 +34,7 @@ use crate::request_body::{Progress, RequestBody, Upload};
 pub(crate) use connector::Trust;
 use connector::{Connector, connector};
 use failure::Failure;
+pub(crate) use failure::Unasked;
 pub(crate) use head::HostField;
 pub(crate) use health::{Health, HealthCheck};
 

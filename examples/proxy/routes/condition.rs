@@ -14,9 +14,9 @@ pub(super) struct Methods([bool; CACHED.len()]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cookies(Vec<String>);
 
-/// Fields by their names.
+/// Fields by their names, in lower case and with `-` for `_`: CGI and its heirs take these for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fields(Vec<HeaderName>);
+pub(super) struct Fields(Vec<String>);
 
 /// Whether the cache might answer requests with this method.
 pub(super) fn is_cached(method: &Method) -> bool {
@@ -55,40 +55,55 @@ impl Methods {
 impl Cookies {
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let names: Vec<String> = list(text).map(ToOwned::to_owned).collect();
-        match names.iter().find(|name| name.contains(['=', ';', ' ']) || *name == "*") {
+        match names.iter().find(|name| !name.bytes().all(is_of_name) || *name == "*") {
             Some(name) => Err(format!("bypass-cookie={name}: write names of cookies, or how they begin and a *")),
-            None => Ok(Self(names)),
+            None => Ok(Self(names.iter().map(|name| name.replace('.', "_")).collect())),
         }
     }
 
-    /// Whether a request has one of them.
+    /// Whether a request has one of them, however an origin reads it: some part pairs at commas and blanks too, and to some
+    /// a dot in a name is an underscore.
     pub(super) fn are_in(&self, headers: &HeaderMap) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
         let lines = headers.get_all(COOKIE).iter();
-        let is_one = |cookie: &[u8]| {
-            let name = cookie.split(|octet| *octet == b'=').next().unwrap_or_default().trim_ascii();
+        let is_one = |word: &[u8]| {
+            let name: Vec<u8> = word.iter().map(|octet| if *octet == b'.' { b'_' } else { *octet }).collect();
             self.0.iter().any(|known| match known.strip_suffix('*') {
                 Some(beginning) => name.starts_with(beginning.as_bytes()),
                 None => name == known.as_bytes(),
             })
         };
-        lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';')).any(is_one)
+        // What cannot be in a name ends it.
+        lines.flat_map(|line| line.as_bytes().split(|octet| !is_of_name(*octet))).any(is_one)
     }
+}
+
+/// RFC 6265 §4.1.1: a token.
+fn is_of_name(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
 }
 
 // ===== impl Fields =====
 
 impl Fields {
     pub(super) fn read(text: &str) -> Result<Self, String> {
-        let name = |name: &str| {
-            name.parse().map_err(|_| format!("bypass-header={name}: this is not the name of a header field"))
+        let name = |name: &str| match name.parse::<HeaderName>() {
+            Ok(name) => Ok(plain(&name)),
+            Err(_) => Err(format!("bypass-header={name}: this is not the name of a header field")),
         };
         list(text).map(name).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether a request has one of them.
     pub(super) fn are_in(&self, headers: &HeaderMap) -> bool {
-        self.0.iter().any(|name| headers.contains_key(name))
+        !self.0.is_empty() && headers.keys().any(|name| self.0.contains(&plain(name)))
     }
+}
+
+fn plain(name: &HeaderName) -> String {
+    name.as_str().replace('_', "-")
 }
 
 #[cfg(test)]
@@ -104,11 +119,17 @@ mod tests {
             ("a=b;session = 1", true),
             ("wp_logged_in_7=x", true),
             ("session", true),
-            ("sessions=1; a=session", false),
+            ("a=b, session=1", true),
+            ("a=b session=1", true),
+            ("\u{a0}session=1", true),
+            ("wp.logged.in_7=x", true),
+            ("a=session", true),
+            ("sessions=1; a=b", false),
             ("Session=1", false),
             ("", false),
         ] {
-            let headers = [(COOKIE, line.parse().expect("a value"))].into_iter().collect();
+            let value = hyper::header::HeaderValue::from_bytes(line.as_bytes()).expect("a value");
+            let headers = [(COOKIE, value)].into_iter().collect();
             assert_eq!(cookies.are_in(&headers), is_one, "{line}");
         }
         let mut two = HeaderMap::new();
@@ -117,6 +138,15 @@ mod tests {
         assert!(cookies.are_in(&two));
         assert!(!Cookies::read("").expect("none").are_in(&two));
         assert!(Cookies::read("*").is_err() && Cookies::read("a=b").is_err());
+    }
+
+    #[test]
+    fn fields_are_known_however_an_origin_writes_their_names() {
+        let fields = Fields::read("X-Preview").expect("a name");
+        for (name, is_one) in [("x-preview", true), ("x_preview", true), ("preview", false)] {
+            let headers = [(name.parse().expect("a name"), "1".parse().expect("a value"))].into_iter().collect();
+            assert_eq!(fields.are_in(&headers), is_one, "{name}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) struct KeyRule {
 pub(crate) struct RouteKeys {
     routes: Routes,
     usual: DefaultKey,
+    /// Empty where no rule says anything of it.
     by_rule: Arc<[Option<DefaultKey>]>,
 }
 
@@ -37,6 +38,9 @@ impl KeyRule {
         let (ignore_query, keep_query) = (names("ignore-query"), names("keep-query"));
         let (headers, cookies) = (names("key-header"), names("key-cookie"));
         let sort_query = take("sort-query").map(|text| super::truth("sort-query", text)).transpose()?;
+        if keep_query.as_ref().is_some_and(Vec::is_empty) {
+            return Err("keep-query: name those to keep".to_owned());
+        }
         if ignore_query.is_some() && keep_query.is_some() {
             return Err("ignore-query and keep-query say two things of one query".to_owned());
         }
@@ -71,12 +75,16 @@ impl RouteKeys {
     /// A sentence that names the argument to change.
     pub(crate) fn new(routes: &Routes, usual: &KeyArgs) -> Result<Self, String> {
         let own = |rule: Option<&KeyRule>| rule.map(|rule| rule.over(usual).extractor()).transpose();
-        let by_rule = routes.rules.iter().map(|route| own(route.key.as_ref())).collect::<Result<_, _>>()?;
+        let by_rule: Vec<_> = routes.rules.iter().map(|route| own(route.key.as_ref())).collect::<Result<_, _>>()?;
+        let by_rule = if by_rule.iter().any(Option::is_some) { by_rule.into() } else { Arc::default() };
         Ok(Self { routes: routes.clone(), usual: usual.extractor()?, by_rule })
     }
 
     /// By the target, and nothing that an earlier service found: purges and invalidation name targets of their own.
     fn of(&self, parts: &Parts) -> &DefaultKey {
+        if self.by_rule.is_empty() {
+            return &self.usual;
+        }
         let rule = self.routes.of(&parts.uri).key;
         rule.and_then(|index| self.by_rule.get(index)?.as_ref()).unwrap_or(&self.usual)
     }
@@ -88,7 +96,8 @@ impl KeyExtractor for RouteKeys {
     }
 
     fn target(&self, parts: &Parts) -> Option<Uri> {
-        self.of(parts).target(parts)
+        // No rule has a say in this.
+        KeyExtractor::target(&self.usual, parts)
     }
 
     fn forwarded_uri(&self, parts: &Parts) -> Option<Uri> {

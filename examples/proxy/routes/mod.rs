@@ -10,14 +10,15 @@ mod rule;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::{Request, Uri};
+use hyper::header::COOKIE;
+use hyper::{Method, Request, Uri};
 use tower::{Layer, Service};
 use tower_redis_cache::CacheOverride;
 
 use condition::{Methods, is_cached};
 pub(crate) use key::RouteKeys;
 pub(crate) use origins::{Checked, Origins};
-use path::plain;
+use path::{plain, without_parameters};
 use rule::Lifetimes;
 pub(crate) use rule::Route;
 
@@ -29,6 +30,7 @@ struct Plan {
     lifetimes: Lifetimes,
     bypass: Option<bool>,
     methods: Option<Methods>,
+    ignores_cookies: Option<bool>,
     /// The rules whose cookies, fields and key count.
     cookies: Option<usize>,
     fields: Option<usize>,
@@ -89,6 +91,7 @@ impl Routes {
             plan.lifetimes = plan.lifetimes.or(route.lifetimes);
             plan.bypass = plan.bypass.or(route.bypass);
             plan.methods = plan.methods.or(route.methods);
+            plan.ignores_cookies = plan.ignores_cookies.or(route.ignores_cookies);
             plan.cookies = plan.cookies.or(here(route.bypass_cookies.is_some()));
             plan.fields = plan.fields.or(here(route.bypass_fields.is_some()));
             plan.key = plan.key.or(here(route.key.is_some()));
@@ -105,24 +108,38 @@ impl Routes {
         let host = uri.host().unwrap_or_default().trim_end_matches('.');
         let read = plain(uri.path());
         let plan = self.plan(host, &read);
-        match plan == self.plan(host, uri.path()) && plan == self.plan(host, &plain(&read)) {
+        let others = [uri.path(), &plain(&read), &without_parameters(uri.path()), &without_parameters(&read)];
+        match others.iter().all(|other| plan == self.plan(host, other)) {
             true => plan,
             false => Plan { bypass: Some(true), ..plan },
         }
     }
 
-    /// Whether the cache is kept out. Conditions are for what it would answer: by anything else it learns of changes.
-    fn keep_out<Q>(&self, plan: Plan, request: &Request<Q>) -> bool {
+    /// Whether a condition is met under which nothing is to be answered or kept.
+    fn is_for_one<Q>(&self, plan: Plan, request: &Request<Q>) -> bool {
         let headers = request.headers();
         let of = |index: Option<usize>| index.and_then(|index| self.rules.get(index));
-        let is_one = || {
-            plan.methods.is_some_and(|methods| !methods.contain(request.method()))
-                || of(plan.cookies)
-                    .and_then(|route| route.bypass_cookies.as_ref())
-                    .is_some_and(|all| all.are_in(headers))
-                || of(plan.fields).and_then(|route| route.bypass_fields.as_ref()).is_some_and(|all| all.are_in(headers))
-        };
-        plan.bypass == Some(true) || (is_cached(request.method()) && is_one())
+        of(plan.cookies).and_then(|route| route.bypass_cookies.as_ref()).is_some_and(|all| all.are_in(headers))
+            || of(plan.fields).and_then(|route| route.bypass_fields.as_ref()).is_some_and(|all| all.are_in(headers))
+    }
+
+    /// What the cache is told. By unsafe methods it learns of changes, on whatever condition; but what answers them is kept
+    /// no more than what answers a GET would be.
+    fn overrides<Q>(&self, plan: Plan, request: &Request<Q>) -> Option<CacheOverride> {
+        let methods = |method| plan.methods.is_none_or(|methods| methods.contain(method));
+        let is_for_one = self.is_for_one(plan, request);
+        let is_cached = is_cached(request.method());
+        if plan.bypass == Some(true) || (is_cached && (is_for_one || !methods(request.method()))) {
+            return Some(CacheOverride::new().bypass());
+        }
+        let is_kept = is_cached || (!is_for_one && methods(&Method::GET));
+        if !is_kept {
+            return Some(CacheOverride::new().no_store());
+        }
+        // As for the lifetimes of the flags: who has a cookie may be somebody.
+        let is_somebodys = request.headers().contains_key(COOKIE) && plan.ignores_cookies != Some(true);
+        let ttl = plan.lifetimes.ttl.filter(|_| !is_somebodys);
+        Lifetimes { ttl, ..plan.lifetimes }.overrides()
     }
 
     /// Tells the cache, and who asks the origin, what is different for a request.
@@ -131,13 +148,14 @@ impl Routes {
         if let Some(by) = plan.origin {
             request.extensions_mut().insert(by);
         }
-        let overrides = match self.keep_out(plan, request) {
-            true => Some(CacheOverride::new().bypass()),
-            false => plan.lifetimes.overrides(),
-        };
-        if let Some(overrides) = overrides {
+        if let Some(overrides) = self.overrides(plan, request) {
             request.extensions_mut().insert(overrides);
         }
+    }
+
+    /// Whether some requests have a lifetime where their responses say nothing of it.
+    pub(crate) fn have_lifetimes(&self) -> bool {
+        self.rules.iter().any(|route| route.lifetimes.ttl.or(route.lifetimes.default_ttl).is_some())
     }
 
     pub(crate) fn layer(&self) -> RouteLayer {
@@ -267,6 +285,13 @@ mod tests {
             "/%2561dmin",
             "/admin%2fx",
             "/x/..%5cadmin",
+            "/admin;x/a",
+            "/x/..;/admin/a",
+            "/x;/../admin",
+            "/admin%3bx",
+            "/x/..%3b/admin",
+            "/assets/..;/account",
+            "/assets/..%253b/account",
             "/assets/..%2faccount",
             "/assets/%2e%2e/account",
             "/assets/..%252faccount",
@@ -307,6 +332,10 @@ mod tests {
             ("path=/a sort-query=perhaps", "true and false"),
             ("path=/a key-header=a:b", "header field"),
             ("path=/a ignore-query=a keep-query=b", "two things"),
+            ("path=/a keep-query=", "keep-query"),
+            ("path=/a bypass-cookie", "bypass-cookie=VALUE"),
+            ("path=/a key-header", "key-header=VALUE"),
+            ("path=/a;b ttl=1s", "write it plainly"),
             ("host=*. ttl=1s", "write a name"),
             ("path=/ origin=ftp://a", "http://"),
             ("path=/ ttl=soon", "ttl=soon"),
@@ -332,18 +361,40 @@ mod tests {
             "path=/ bypass-cookie=session bypass-header=x-preview",
             "path=/blog bypass-cookie=wp_*",
             "path=/blog/public bypass-cookie= methods=GET",
+            "path=/heads methods=HEAD",
         ]);
-        let is_out = |method, path: &str, headers: &[(&str, &str)]| {
+        let told = |method, path: &str, headers: &[(&str, &str)]| {
             let request = asked(method, &format!("http://a{path}"), headers);
-            routes.keep_out(routes.of(request.uri()), &request)
+            routes.overrides(routes.of(request.uri()), &request)
         };
+        let is = |told: Option<CacheOverride>, expected: CacheOverride| {
+            told.is_some_and(|told| format!("{told:?}") == format!("{expected:?}"))
+        };
+        let is_out = |method, path, headers: &[_]| is(told(method, path, headers), CacheOverride::new().bypass());
+        let keeps_none = |method, path, headers: &[_]| is(told(method, path, headers), CacheOverride::new().no_store());
         let [session, wp, preview] = [("cookie", "session=1"), ("cookie", "wp_1=2"), ("x-preview", "")];
         assert!(is_out("GET", "/", &[session]) && is_out("HEAD", "/", &[preview]) && is_out("QUERY", "/", &[session]));
-        assert!(!is_out("GET", "/", &[wp]) && !is_out("POST", "/", &[session]));
-        assert!(is_out("GET", "/blog", &[wp]) && !is_out("GET", "/blog", &[session]));
+        assert!(told("GET", "/", &[wp]).is_none() && told("POST", "/", &[wp]).is_none());
+        assert!(keeps_none("POST", "/", &[session]) && keeps_none("DELETE", "/", &[preview]));
+        assert!(is_out("GET", "/blog", &[wp]) && told("GET", "/blog", &[session]).is_none());
         assert!(is_out("GET", "/blog", &[preview]), "of the rule for all");
-        assert!(!is_out("GET", "/blog/public", &[wp, session]) && is_out("HEAD", "/blog/public", &[]));
-        assert!(!is_out("DELETE", "/blog/public", &[]));
+        assert!(told("GET", "/blog/public", &[wp, session]).is_none() && is_out("HEAD", "/blog/public", &[]));
+        assert!(told("DELETE", "/blog/public", &[]).is_none() && keeps_none("POST", "/heads", &[]));
+    }
+
+    /// As with the lifetimes of flags.
+    #[test]
+    fn who_has_a_cookie_may_be_somebody() {
+        let routes = routes(&["path=/ ttl=1m stale-if-error=1m", "path=/assets ttl=1h ignore-cookies"]);
+        let told = |path: &str, headers: &[(&str, &str)]| {
+            let request = asked("GET", &format!("http://a{path}"), headers);
+            format!("{:?}", routes.overrides(routes.of(request.uri()), &request).expect("something"))
+        };
+        let grace = CacheOverride::new().stale_if_error(Duration::from_secs(60));
+        let cookie = ("cookie", "a=b");
+        assert_eq!(told("/", &[cookie]), format!("{grace:?}"));
+        assert_eq!(told("/", &[]), format!("{:?}", grace.ttl(Duration::from_secs(60))));
+        assert_eq!(told("/assets", &[cookie]), format!("{:?}", grace.ttl(Duration::from_secs(3600))));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 pub(super) fn read(text: &str) -> Result<String, String> {
     match text {
         _ if !text.starts_with('/') => Err(format!("path={text}: a path begins with a slash")),
-        _ if text.contains(['?', '#', '%', '\\']) || plain(text) != text => Err(format!(
+        _ if text.contains(['?', '#', '%', '\\', ';']) || plain(text) != text => Err(format!(
             "path={text}: write it plainly, without a query, percent-encodings, or dots that lead elsewhere"
         )),
         _ => Ok(text.trim_end_matches('/').to_owned()),
@@ -15,7 +15,17 @@ pub(super) fn read(text: &str) -> Result<String, String> {
 
 /// Decoded, with one slash at a time, and without `.` and `..`.
 pub(super) fn plain(path: &str) -> String {
+    resolved(percent_decode_str(path).decode_utf8_lossy().replace('\\', "/"))
+}
+
+/// The same, and without what some servers take for parameters of a segment: `/admin;x` is `/admin`.
+pub(super) fn without_parameters(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy().replace('\\', "/");
+    let segments: Vec<&str> = decoded.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
+    resolved(segments.join("/"))
+}
+
+fn resolved(decoded: String) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in decoded.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
         match segment {

@@ -11,6 +11,9 @@ use super::{path, truth};
 use crate::origin_url::OriginUrl;
 use crate::units::duration;
 
+/// What is true when nothing is said of it but its name.
+const ALONE: [&str; 3] = ["bypass", "ignore-cookies", "sort-query"];
+
 /// A rule for some requests. What it leaves unsaid is as the next one that fits says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -23,6 +26,7 @@ pub(crate) struct Route {
     pub(super) bypass_cookies: Option<Cookies>,
     pub(super) bypass_fields: Option<Fields>,
     pub(super) methods: Option<Methods>,
+    pub(super) ignores_cookies: Option<bool>,
     pub(super) key: Option<KeyRule>,
 }
 
@@ -35,7 +39,7 @@ pub(super) struct Lifetimes {
     pub(super) if_error: Option<Duration>,
 }
 
-/// `name=value` each, or a name alone that is true.
+/// `name=value` each, or a name alone where it is one of two.
 struct Words<'a>(BTreeMap<&'a str, &'a str>);
 
 // ===== impl Words =====
@@ -44,7 +48,11 @@ impl<'a> Words<'a> {
     fn read(text: &'a str) -> Result<Self, String> {
         let mut words = BTreeMap::new();
         for word in text.split_whitespace() {
-            let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+            let (name, value) = match word.split_once('=') {
+                Some(pair) => pair,
+                None if ALONE.contains(&word) => (word, "true"),
+                None => return Err(format!("{word} has no value: write {word}=VALUE")),
+            };
             if words.insert(name, value).is_some() {
                 return Err(format!("{name} is said twice"));
             }
@@ -85,12 +93,13 @@ impl FromStr for Route {
             bypass_cookies: words.take("bypass-cookie", Cookies::read)?,
             bypass_fields: words.take("bypass-header", Fields::read)?,
             methods: words.take("methods", Methods::read)?,
+            ignores_cookies: words.take("ignore-cookies", |text| truth("ignore-cookies", text))?,
             key: KeyRule::read(|name| words.0.remove(name))?,
         };
         if let Some(name) = words.0.keys().next() {
             return Err(format!(
                 "{name}: there are host, path, origin, ttl, default-ttl, stale-while-revalidate, stale-if-error, bypass, \
-                 bypass-cookie, bypass-header, methods, ignore-query, keep-query, sort-query, key-header and key-cookie"
+                 bypass-cookie, bypass-header, methods, ignore-cookies, ignore-query, keep-query, sort-query, key-header and key-cookie"
             ));
         }
         if is_nowhere {
@@ -124,6 +133,7 @@ impl Route {
             bypass_cookies: None,
             bypass_fields: None,
             methods: None,
+            ignores_cookies: None,
             key: None,
         }
     }

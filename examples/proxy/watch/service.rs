@@ -11,6 +11,7 @@ use tower::{Layer, Service};
 use tower_redis_cache::Outcome;
 
 use super::Watch;
+use crate::origin::Unasked;
 
 /// Wraps the cache, or the origin.
 #[derive(Clone, Debug)]
@@ -103,6 +104,7 @@ where
         let output = ready!(this.inner.poll(cx));
         if let Ok(response) = &output {
             match this.target {
+                None if response.extensions().get::<Unasked>().is_some() => {}
                 None => this.layer.watch.asked(response.status(), this.since.elapsed()),
                 Some(target) => {
                     if let Some(outcome) = response.extensions().get::<Outcome>() {

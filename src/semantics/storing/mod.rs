@@ -152,7 +152,7 @@ fn storable(
     rules: &Rules,
 ) -> Result<Storable, Refusal> {
     let (directives, source) = rules.targets.directives(response.headers);
-    refuse_by_request(request, response, rules)?;
+    refuse_by_request(request, response, route, rules)?;
     let partial = refuse_by_status(response, rules)?;
     refuse_by_directives(response.status, &directives)?;
     let is_authorized = request.headers.contains_key(header::AUTHORIZATION);
@@ -240,6 +240,7 @@ fn shelf_life(response: &ReceivedHead<'_>, freshness: &Freshness, rules: &Rules)
 fn refuse_by_request(
     request: &PresentedRequest<'_>,
     response: &ReceivedHead<'_>,
+    route: &RouteRules,
     rules: &Rules,
 ) -> Result<(), Refusal> {
     match *request.method {
@@ -247,7 +248,7 @@ fn refuse_by_request(
         ref method if is_retrieval(method) => {}
         _ => return Err(Refusal::Method),
     }
-    if request_directives(request, rules).no_store {
+    if route.no_store || request_directives(request, rules).no_store {
         return Err(Refusal::RequestNoStore);
     }
     Ok(())
