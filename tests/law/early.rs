@@ -16,11 +16,13 @@ fn eager(stage: &Stage) -> Story {
 async fn has_stored_slowly(story: &Story, target: &str, reply: Reply) {
     let gate = Gate::closed();
     story.origin_says(reply.head_after(&gate));
-    let begun = Instant::now();
+    let calls = story.origin.calls();
     let asking = tokio::spawn({
         let (story, ask) = (story.clone(), get(target));
         async move { story.client_asks_and_goes_on(ask).await }
     });
+    eventually("the service is asked", || story.origin.calls() > calls).await;
+    let begun = Instant::now();
     eventually("the service takes its time", || begun.elapsed() > Duration::from_millis(20)).await;
     gate.open();
     asking.await.expect("an answer").is_stored();
