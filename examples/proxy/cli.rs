@@ -29,13 +29,13 @@ Examples:
   proxy --origin https://example.com --redis redis://127.0.0.1:6379
   proxy --origin http://127.0.0.1:8000 --default-ttl 60s --ignore-query 'utm_*,fbclid'
 
-Each setting may also come from the environment (CACHE_PROXY_MAX_ENTRIES=1000), from a file .env there, or from a
-TOML file (--config); a flag goes before the environment, and that before the file.
+Each setting may also come from the environment (CACHE_PROXY_DEFAULT_TTL=60s), from a file .env in the working
+directory, or from a TOML file (--config); a flag goes before the environment, and that before the file.
 
 Durations: 100ms, 5s, 2m, 1h; a plain number means seconds. Sizes: 65536, 64k, 8MiB, 1G.
 SIGTERM or Ctrl-C lets requests in flight finish; a second one ends the proxy at once.";
 
-/// A caching reverse proxy: tower-redis-cache in front of one origin.
+/// A caching reverse proxy: tower-redis-cache in front of an origin, or of several.
 #[derive(Parser)]
 #[command(name = "proxy", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -70,11 +70,12 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
 
-    /// Take settings from this TOML file, by their names here without --: max-entries = 1000
+    /// Take settings from this TOML file, by their names here without --: default-ttl = "60s"
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Print the settings as they are after flags, environment and file, without secrets, and end
+    /// Print the settings as they are after flags, environment and file, without secrets, and end. Those that are not shown
+    /// have the default that is named here
     #[arg(long)]
     pub(crate) print_config: bool,
 }
@@ -331,11 +332,26 @@ pub(crate) fn refuse(reason: &str) -> u8 {
 
 /// The message with the place where the setting comes from, if it was no flag.
 fn located(arguments: &Arguments, error: &clap::Error) -> String {
-    let message = one_line(error);
+    let message = match error.kind() {
+        ErrorKind::MissingRequiredArgument => of_redis_alone(arguments, error).unwrap_or_else(|| one_line(error)),
+        _ => one_line(error),
+    };
     match arguments.place_of(&message) {
         Some(place) => format!("{place}: {message}"),
         None => message,
     }
+}
+
+/// What is wrong with settings that need Redis, where that is missing.
+fn of_redis_alone(arguments: &Arguments, error: &clap::Error) -> Option<String> {
+    const OTHERS: [&str; 4] = ["near-cache", "max-entries", "compress-at-rest", "entry-secret"];
+    if !error.render().to_string().contains("--redis <URL>") {
+        return None;
+    }
+    let names = arguments.all.iter().filter_map(|word| word.to_str()?.strip_prefix("--")?.split('=').next());
+    let names = names.filter(|name| name.starts_with("redis-") || OTHERS.contains(name));
+    let names: Vec<String> = names.map(|name| format!("--{name}")).collect();
+    Some(format!("{} is for Redis alone: add --redis URL, or leave it out", names.join(", ")))
 }
 
 /// The message of `error` without its usage and over one line.
@@ -349,7 +365,7 @@ fn one_line(error: &clap::Error) -> String {
     }
     let message = message.split("For more information").next().unwrap_or_default();
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let line = lines.join("; ");
+    let line = lines.join("; ").replace(":;", ":");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 

@@ -46,7 +46,7 @@ use crate::collapse::permits::Permits;
 use crate::collapse::recent::RecentKeys;
 use crate::collapse::slow::SlowBodies;
 use crate::collapse::uncacheable::UncacheableKeys;
-use crate::config::{CacheConfig, CacheOverride, EmptyBody};
+use crate::config::{CacheConfig, CacheOverride, Disconnected, EmptyBody};
 use crate::error::{BoxError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::observe::counters::Counters;
@@ -139,6 +139,10 @@ impl Shared {
 
 /// Leaves what was done with a request on its response, where it stays, and is told at the end.
 fn conclude<B>(outcome: Outcome, response: &mut Response<B>) {
+    let outcome = match response.extensions().get::<Disconnected>() {
+        Some(Disconnected) => outcome.without_answer(),
+        None => outcome,
+    };
     response.extensions_mut().insert(outcome);
 }
 

@@ -101,7 +101,8 @@ pub(super) fn stale_for<R>(
     let reuse = stand_in(shared, miss.names(), stored, &request, Cause::Own(trouble))?;
     shared.counters.stale_on_error.increment();
     let mut outcome = Outcome::forwarded(miss.reason).with_ttl(reuse.ttl).with_detail("stale-if-error");
-    outcome.forward_status = status;
+    // RFC 9211 §2.3: the next hop's, and not that of who speaks in its place.
+    outcome.forward_status = status.filter(|_| trouble != Trouble::Disconnected);
     Some(hit::serve(shared, &request, Arc::clone(stored), &reuse, outcome))
 }
 

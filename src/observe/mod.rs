@@ -144,6 +144,13 @@ impl Outcome {
         self
     }
 
+    /// The service speaks in the place of an origin that has not answered: its status is none of the next hop's (RFC 9211
+    /// §2.3), and why it is not stored is no question. That of the store is one still.
+    pub(crate) fn without_answer(self) -> Self {
+        let detail = self.detail.filter(|detail| detail.starts_with("store-")).unwrap_or("disconnected");
+        Self { forward_status: None, ..self.with_detail(detail) }
+    }
+
     pub(crate) fn refused(self, refusal: Refusal) -> Self {
         self.with_detail(refusal.as_str())
     }

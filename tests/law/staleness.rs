@@ -261,6 +261,21 @@ on_both_stores! {
         }
     }
 
+    /// RFC 9211 §2.3: what is said in an origin's place has no status of the next hop.
+    async fn who_speaks_for_an_origin_that_is_away_is_told_apart(stage) {
+        let story = stage.story();
+        story.origin_says(status(502).extension(Disconnected).body("made here"));
+        let answer = story.client_asks(get("/a")).await;
+        answer.has_status(502).is_not_stored().has_detail("disconnected");
+        assert_eq!(answer.cache_status().integer("fwd-status"), None);
+        has_stored(&story, "/b", "max-age=60").await;
+        story.time_passes(seconds(100));
+        story.origin_says(status(502).extension(Disconnected).body("made here"));
+        let answer = story.client_asks(get("/b")).await;
+        answer.has_status(200).has_detail("stale-if-error");
+        assert_eq!(answer.cache_status().integer("fwd-status"), None);
+    }
+
     async fn with_nothing_stored_the_error_is_the_clients(stage) {
         let story = stage.story_with(|config| config.stale_if_error(seconds(600)));
         story.origin_says(failure("connection refused"));

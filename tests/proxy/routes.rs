@@ -201,7 +201,7 @@ async fn rules_that_say_nothing_are_refused() {
     for (rules, reason) in [
         (&["host=a"][..], "what is different"),
         (&["path=/a ttl=1s", "path=/a/ bypass"], "two of them"),
-        (&["path=/a tll=1s"], "there are host"),
+        (&["path=/a tll=1s"], "did you mean ttl?"),
         (&["host=a.test:8080 bypass"], "write a name"),
     ] {
         let rules = rules.iter().flat_map(|rule| ["--route", rule]);

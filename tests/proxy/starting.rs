@@ -98,7 +98,7 @@ async fn help_names_every_setting_under_headings() {
 #[tokio::test]
 async fn a_bad_argument_gets_one_line_that_says_what_to_do() {
     let origin = ["--origin", "http://127.0.0.1:9"];
-    let cases: [(&[&str], &str); 19] = [
+    let cases: [(&[&str], &str); 21] = [
         (&[], "--origin is missing: name the server"),
         (&["--origin"], "--origin <URL>"),
         (&["--origin", "127.0.0.1:9"], "for example http://127.0.0.1:8000"),
@@ -117,6 +117,8 @@ async fn a_bad_argument_gets_one_line_that_says_what_to_do() {
         (&["--namespace", ""], "--namespace"),
         (&["--redis", "http://u:secret@a"], "--redis"),
         (&["--trust-forwarded", "10.0.0.0/33"], "10.0.0.0/8"),
+        (&["--max-entries", "5"], "--max-entries is for Redis alone: add --redis URL"),
+        (&["--redis-max-memory", "5m"], "--redis-max-memory is for Redis alone"),
         (&["--origin-ca", "/nowhere/ca.pem"], "--origin-ca: /nowhere/ca.pem"),
     ];
     for (arguments, expected) in cases {

@@ -48,7 +48,12 @@ fn exposition(stats: &Stats, seen: &Seen) -> String {
     }
     family(&mut text, "saved_bytes_total", "counter", "Octets of bodies that the origin did not have to send.");
     let _ = writeln!(text, "{PREFIX}_saved_bytes_total {}", seen.saved);
-    family(&mut text, "origin_errors_total", "counter", "Answers of the origin with a status of 500 or more.");
+    family(
+        &mut text,
+        "origin_errors_total",
+        "counter",
+        "Requests that the origin answered with a status of 500 or more, or not at all.",
+    );
     let _ = writeln!(text, "{PREFIX}_origin_errors_total {}", seen.origin_errors);
     latencies(&mut text, seen);
     text

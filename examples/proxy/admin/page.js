@@ -87,8 +87,10 @@ function curve(svg, values, top, kind) {
   values.forEach((value, index) => {
     if (value === null) return void (goesOn = false);
     path += `${goesOn ? "L" : "M"}${across(svg, index, values.length).toFixed(1)},${place(value / top).toFixed(1)}`;
-    if (!goesOn) path += "h0.1";
     goesOn = true;
+    // One alone would be no line.
+    const isAlone = (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null;
+    if (isAlone) draw(svg, "circle", { class: kind, cx: across(svg, index, values.length), cy: place(value / top), r: 2 });
   });
   draw(svg, "path", { class: `curve ${kind}`, d: path, "stroke-linecap": "round" });
 }

@@ -10,6 +10,7 @@ use tower_redis_cache::Disconnected;
 
 use crate::answer::{Answer, Refusal};
 use crate::connect::ConnectTimedOut;
+use crate::origin_url::OriginUrl;
 
 /// Response extension: the origin has not been asked.
 #[derive(Clone, Copy, Debug)]
@@ -62,12 +63,12 @@ impl Failure {
     }
 
     /// The answer in place of the origin's. The log gets the details, the client does not.
-    pub(super) fn answer(&self) -> Answer {
+    pub(super) fn answer(&self, origin: &OriginUrl) -> Answer {
         let (status, reason) = self.reason();
         match self {
             // Of an origin out of service the check has told.
             Self::ClientStalled | Self::ClientLeft | Self::OutOfService => tracing::debug!("{reason}"),
-            _ => tracing::warn!(cause = self.cause(), "{reason}"),
+            _ => tracing::warn!(%origin, cause = self.cause(), "{reason}"),
         }
         let mut answer = Refusal::new(status, reason).answer();
         let is_away = matches!(self, Self::Unreachable(_) | Self::ConnectTimedOut | Self::NoAnswer | Self::Broken(_));

@@ -121,7 +121,7 @@ impl Service<Request<RequestBody>> for Origin {
     fn call(&mut self, request: Request<RequestBody>) -> Forwarding {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let answer = |failure: Failure| failure.answer().map(Either::Right);
+            let answer = |failure: Failure| failure.answer(&shared.settings.url).map(Either::Right);
             Ok(shared.forward(request).await.unwrap_or_else(answer))
         })
     }

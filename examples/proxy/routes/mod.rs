@@ -340,7 +340,9 @@ mod tests {
             ("path=/ origin=ftp://a", "http://"),
             ("path=/ ttl=soon", "ttl=soon"),
             ("path=/ bypass=perhaps", "bypass"),
-            ("path=/ tll=1s", "there are host"),
+            ("path=/ tll=1s", "did you mean ttl?"),
+            ("path=/ bypas-cookie=a", "did you mean bypass-cookie?"),
+            ("path=/ zzz", "there are host"),
         ] {
             let refused = text.parse::<Route>().expect_err(text);
             assert!(refused.contains(reason), "{text}: {refused}");

@@ -9,6 +9,7 @@ use super::host::Host;
 use super::key::KeyRule;
 use super::{path, truth};
 use crate::origin_url::OriginUrl;
+use crate::settings::alike;
 use crate::units::duration;
 
 /// What is true when nothing is said of it but its name.
@@ -42,6 +43,34 @@ pub(super) struct Lifetimes {
 /// `name=value` each, or a name alone where it is one of two.
 struct Words<'a>(BTreeMap<&'a str, &'a str>);
 
+/// All that a rule can say.
+const NAMES: [&str; 17] = [
+    "host",
+    "path",
+    "origin",
+    "ttl",
+    "default-ttl",
+    "stale-while-revalidate",
+    "stale-if-error",
+    "bypass",
+    "bypass-cookie",
+    "bypass-header",
+    "methods",
+    "ignore-cookies",
+    "ignore-query",
+    "keep-query",
+    "sort-query",
+    "key-header",
+    "key-cookie",
+];
+
+fn unknown(name: &str) -> String {
+    match alike(name, NAMES) {
+        Some(meant) => format!("{name} is nothing that a rule says; did you mean {meant}?"),
+        None => format!("{name} is nothing that a rule says; there are {}", NAMES.join(", ")),
+    }
+}
+
 // ===== impl Words =====
 
 impl<'a> Words<'a> {
@@ -51,7 +80,8 @@ impl<'a> Words<'a> {
             let (name, value) = match word.split_once('=') {
                 Some(pair) => pair,
                 None if ALONE.contains(&word) => (word, "true"),
-                None => return Err(format!("{word} has no value: write {word}=VALUE")),
+                None if NAMES.contains(&word) => return Err(format!("{word} has no value: write {word}=VALUE")),
+                None => return Err(unknown(word)),
             };
             if words.insert(name, value).is_some() {
                 return Err(format!("{name} is said twice"));
@@ -97,10 +127,7 @@ impl FromStr for Route {
             key: KeyRule::read(|name| words.0.remove(name))?,
         };
         if let Some(name) = words.0.keys().next() {
-            return Err(format!(
-                "{name}: there are host, path, origin, ttl, default-ttl, stale-while-revalidate, stale-if-error, bypass, \
-                 bypass-cookie, bypass-header, methods, ignore-cookies, ignore-query, keep-query, sort-query, key-header and key-cookie"
-            ));
+            return Err(unknown(name));
         }
         if is_nowhere {
             return Err("name a host or a path: host=api.example path=/v2 origin=http://127.0.0.1:9000".to_owned());

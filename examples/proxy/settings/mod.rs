@@ -1,6 +1,6 @@
 //! Where settings come from: flags, before the environment, before a file. All have the same names there.
 //!
-//! `--max-entries 1000`, `CACHE_PROXY_MAX_ENTRIES=1000`, and `max-entries = 1000` in the TOML file that `--config` or
+//! `--default-ttl 60s`, `CACHE_PROXY_DEFAULT_TTL=60s`, and `default-ttl = "60s"` in the TOML file that `--config` or
 //! `CACHE_PROXY_CONFIG` names, are one setting. What is in a file `.env` in the working directory counts as environment.
 //! Whatever is not set by a flag becomes one, so that there is one parser, and one text for each mistake.
 
@@ -117,10 +117,15 @@ fn names(command: &Command) -> impl Iterator<Item = &str> {
     command.get_arguments().filter_map(Arg::get_long).filter(|name| !FLAGS_ONLY.contains(name))
 }
 
-fn unknown(command: &Command, place: &str, name: &str, shown: impl Fn(&str) -> String) -> String {
+/// The one of `known` that was probably meant.
+pub(crate) fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let alike = |known: &&str| strsim::jaro_winkler(known, name);
-    let best = names(command).max_by(|one, other| alike(one).total_cmp(&alike(other)));
-    match best.filter(|best| alike(best) > ALIKE) {
+    let best = known.into_iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
+    best.filter(|best| alike(best) > ALIKE)
+}
+
+fn unknown(command: &Command, place: &str, name: &str, shown: impl Fn(&str) -> String) -> String {
+    match alike(name, names(command)) {
         Some(best) => format!("{place} is no setting; did you mean {}?", shown(best)),
         None => format!("{place} is no setting; --help lists them, without their --"),
     }
@@ -231,9 +236,9 @@ fn member(name: &str, value: &Value) -> Result<String, String> {
         value => scalar(&format!("{name}.{key}"), value).map(|text| format!("{key}={text}")),
     };
     let words: Vec<String> = table.iter().map(word).collect::<Result<_, _>>()?;
-    match words.iter().any(|word| word.contains(char::is_whitespace)) {
-        true => Err(format!("{name}: there is a blank in a value")),
-        false => Ok(words.join(" ")),
+    match words.iter().find(|word| word.contains(char::is_whitespace)) {
+        Some(word) => Err(format!("{name}: there is a blank in {word:?}")),
+        None => Ok(words.join(" ")),
     }
 }
 
@@ -292,7 +297,7 @@ mod tests {
         let found = merged(&[&config], &[]).expect("it can be read");
         assert_eq!(found, ["--route=bypass=true host=a ttl=5", "--route=key-header=a,b path=/b ttl=1m", &config]);
         let refused = of_text(&Cli::command(), "route = [{ path = \"/a /b\" }]").expect_err("two paths");
-        assert!(refused.contains("a blank"), "{refused}");
+        assert!(refused.contains("a blank in \"path=/a /b\""), "{refused}");
     }
 
     #[test]

@@ -69,12 +69,13 @@ impl Watch {
         lock(&counts.top).count(target, kind.is_saved());
     }
 
-    /// The origin answered, or somebody in its place said that it does not.
-    fn asked(&self, status: StatusCode, took: Duration) {
+    /// The origin was asked. What has not answered has taken no time.
+    fn asked(&self, status: StatusCode, took: Option<Duration>) {
         let counts = &self.shared;
         if status.is_server_error() {
             counts.origin_errors.fetch_add(1, Ordering::Relaxed);
         }
+        let Some(took) = took else { return };
         let place = LATENCIES.partition_point(|most| Duration::from_millis(*most) < took);
         counts.latencies[place].fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

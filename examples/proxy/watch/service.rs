@@ -8,7 +8,7 @@ use hyper::body::Body;
 use hyper::{Request, Response, Uri};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
-use tower_redis_cache::Outcome;
+use tower_redis_cache::{Disconnected, Outcome};
 
 use super::Watch;
 use crate::origin::Unasked;
@@ -105,7 +105,10 @@ where
         if let Ok(response) = &output {
             match this.target {
                 None if response.extensions().get::<Unasked>().is_some() => {}
-                None => this.layer.watch.asked(response.status(), this.since.elapsed()),
+                None => {
+                    let is_answer = response.extensions().get::<Disconnected>().is_none();
+                    this.layer.watch.asked(response.status(), is_answer.then(|| this.since.elapsed()));
+                }
                 Some(target) => {
                     if let Some(outcome) = response.extensions().get::<Outcome>() {
                         this.layer.watch.answered(&shown(target), outcome, response.body().size_hint().lower());
