@@ -3,6 +3,8 @@
 # make conformance
 #              the public HTTP cache test suite against the proxy (needs Node and npm)
 # make bench   what the law, a hit and a purge cost (needs redis-server)
+# make bench-side-by-side
+#              the layer and the proxy beside nginx, Varnish and other caches (Linux; installs them where they are missing)
 # make help    this text
 
 ORIGIN ?= http://127.0.0.1:8000
@@ -13,13 +15,16 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster conformance bench redis-server browser
+.PHONY: help run test test-cluster conformance bench bench-side-by-side redis-server rivals browser
 
 help:
 	@echo 'make test                 install redis-server where it is missing, then run all tests'
 	@echo 'make test-cluster         run those about caching on servers that are clusters of one node'
 	@echo 'make conformance          run the public HTTP cache test suite against the proxy (needs Node and npm)'
 	@echo 'make bench                measure what the law, a hit and a purge cost'
+	@echo 'make bench-side-by-side   measure the layer and the proxy beside nginx, Varnish and other caches, for a quarter of an hour'
+	@echo "make bench-side-by-side ARGS='--rounds 2 --seconds 1 --only near'"
+	@echo '                          ... shorter, or a part of it; --help among them lists all'
 	@echo 'make run                  start the caching proxy on 127.0.0.1:8080 in front of $(ORIGIN)'
 	@echo 'make run ORIGIN=URL       ... in front of another origin'
 	@echo "make run ARGS='--redis redis://127.0.0.1:6379'"
@@ -43,6 +48,29 @@ bench: redis-server
 	$(CARGO) bench --features unstable --bench law
 	$(CARGO) bench --bench redis_hit
 	$(CARGO) bench --bench purges
+
+# Beside the proxy's own build, as that is one of the programs that are started.
+bench-side-by-side: redis-server rivals
+	$(CARGO) build --release --example proxy
+	$(CARGO) build --release --manifest-path benches/side_by_side/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
+	PATH="$$PATH:/usr/sbin" "$${CARGO_TARGET_DIR:-target}/release/side-by-side" $(ARGS)
+
+# The last two are for one of the servers only, which is left out without them.
+rivals:
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	command -v nginx    >/dev/null || missing="$$missing nginx-light"; \
+	command -v varnishd >/dev/null || missing="$$missing varnish"; \
+	command -v wrk      >/dev/null || missing="$$missing wrk"; \
+	command -v taskset  >/dev/null || missing="$$missing util-linux"; \
+	[ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || missing="$$missing libnginx-mod-http-lua"; \
+	[ -e /usr/share/lua/5.1/nginx/redis.lua ]            || missing="$$missing lua-nginx-redis"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+	  echo "these are missing, and are installed:$$missing"; \
+	  { $(SUDO) apt-get update -qq || true; } && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi; \
+	for program in nginx varnishd wrk taskset; do \
+	  command -v $$program >/dev/null || { echo "$$program is not on the PATH: install it and try again" >&2; exit 1; }; \
+	done
 
 redis-server:
 	@command -v redis-server >/dev/null || { \
