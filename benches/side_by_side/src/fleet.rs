@@ -33,6 +33,10 @@ impl Surroundings {
             }
             "proxy-redis" => self.proxy(&["--redis", &self.redis_url, "--store-timeout", "10s"]),
             "nginx" => self.nginx(include_str!("../assets/nginx.conf")),
+            "nginx-no-lock" => {
+                let template = include_str!("../assets/nginx.conf");
+                self.nginx(&template.replace("proxy_cache_lock on", "proxy_cache_lock off"))
+            }
             "nginx-lua" => {
                 let module = Path::new(NGINX_MODULES).join("ngx_http_lua_module.so");
                 match module.exists() && Path::new(LUA_REDIS).exists() {
@@ -90,7 +94,7 @@ impl Surroundings {
         fs::write(&file, filled(include_str!("../assets/varnish.vcl"), &values)).expect("the directory can be written");
         let mut command = on_core(self.core, "varnishd");
         command.args(["-F", "-j", "none", "-n", &text(&directory.path().join("work")), "-f", &text(&file)]);
-        command.args(["-a", &address, "-T", "none", "-s", "malloc,512m"]);
+        command.args(["-a", &address, "-T", "none", "-s", "malloc,3g"]);
         // One pool for one core, and a thread for each client of the scenarios.
         command.args(["-p", "thread_pools=1", "-p", "thread_pool_min=250", "-p", "thread_pool_max=1000"]);
         Running::at(command, address, directory)

@@ -9,13 +9,15 @@ use serde::Serialize;
 use crate::ask;
 use crate::fleet::{self, Surroundings};
 use crate::load::open_loop::Latency;
-use crate::load::wrk::{CONNECTIONS, Told, Wrk};
+use crate::load::wrk::{Effort, Told, Wrk};
 use crate::process::{self, Running};
 use crate::redis_server::RedisServer;
 use crate::scenarios::{CROWD, DELAY_MILLIS, Load, RATE, Scenario};
 
 /// So long after the load what was begun by it may go on.
 const SETTLE: Duration = Duration::from_millis(100);
+/// So many misses go before those that are measured.
+const WARM_UP: usize = 50;
 /// How many of the responses of a run are asked for again, to see whether they were kept.
 const PROBES: u64 = 25;
 
@@ -66,7 +68,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(server_core: usize) -> Self {
-        let redis = RedisServer::start_with(&["--maxmemory", "512mb", "--maxmemory-policy", "allkeys-lfu"]);
+        let redis = RedisServer::start_with(&["--maxmemory", "3gb", "--maxmemory-policy", "allkeys-lfu"]);
         let origin = fleet::origin();
         let surroundings = Surroundings {
             core: server_core,
@@ -79,25 +81,42 @@ impl Bench {
 
     pub(crate) fn scenario(&mut self, scenario: &Scenario, rounds: usize, seconds: u64) {
         eprintln!("{}", scenario.title);
+        // Where they fill their caches each begins with an empty one each time, and nobody pays for making room.
+        if scenario.load == Load::Miss {
+            for (round, &name) in (1..=rounds).flat_map(|round| scenario.servers.iter().map(move |name| (round, name)))
+            {
+                let server = self.started_of(scenario, &[name]);
+                self.turn(scenario, &server, round, seconds);
+            }
+            return;
+        }
         let servers = self.started(scenario);
         for round in 1..=rounds {
-            for (name, server) in &servers {
-                match self.run(scenario, name, server, round, seconds) {
-                    Ok(run) => {
-                        eprintln!("  {}", told(&run));
-                        self.runs.push(run);
-                    }
-                    Err(reason) => self.trouble(scenario, name, reason),
+            self.turn(scenario, &servers, round, seconds);
+        }
+    }
+
+    fn turn(&mut self, scenario: &Scenario, servers: &[(&'static str, Running)], round: usize, seconds: u64) {
+        for (name, server) in servers {
+            match self.run(scenario, name, server, round, seconds) {
+                Ok(run) => {
+                    eprintln!("  {}", told(&run));
+                    self.runs.push(run);
                 }
+                Err(reason) => self.trouble(scenario, name, reason),
             }
         }
     }
 
     /// The servers of a scenario, with what they shall have.
     pub(crate) fn started(&mut self, scenario: &Scenario) -> Vec<(&'static str, Running)> {
+        self.started_of(scenario, scenario.servers)
+    }
+
+    fn started_of(&mut self, scenario: &Scenario, names: &[&'static str]) -> Vec<(&'static str, Running)> {
         self.redis.cli(&["FLUSHALL", "SYNC"]);
         let mut servers = Vec::new();
-        for &name in scenario.servers {
+        for &name in names {
             let started = self.surroundings.start(name).and_then(|server| {
                 self.prepare(scenario, &server)?;
                 Ok(server)
@@ -152,24 +171,30 @@ impl Bench {
     fn fast(&self, scenario: &Scenario, server: &Running, seconds: u64, mut run: Run) -> Result<Run, String> {
         let beginning = format!("/miss/{}/{}-{}-", scenario.size, std::process::id(), self.runs_begun);
         if scenario.load == Load::Miss {
-            self.redis.cli(&["FLUSHALL", "SYNC"]);
-            // What a connection or a script needs anew is not what is measured.
-            ask::expect(&server.address, &format!("{beginning}0"), scenario.size)?;
+            // What the first ones take is not what is measured.
+            for number in 1..=WARM_UP {
+                ask::expect(&server.address, &format!("{beginning}before-{number}"), scenario.size)?;
+            }
             sleep(SETTLE);
         }
-        let before = (server.cpu_micros(), self.redis_micros(), self.count());
+        let effort = Effort { connections: scenario.connections(), seconds };
+        let before = (server.cpu_micros(), self.redis_micros(), self.count(), self.redis_commands());
         let told = match scenario.load {
-            Load::Miss => self.wrk.new_paths(&server.address, &beginning, seconds)?,
-            _ => self.wrk.one_path(&server.address, &path(scenario), seconds)?,
+            Load::Miss => self.wrk.new_paths(&server.address, &beginning, effort)?,
+            _ => self.wrk.one_path(&server.address, &path(scenario), effort)?,
         };
         sleep(SETTLE);
         let requests = told.requests as f64;
         run.requests = told.requests;
         run.requests_per_second = Some(requests / told.seconds);
         run.cpu_micros_per_request = Some((server.cpu_micros() - before.0) / requests);
-        run.redis_micros_per_request = scenario.in_redis.then(|| (self.redis_micros() - before.1) / requests);
+        let uses_redis = scenario.in_redis && uses_redis(run.server);
+        run.redis_micros_per_request = uses_redis.then(|| (self.redis_micros() - before.1) / requests);
         run.origin_requests = self.count() - before.2;
         believe(scenario, &told, run.origin_requests)?;
+        if scenario.load == Load::Hit {
+            believe_of_redis(scenario, &told, self.redis_commands() - before.3)?;
+        }
         if scenario.load == Load::Miss {
             run.kept = Some(self.kept(scenario, server, &beginning, told.asked)?);
         }
@@ -179,7 +204,7 @@ impl Bench {
     /// Of those that were asked for late, but not so late that the load did not wait for them.
     fn kept(&self, scenario: &Scenario, server: &Running, beginning: &str, asked: u64) -> Result<f64, String> {
         let before = self.count();
-        let last = asked.saturating_sub(2 * CONNECTIONS as u64).max(PROBES);
+        let last = asked.saturating_sub(2 * scenario.connections() as u64).max(PROBES);
         for number in last - PROBES + 1..=last {
             ask::expect(&server.address, &format!("{beginning}{number}"), scenario.size)?;
         }
@@ -194,7 +219,7 @@ impl Bench {
             &path(scenario),
             &RATE.to_string(),
             &seconds.to_string(),
-            &CONNECTIONS.to_string(),
+            &scenario.connections().to_string(),
         ])?;
         let latency: Latency = serde_json::from_str(&told).map_err(|error| format!("{told}: {error}"))?;
         run.requests = latency.requests;
@@ -205,18 +230,13 @@ impl Bench {
         Ok(run)
     }
 
+    /// How the server does when all its connections are there, and what they ask for is not.
     fn crowded(&self, server: &Running, mut run: Run) -> Result<Run, String> {
-        let [known, new] = ["known", "new"].map(|name| {
-            let delay = if name == "new" { format!("?delay={DELAY_MILLIS}") } else { String::new() };
-            format!("/miss/1024/{name}-{}-{}{delay}", std::process::id(), self.runs_begun)
-        });
-        ask::expect(&server.address, &known, 1024)?;
-        sleep(SETTLE);
-        let prepared = u64::from(CROWD as u32);
+        let new = format!("/miss/1024/{}-{}?delay={DELAY_MILLIS}", std::process::id(), self.runs_begun);
         let before = self.count();
-        let told = this_program(&["crowd", &server.address, &known, &new, &CROWD.to_string()])?;
+        let told = this_program(&["crowd", &server.address, "/ready", &new, &CROWD.to_string()])?;
         let millis: f64 = told.trim().parse().map_err(|_| format!("not a number: {told}"))?;
-        run.requests = prepared;
+        run.requests = CROWD as u64;
         run.last_after_delays = Some(millis / DELAY_MILLIS as f64);
         run.origin_requests = self.count() - before;
         Ok(run)
@@ -224,6 +244,10 @@ impl Bench {
 
     pub(crate) fn count(&self) -> u64 {
         ask::count(&self.origin.address)
+    }
+
+    fn redis_commands(&self) -> u64 {
+        self.redis.info("total_commands_processed")
     }
 
     fn redis_micros(&self) -> f64 {
@@ -244,6 +268,24 @@ fn believe(scenario: &Scenario, told: &Told, origin_requests: u64) -> Result<(),
         true => Ok(()),
         false => Err(format!("of {} requests {origin_requests} reached the origin", told.requests)),
     }
+}
+
+/// A hit in memory does not ask Redis, and one in Redis does.
+fn believe_of_redis(scenario: &Scenario, told: &Told, commands: u64) -> Result<(), String> {
+    let is_right = match scenario.in_redis {
+        true => commands >= told.requests,
+        // What is asked meanwhile is what was purged, and how much there is of this.
+        false => commands <= 100 + told.requests / 1000,
+    };
+    match is_right {
+        true => Ok(()),
+        false => Err(format!("for {} requests Redis had {commands} commands", told.requests)),
+    }
+}
+
+fn uses_redis(server: &str) -> bool {
+    let beside = ["proxy-near", "layer-near", "nginx-lua"];
+    server.contains("redis") || beside.contains(&server)
 }
 
 pub(crate) fn path(scenario: &Scenario) -> String {

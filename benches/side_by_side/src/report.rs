@@ -105,7 +105,11 @@ pub(crate) fn write(bench: &Bench, scenarios: &[&Scenario], options: &Options) {
 
 /// As it would be typed, without where this program is.
 fn command() -> String {
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    let mut arguments: Vec<String> = env::args().skip(1).collect();
+    // Where the results go is nothing that they depend on.
+    if let Some(at) = arguments.iter().position(|argument| argument == "--out") {
+        arguments.drain(at..arguments.len().min(at + 2));
+    }
     let arguments = arguments.join(" ");
     match arguments.is_empty() {
         true => "make bench-side-by-side".to_owned(),
@@ -150,9 +154,7 @@ fn fast_columns(scenario: &Scenario) -> Vec<Column> {
         column(format!("CPU, times {base}"), |row| row.ratio(|run| run.cpu_micros_per_request).map(spread)),
     ];
     if scenario.in_redis {
-        columns.push(column("CPU of Redis, µs", |row| {
-            row.figure(|run| run.redis_micros_per_request).filter(|figure| figure.median >= 0.5).map(tenth)
-        }));
+        columns.push(column("CPU of Redis, µs", |row| row.figure(|run| run.redis_micros_per_request).map(tenth)));
     }
     if scenario.load == Load::Miss {
         columns.push(column("kept", |row| {

@@ -1,11 +1,9 @@
-//! wrk, on as many connections as all scenarios have, with one thread.
+//! wrk, with one thread.
 
 use std::fs;
 use std::process::Command;
 
 use tempfile::TempDir;
-
-pub(crate) const CONNECTIONS: usize = 64;
 
 const ONE_PATH: &str = include_str!("../../assets/one-path.lua");
 const NEW_PATHS: &str = include_str!("../../assets/new-paths.lua");
@@ -13,6 +11,13 @@ const NEW_PATHS: &str = include_str!("../../assets/new-paths.lua");
 /// Its scripts, where it finds them.
 pub(crate) struct Wrk {
     directory: TempDir,
+}
+
+/// How hard it shall try.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    pub(crate) connections: usize,
+    pub(crate) seconds: u64,
 }
 
 /// What it told.
@@ -34,19 +39,22 @@ impl Wrk {
         Self { directory }
     }
 
-    pub(crate) fn one_path(&self, address: &str, path: &str, seconds: u64) -> Result<Told, String> {
-        self.run("one-path.lua", seconds, &[&format!("http://{address}{path}")])
+    pub(crate) fn one_path(&self, address: &str, path: &str, effort: Effort) -> Result<Told, String> {
+        self.run("one-path.lua", effort, &[&format!("http://{address}{path}")])
     }
 
     /// Asks for paths that begin like this and end with 1, 2, 3…
-    pub(crate) fn new_paths(&self, address: &str, beginning: &str, seconds: u64) -> Result<Told, String> {
-        self.run("new-paths.lua", seconds, &[&format!("http://{address}/"), "--", beginning])
+    pub(crate) fn new_paths(&self, address: &str, beginning: &str, effort: Effort) -> Result<Told, String> {
+        self.run("new-paths.lua", effort, &[&format!("http://{address}/"), "--", beginning])
     }
 
-    fn run(&self, script: &str, seconds: u64, arguments: &[&str]) -> Result<Told, String> {
+    fn run(&self, script: &str, effort: Effort, arguments: &[&str]) -> Result<Told, String> {
         let mut command = Command::new("wrk");
-        command.args(["--threads", "1", "--connections", &CONNECTIONS.to_string(), "--timeout", "10s"]);
-        command.args(["--duration", &format!("{seconds}s"), "--script"]).arg(self.directory.path().join(script));
+        command.args(["--threads", "1", "--connections", &effort.connections.to_string(), "--timeout", "10s"]);
+        // All ask for the same host: it is part of what they ask for.
+        command
+            .args(["--header", "Host: bench", "--duration", &format!("{}s", effort.seconds), "--script"])
+            .arg(self.directory.path().join(script));
         let done = command.args(arguments).output().map_err(|error| format!("wrk: {error}"))?;
         let output = String::from_utf8_lossy(&done.stdout);
         let line = output.lines().find_map(|line| line.strip_prefix("RESULT "));

@@ -20,7 +20,7 @@ use tower::Service;
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The largest body that is asked for.
-pub(crate) const LARGEST: usize = 1024 * 1024;
+const LARGEST: usize = 1024 * 1024;
 
 /// Which server to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Hyper,
     RedisGet,
     HyperProxy,
+    LayerMemory,
     LayerNear,
     LayerRedis,
     TowerHttpCacheMemory,
@@ -48,6 +49,7 @@ pub(crate) fn serve(kind: Kind, origin: &str, redis_url: &str) {
             Kind::Hyper => bare::prebuilt().await,
             Kind::RedisGet => bare::redis_get(redis_url).await,
             Kind::HyperProxy => listen(upstream::Upstream::new(origin)).await,
+            Kind::LayerMemory => ours::in_memory(origin).await,
             Kind::LayerNear => ours::serve(origin, redis_url, 64 * 1024 * 1024).await,
             Kind::LayerRedis => ours::serve(origin, redis_url, 0).await,
             Kind::TowerHttpCacheMemory => peers::tower_http_cache_memory(origin).await,

@@ -1,5 +1,5 @@
 //! What is behind the caches: `/hit/SIZE` and `/miss/SIZE/…` may be stored for an hour, `/pass/SIZE` may not;
-//! `?delay=MS` makes it wait; `/count` tells how many requests there were.
+//! `?delay=MS` makes it wait; `/count` tells how many requests there were, without those for `/ready`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ async fn answer(request: &Request<Incoming>, filling: &Filling, count: &AtomicU6
     let path = request.uri().path();
     if path == "/count" {
         return Response::new(Full::from(count.load(Ordering::Relaxed).to_string()));
+    }
+    if path == "/ready" {
+        return Response::new(Full::default());
     }
     count.fetch_add(1, Ordering::Relaxed);
     let delay = request.uri().query().and_then(|query| query.strip_prefix("delay=")?.parse().ok());
