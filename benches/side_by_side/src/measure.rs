@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) cpu_micros_per_request: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis_micros_per_request: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis_commands_per_request: Option<f64>,
     /// The share of the responses that were found to have been kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kept: Option<f64>,
@@ -189,11 +191,13 @@ impl Bench {
         run.requests_per_second = Some(requests / told.seconds);
         run.cpu_micros_per_request = Some((server.cpu_micros() - before.0) / requests);
         let uses_redis = scenario.in_redis && uses_redis(run.server);
+        let commands = self.redis_commands() - before.3;
         run.redis_micros_per_request = uses_redis.then(|| (self.redis_micros() - before.1) / requests);
+        run.redis_commands_per_request = uses_redis.then_some(commands as f64 / requests);
         run.origin_requests = self.count() - before.2;
         believe(scenario, &told, run.origin_requests)?;
         if scenario.load == Load::Hit {
-            believe_of_redis(scenario, &told, self.redis_commands() - before.3)?;
+            believe_of_redis(scenario, &told, commands)?;
         }
         if scenario.load == Load::Miss {
             run.kept = Some(self.kept(scenario, server, &beginning, told.asked)?);

@@ -137,9 +137,12 @@ fn table(scenario: &Scenario, rounds: &[Rounds]) -> String {
     table
 }
 
+/// What stands in the row of a server, if it has such a figure.
+type Cell = Box<dyn Fn(&Rounds) -> Option<String>>;
+
 struct Column {
     head: String,
-    cell: Box<dyn Fn(&Rounds) -> Option<String>>,
+    cell: Cell,
 }
 
 fn column(head: impl Into<String>, cell: impl Fn(&Rounds) -> Option<String> + 'static) -> Column {
@@ -155,6 +158,7 @@ fn fast_columns(scenario: &Scenario) -> Vec<Column> {
     ];
     if scenario.in_redis {
         columns.push(column("CPU of Redis, µs", |row| row.figure(|run| run.redis_micros_per_request).map(tenth)));
+        columns.push(column("its commands", |row| row.figure(|run| run.redis_commands_per_request).map(tenth)));
     }
     if scenario.load == Load::Miss {
         columns.push(column("kept", |row| {

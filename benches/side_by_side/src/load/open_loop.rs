@@ -1,5 +1,5 @@
-//! Requests at a fixed rate, whether the server keeps up or not. The time of each counts from when it was due, so that one
-//! that had to wait because others were late is late itself.
+//! Requests at a fixed rate, whether the server keeps up or not. The time of each counts from when it was due, so that
+//! one that had to wait because others were late is late itself.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -10,15 +10,13 @@ use super::upstream::Upstream;
 
 /// All of the cache in this process.
 pub(super) async fn in_memory(origin: &str) {
-    let config = CacheConfig::default().max_inflight_bytes(256 * 1024 * 1024);
-    listen(RedisCacheLayer::with_store(MemoryStore::new(256 * 1024 * 1024), config).layer(Upstream::new(origin))).await;
+    let layer = RedisCacheLayer::with_store(MemoryStore::new(256 * 1024 * 1024), CacheConfig::default());
+    listen(layer.layer(Upstream::new(origin))).await;
 }
 
 /// The cache in Redis, with as much memory in front of it, for what has up to 32 KiB.
 pub(super) async fn serve(origin: &str, redis_url: &str, near: u64) {
-    // Redis and the load share a core, so that a megabyte for each of many connections takes longer than the 100 ms after
-    // which the origin is asked.
+    // Redis shares its core with the load: what it has may come later than the 100 ms after which the origin is asked.
     let config = CacheConfig::new(redis_url).expect("a URL").store_timeout(Duration::from_secs(10));
-    let config = config.store_write_timeout(Duration::from_secs(10)).max_inflight_bytes(256 * 1024 * 1024);
     listen(RedisCacheLayer::new(config.near_cache(near)).layer(Upstream::new(origin))).await;
 }

@@ -1,5 +1,5 @@
-//! The inner service of all layers, and the reverse proxy that is nothing else: the pooling client of hyper-util, bodies
-//! passed on as they come.
+//! The inner service of all layers, and the reverse proxy that is nothing else: the pooling client of hyper-util, with
+//! bodies passed on as they come.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
