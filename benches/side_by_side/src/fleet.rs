@@ -11,6 +11,8 @@ use crate::process::{Running, on_core};
 use crate::redis_server;
 
 const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
+const MEMORY: &str = "/dev/shm";
+const PREFIX: &str = "side-by-side-";
 const LUA_REDIS: &str = "/usr/share/lua/5.1/nginx/redis.lua";
 
 /// What a server is told of the others.
@@ -114,11 +116,22 @@ pub(crate) fn this_program() -> PathBuf {
 
 /// In memory where there is a place for that: caches that keep files are not here to measure a disk.
 pub(crate) fn directory() -> TempDir {
-    let memory = Path::new("/dev/shm");
+    let (memory, prefix) = (Path::new(MEMORY), format!("{PREFIX}{}-", std::process::id()));
     let mut builder = tempfile::Builder::new();
-    builder.prefix("side-by-side-");
+    builder.prefix(&prefix);
     let made = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
     made.expect("a directory can be made")
+}
+
+/// Removes from memory what is left of runs that were ended before they could.
+pub(crate) fn clean_up() {
+    for entry in fs::read_dir(MEMORY).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn free_address() -> String {

@@ -102,6 +102,7 @@ fn main() -> ExitCode {
 
 fn compare(options: &Options) -> ExitCode {
     process::stay_on_core(options.load_core);
+    fleet::clean_up();
     let wanted = |scenario: &&Scenario| {
         options.only.is_empty() || options.only.iter().any(|only| scenario.id.starts_with(only.as_str()))
     };
