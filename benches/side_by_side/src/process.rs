@@ -27,14 +27,15 @@ pub(crate) struct Running {
 impl Running {
     /// A server that says on its first line of output where it listens.
     pub(crate) fn that_says_where(mut command: Command) -> Result<Self, String> {
-        let mut process = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let mut process =
+            command.stdout(Stdio::piped()).spawn().map_err(|error| format!("it cannot be started: {error}"))?;
         let mut address = String::new();
         let stdout = process.stdout.take().expect("stdout is piped");
         let read = BufReader::new(stdout).read_line(&mut address);
         let running = Self { process, address: address.trim().to_owned(), _directory: None };
         match read {
             Ok(count) if count > 0 => Ok(running),
-            _ => Err(format!("{command:?} did not say where it listens")),
+            _ => Err("it did not say where it listens".to_owned()),
         }
     }
 
@@ -43,13 +44,13 @@ impl Running {
         let log = fs::File::create(directory.path().join("output.log")).expect("the directory can be written");
         let same = log.try_clone().expect("a file can be shared");
         let process = command.stdin(Stdio::null()).stdout(log).stderr(same).spawn();
-        let process = process.map_err(|error| format!("{command:?}: {error}"))?;
+        let process = process.map_err(|error| format!("it cannot be started: {error}"))?;
         let mut running = Self { process, address, _directory: Some(directory) };
         let begun = Instant::now();
         while TcpStream::connect(&running.address).is_err() {
             let is_gone = running.process.try_wait().expect("our own child can be waited for").is_some();
             if is_gone || begun.elapsed() > READY_WITHIN {
-                return Err(format!("{command:?} did not come up: {}", running.output()));
+                return Err(format!("it did not come up: {}", running.output().trim()));
             }
             sleep(Duration::from_millis(10));
         }
