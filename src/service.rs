@@ -82,6 +82,9 @@ where
                 }
                 let ready = self.take_ready();
                 let teller = Teller::new(Arc::clone(&shared), &key);
+                if exchange::is_barren(&shared, &key, &parts) {
+                    return ResponseFuture::exchange(exchange::run_barren(shared, ready, key, parts, body), teller);
+                }
                 ResponseFuture::exchange(exchange::run(shared, ready, key, parts, body), teller)
             }
             Admitted::Invalidating(key) => {

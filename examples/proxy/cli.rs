@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -240,6 +241,10 @@ pub(crate) struct ListenArgs {
     /// Believe X-Forwarded-For, -Proto and -Host from these addresses or CIDR blocks [default: from nobody]
     #[arg(long, value_name = "ADDR,..", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
+
+    /// How many threads serve connections [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
 
     /// How long a connection may take to send a whole request head
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]

@@ -18,6 +18,7 @@ use crate::connection::{self, ParserLimits};
 use crate::monitor::{Monitor, Timeouts, Wishes};
 use crate::request_body::RequestBody;
 use crate::tls::Tls;
+use crate::workers::Workers;
 
 /// How long to wait when the system has no descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,6 +39,7 @@ pub(crate) struct ListenerLimits {
 pub(crate) struct Listener {
     limits: ListenerLimits,
     tls: Tls,
+    workers: Workers,
     places: Arc<Semaphore>,
     wishes: Arc<Wishes>,
 }
@@ -45,8 +47,9 @@ pub(crate) struct Listener {
 // ===== impl Listener =====
 
 impl Listener {
-    pub(crate) fn new(limits: ListenerLimits, tls: Tls) -> Self {
-        Self { limits, tls, places: Arc::new(Semaphore::new(limits.max_connections as usize)), wishes: Arc::default() }
+    pub(crate) fn new(limits: ListenerLimits, tls: Tls, workers: Workers) -> Self {
+        let places = Arc::new(Semaphore::new(limits.max_connections as usize));
+        Self { limits, tls, workers, places, wishes: Arc::default() }
     }
 
     /// Accepts and serves connections until `stop` completes. Those that are open then go on.
@@ -70,7 +73,8 @@ impl Listener {
                     }
                 };
                 let monitor = Monitor::new(self.limits.timeouts, Arc::clone(&self.wishes), place);
-                tokio::spawn(secured(self.tls.clone(), stream, peer, monitor, self.limits, stack.clone()));
+                let (tls, limits, stack) = (self.tls.clone(), self.limits, stack.clone());
+                self.workers.serve(stream, move |stream| secured(tls, stream, peer, monitor, limits, stack));
             }
         };
         tokio::select! {

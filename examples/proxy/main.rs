@@ -58,10 +58,13 @@ mod trusted;
 mod units;
 mod via;
 mod watch;
+mod workers;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -88,6 +91,7 @@ use tls::Tls;
 use trusted::TrustedPeers;
 use via::Via;
 use watch::{Watch, WatchLayer};
+use workers::Workers;
 
 /// Any error, where only its text matters.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -104,7 +108,7 @@ fn main() -> ExitCode {
         Ok(read) => read,
         Err(code) => return ExitCode::from(code),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(cli, effective)),
         Err(error) => Err(format!("cannot start the runtime: {error}")),
@@ -146,7 +150,9 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
 
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let is_watched = admin_args.admin.is_some();
-    let (rules, origin) = settings(cli)?;
+    let threads = cli.listen.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let workers = Workers::start(threads).map_err(|error| format!("--threads {threads}: {error}"))?;
+    let (rules, origin) = settings(cli, threads)?;
     let (origins, checked) = Origins::new(&routes, &origin);
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
@@ -177,7 +183,7 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
     let _ = banner.print();
     tokio::spawn(report_store(handle.clone()));
 
-    let listener = Listener::new(limits, tls);
+    let listener = Listener::new(limits, tls, workers);
     listener.serve(socket, stack, shutdown.asked()).await;
     admin.leaves();
     tracing::info!("shutting down; a second signal ends the proxy at once");
@@ -229,7 +235,7 @@ fn listener_limits(cli: &Cli) -> ListenerLimits {
     }
 }
 
-fn settings(cli: Cli) -> Result<(Rules, OriginSettings), String> {
+fn settings(cli: Cli, threads: NonZeroUsize) -> Result<(Rules, OriginSettings), String> {
     let trust = match &cli.origin.origin_ca {
         Some(file) => Trust::from_file(file).map_err(|error| format!("--origin-ca: {error}"))?,
         None => Trust::Public,
@@ -243,6 +249,7 @@ fn settings(cli: Cli) -> Result<(Rules, OriginSettings), String> {
     };
     let origin = OriginSettings {
         url: cli.origin.origin,
+        threads,
         host: cli.origin.host,
         trust,
         connect_timeout: cli.origin.connect_timeout,

@@ -10,6 +10,7 @@ use crate::semantics::time::Timestamp;
 /// Keys of which something was found out a short time ago.
 pub(crate) struct RecentKeys {
     until: Cache<[u8; CacheKey::DIGEST_LEN], Timestamp>,
+    span: Duration,
 }
 
 const MAX_KEYS: usize = 8 * 1024;
@@ -17,7 +18,12 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl RecentKeys {
     pub(crate) fn new() -> Self {
-        Self { until: Cache::new(MAX_KEYS) }
+        Self::lasting(REMEMBERED)
+    }
+
+    /// For so long.
+    pub(crate) fn lasting(span: Duration) -> Self {
+        Self { until: Cache::new(MAX_KEYS), span }
     }
 
     pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
@@ -25,7 +31,7 @@ impl RecentKeys {
     }
 
     pub(crate) fn note(&self, key: &CacheKey, now: Timestamp) {
-        self.until.insert(*key.digest(), now.plus(REMEMBERED));
+        self.until.insert(*key.digest(), now.plus(self.span));
     }
 
     pub(crate) fn forget(&self, key: &CacheKey) {

@@ -4,6 +4,8 @@
 //! comes and can be stored; for one that is known not to be, that would only cost a transfer. The memory is short
 //! and bounded. It is this process's own; what it finds out under a lease it tells the others by a marker in the store.
 
+use std::time::Duration;
+
 use http::header;
 
 use super::recent::RecentKeys;
@@ -18,11 +20,16 @@ pub(crate) struct UncacheableKeys {
     for_all: RecentKeys,
     /// For requests with Authorization or a cookie alone: what they get says nothing of what others get.
     for_somebody: RecentKeys,
+    /// Of the first those for which the store had nothing, a moment ago: it need not be asked.
+    barren: RecentKeys,
 }
+
+/// For how long it is not known that another process has stored something there.
+const BARREN: Duration = Duration::from_secs(1);
 
 impl UncacheableKeys {
     pub(crate) fn new() -> Self {
-        Self { for_all: RecentKeys::new(), for_somebody: RecentKeys::new() }
+        Self { for_all: RecentKeys::new(), for_somebody: RecentKeys::new(), barren: RecentKeys::lasting(BARREN) }
     }
 
     pub(crate) fn has(&self, key: &CacheKey, request: &PresentedRequest<'_>, now: Timestamp) -> bool {
@@ -42,6 +49,16 @@ impl UncacheableKeys {
         is_of_the_key
     }
 
+    /// The store was asked, and had nothing either.
+    pub(crate) fn note_barren(&self, key: &CacheKey, now: Timestamp) {
+        self.barren.note(key, now);
+    }
+
+    /// Whether the store has nothing, as far as is known, and what comes may not be stored.
+    pub(crate) fn is_barren(&self, key: &CacheKey, now: Timestamp) -> bool {
+        self.barren.has(key, now)
+    }
+
     /// Another process says so.
     pub(crate) fn heard(&self, key: &CacheKey, now: Timestamp) {
         self.for_all.note(key, now);
@@ -51,6 +68,7 @@ impl UncacheableKeys {
     pub(crate) fn forget(&self, key: &CacheKey) {
         self.for_all.forget(key);
         self.for_somebody.forget(key);
+        self.barren.forget(key);
     }
 }
 

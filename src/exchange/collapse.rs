@@ -1,5 +1,6 @@
 //! Requests for the same thing at the same time: one of them is forwarded, and its response answers all (RFC 9111 §4).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,7 +226,7 @@ where
                 Clearance::Fetch(miss) => {
                     let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
                     let forwarding = busy::forward(shared, service, *miss, parts, body, held, Some(client_left));
-                    flight.while_held(forwarding).await
+                    flight.while_held(pin!(forwarding)).await
                 }
             }
         };
@@ -243,7 +244,7 @@ where
         // Whoever asked may have left.
         let _ = reply.send(response);
         if let (Some(recording), Some(flight)) = (recording, flight) {
-            flight.while_held(recording.run()).await;
+            flight.while_held(pin!(recording.run())).await;
         }
     };
     let task = place.begin("fetch", fetching);

@@ -1,5 +1,6 @@
 //! A recorded response goes into the store, off the client's path.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,7 +192,7 @@ impl Fill {
                     let flight = self.flight.clone();
                     let writing = self.put_away();
                     match &flight {
-                        Some(flight) => flight.while_held(writing).await,
+                        Some(flight) => flight.while_held(pin!(writing)).await,
                         None => writing.await,
                     }
                 });
@@ -224,10 +225,10 @@ impl Fill {
     }
 
     /// What became of it; `None` where that is not known.
-    async fn put_away(mut self) -> Option<PutOutcome> {
+    async fn put_away(&mut self) -> Option<PutOutcome> {
         let shared = Arc::clone(&self.shared);
         let keys: Vec<CacheKey> = std::iter::once(&self.key).chain(&self.superseded).cloned().collect();
-        let outcome = match time::timeout(shared.config.store_write_timeout, self.put_in_turn(&keys)).await {
+        let outcome = match time::timeout(shared.config.store_write_timeout, Box::pin(self.put_in_turn(&keys))).await {
             Ok(Ok(outcome)) => outcome,
             failed => {
                 shared.counters.dropped_writes.increment();

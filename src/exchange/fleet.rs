@@ -4,7 +4,7 @@
 //! Nothing of this is needed for an answer to be right, and whatever goes wrong with it ends in a fetch: a store that
 //! does not answer, one without leases, a wait that is too long.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -150,9 +150,9 @@ impl Flight {
     }
 
     /// Does the work, and renews the lease for as long as it takes.
-    pub(super) async fn while_held<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn while_held<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+        // By reference: a future that takes another by value keeps room for it twice.
         let Some(lease) = self.lease() else { return work.await };
-        let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;

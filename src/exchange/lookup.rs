@@ -71,6 +71,8 @@ pub(super) struct Asked {
     pub(super) seen: Kept,
     /// For a QUERY, the epoch of its target.
     pub(super) epoch: Option<Epoch>,
+    /// The store was asked, and answered.
+    pub(super) is_answered: bool,
     /// Why there was no answer.
     pub(super) failure: Option<StoreErrorKind>,
     /// When the store was asked.
@@ -83,7 +85,15 @@ impl Asked {
     /// Nobody was asked.
     pub(super) fn nothing() -> Self {
         let at = Departure::default();
-        Self { index: None, seen: Kept::Alone, epoch: None, failure: None, at, since: Stopwatch::start() }
+        Self {
+            index: None,
+            seen: Kept::Alone,
+            epoch: None,
+            is_answered: false,
+            failure: None,
+            at,
+            since: Stopwatch::start(),
+        }
     }
 
     /// Nobody was asked: the response, or this variant of it, was at hand.
@@ -130,7 +140,7 @@ pub(super) async fn look_up(
     reclaim(shared);
     match answer {
         Ok((lookup, seen, key, epoch)) => {
-            (asked.seen, asked.epoch) = (seen, epoch);
+            (asked.seen, asked.epoch, asked.is_answered) = (seen, epoch, true);
             let found = match lookup {
                 Lookup::Found(response, variant) => Found::Response(Held { response, key, variant }),
                 Lookup::VaryMiss(index) => {

@@ -32,7 +32,7 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, header, request};
 use http_body::Body;
 use tower_service::Service;
 
@@ -53,6 +53,7 @@ use crate::observe::counters::Counters;
 use crate::observe::meter::Meter;
 use crate::observe::{ForwardReason, Outcome, report};
 use crate::purge::label::{Label, Site};
+use crate::semantics::admission::is_retrieval_without_content;
 use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
@@ -269,6 +270,42 @@ where
     }
     // In a box of its own, so that a hit does not carry the room that a miss needs.
     Box::pin(collapse::fetch(shared, service, miss, parts, body)).await
+}
+
+/// Whether nobody need look: a moment ago there was nothing, and what came might not be stored.
+pub(crate) fn is_barren(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> bool {
+    let has = |name| parts.headers.contains_key(name);
+    is_retrieval_without_content(&parts.method)
+        && !has(header::CACHE_CONTROL)
+        && !has(header::PRAGMA)
+        && shared.uncacheable.is_barren(key, shared.clock().now())
+}
+
+/// Forward, and see what may be kept.
+pub(crate) async fn run_barren<S, Q, R>(
+    shared: Arc<Shared>,
+    service: S,
+    key: CacheKey,
+    parts: request::Parts,
+    body: Q,
+) -> Result<Response<CacheBody<R>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<R>>,
+    Q: 'static,
+    R: Body<Error: Into<BoxError>> + Send + 'static,
+{
+    shared.counters.misses.increment();
+    let miss = Miss {
+        key,
+        found_under: None,
+        variant: None,
+        reason: ForwardReason::UriMiss,
+        asked: lookup::Asked::near(&shared, None),
+        stored: None,
+        found_at: None,
+        variants: Vec::new(),
+    };
+    busy::forward(shared, service, miss, parts, body, None, None).await.map(forward::Answered::recorded_by_a_task)
 }
 
 /// What the store has for a request, and what is to be done with it.

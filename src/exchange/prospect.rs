@@ -49,6 +49,10 @@ pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts
 fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
     shared.counters.refused.increment();
     let is_of_the_key = shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
+    let has_found_nothing = sent.miss.reason == ForwardReason::UriMiss && sent.miss.asked.is_answered;
+    if is_of_the_key && has_found_nothing && sent.miss.asked.epoch.is_none() {
+        shared.uncacheable.note_barren(&sent.miss.key, sent.request_time);
+    }
     // What is stored for a QUERY has another key, and nobody would find the marker.
     let can_be_marked = is_of_the_key && sent.miss.asked.epoch.is_none();
     if let Some(lease) = sent.flight.as_ref().and_then(|flight| flight.lease()).filter(|_| can_be_marked) {

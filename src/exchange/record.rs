@@ -424,7 +424,7 @@ impl Desk {
     }
 
     /// The body has ended.
-    async fn finish(mut self, trailers: Option<HeaderMap>) {
+    async fn finish(&mut self, trailers: Option<HeaderMap>) {
         self.permit.release();
         self.is_imminent();
         let Some(keeper) = &self.keeper else { return self.body.end(trailers) };
@@ -443,7 +443,7 @@ impl Desk {
     }
 
     /// The flight goes on until all is written: whoever comes meanwhile would find nothing in the store.
-    async fn store(mut self, length: u64, trailers: Option<HeaderMap>) {
+    async fn store(&mut self, length: u64, trailers: Option<HeaderMap>) {
         let Some(Keeper { fill, mut upload, kept, .. }) = self.keeper.take() else { return };
         let limit = self.shared.config.store_write_timeout;
         let is_piecemeal = upload.is_piecemeal();

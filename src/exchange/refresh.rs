@@ -1,6 +1,7 @@
 //! Validation behind a response that has been sent already (RFC 5861 §3): once per key at a time in the whole fleet,
 //! bounded in number and in time, and never on a client's connection.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::header;
@@ -87,12 +88,12 @@ pub(super) fn begin<S, Q, R>(
             Refresh::InBackground | Refresh::NotNeeded => shared.counters.refreshes.increment(),
         }
         let forwarded = forward::forward(shared, service, miss, parts, body, Some(Arc::clone(&flight)), permit);
-        let answered = flight.while_held(forwarded);
         // A service that has not answered by then is not waited for.
-        if let Ok(Ok(Answered { response, recording })) = time::timeout(forward::UNAWAITED_LIMIT, answered).await {
+        let answered = time::timeout(forward::UNAWAITED_LIMIT, forwarded);
+        if let Ok(Ok(Answered { response, recording })) = flight.while_held(pin!(answered)).await {
             drop(response);
             if let Some(recording) = recording {
-                flight.while_held(recording.run()).await;
+                flight.while_held(pin!(recording.run())).await;
             }
         }
         drop(flight);

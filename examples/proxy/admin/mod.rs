@@ -43,6 +43,7 @@ use crate::monitor::Timeouts;
 use crate::routes::{Checked, Routes};
 use crate::tls::Tls;
 use crate::watch::Watch;
+use crate::workers::Workers;
 pub(crate) use args::AdminArgs;
 use guard::Guard;
 use history::History;
@@ -99,7 +100,7 @@ impl Admin {
     /// Serves on `socket` until it is dropped.
     pub(crate) async fn serve(self: Arc<Self>, socket: TcpListener) {
         let samples = Arc::clone(&self).sample();
-        let listener = Listener::new(LIMITS, Tls::default());
+        let listener = Listener::new(LIMITS, Tls::default(), Workers::alone());
         let serving = listener.serve(socket, router(self), std::future::pending());
         tokio::join!(samples, serving);
     }

@@ -70,7 +70,7 @@ async fn ask(origin: &Arc<Shared>, check: &HealthCheck) -> Result<(), String> {
     *request.uri_mut() = check.path.clone().into();
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("tower-redis-cache health check"));
     head::address(&mut request, &origin.settings.url, origin.settings.host);
-    match tokio::time::timeout(check.interval, origin.ask(&origin.pool, request)).await {
+    match tokio::time::timeout(check.interval, origin.ask(origin.pool(), request)).await {
         Ok(Ok(response)) if response.status().is_server_error() => {
             Err(format!("status {}", response.status().as_u16()))
         }

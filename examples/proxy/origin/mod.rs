@@ -10,6 +10,7 @@ mod health;
 mod tunnel;
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,6 +32,7 @@ use crate::front_door::WebSocket;
 use crate::idle_body::IdleBody;
 use crate::origin_url::OriginUrl;
 use crate::request_body::{Progress, RequestBody, Upload};
+use crate::workers;
 pub(crate) use connector::Trust;
 use connector::{Connector, connector};
 use failure::Failure;
@@ -53,6 +55,8 @@ const HTTP2_PING: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub(crate) struct OriginSettings {
     pub(crate) url: OriginUrl,
+    /// That ask it.
+    pub(crate) threads: NonZeroUsize,
     pub(crate) host: HostField,
     pub(crate) trust: Trust,
     pub(crate) connect_timeout: Duration,
@@ -69,7 +73,8 @@ pub(crate) struct Origin {
 
 #[derive(Debug)]
 struct Shared {
-    pool: Pool<Connector, RequestBody>,
+    /// One for each thread: a connection is used where it was made.
+    pools: Box<[Pool<Connector, RequestBody>]>,
     /// WebSocket handshakes need HTTP/1.1 and a connection of their own.
     handshakes: Pool<Connector, RequestBody>,
     settings: OriginSettings,
@@ -96,9 +101,9 @@ impl Origin {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(RESPONSE_HEAD)
             .http2_keep_alive_interval(HTTP2_PING);
-        let pool = builder.build(connecting(http2));
+        let pools = (0..settings.threads.get()).map(|_| builder.build(connecting(http2))).collect();
         let handshakes = builder.pool_max_idle_per_host(0).build(connecting(false));
-        Self { shared: Arc::new(Shared { pool, handshakes, settings, health: Arc::default() }) }
+        Self { shared: Arc::new(Shared { pools, handshakes, settings, health: Arc::default() }) }
     }
 
     /// Begins to check its health, where that is wanted: what is found out.
@@ -130,6 +135,11 @@ impl Service<Request<RequestBody>> for Origin {
 // ===== impl Shared =====
 
 impl Shared {
+    /// That of this thread.
+    fn pool(&self) -> &Pool<Connector, RequestBody> {
+        &self.pools[workers::index() % self.pools.len()]
+    }
+
     async fn forward(&self, mut request: Request<RequestBody>) -> Result<Response<OriginBody>, Failure> {
         let settings = &self.settings;
         if self.health.is_down() {
@@ -143,7 +153,7 @@ impl Shared {
         head::settle_request_fields(&mut request, &settings.url, upgrading.is_some());
         let pool = match upgrading {
             Some(_) => &self.handshakes,
-            None => &self.pool,
+            None => self.pool(),
         };
         let mut response = self.ask(pool, request).await?;
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -1,0 +1,78 @@
+//! Threads that serve connections, each with a runtime of its own.
+//!
+//! A connection stays with its thread, and what is asked of the origin for it as well. Within a thread tasks have their turns
+//! in order: all that have been woken ask Redis before any of it is sent, so that one write carries what many have asked.
+//! A runtime that is shared by threads wakes the sender after the first of them, which costs most of a hit twice.
+
+use std::cell::Cell;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+
+thread_local! {
+    static INDEX: Cell<usize> = const { Cell::new(0) };
+}
+
+/// All of them: the thread that has begun is the first.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    handles: Vec<Handle>,
+    next: AtomicUsize,
+}
+
+/// The place of this thread among them.
+pub(crate) fn index() -> usize {
+    INDEX.get()
+}
+
+// ===== impl Workers =====
+
+impl Workers {
+    /// Begins so many threads, this one of a runtime included.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more threads or descriptors.
+    pub(crate) fn start(count: NonZeroUsize) -> io::Result<Self> {
+        let mut handles = vec![Handle::current()];
+        for index in 1..count.get() {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            handles.push(runtime.handle().clone());
+            thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
+                INDEX.set(index);
+                // It ends with the process.
+                runtime.block_on(std::future::pending::<()>());
+            })?;
+        }
+        Ok(Self { handles, next: AtomicUsize::new(0) })
+    }
+
+    /// This thread alone.
+    pub(crate) fn alone() -> Self {
+        Self { handles: vec![Handle::current()], next: AtomicUsize::new(0) }
+    }
+
+    /// Gives a connection to the next of them.
+    pub(crate) fn serve<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len();
+        if index == 0 {
+            self.handles[0].spawn(serve(stream));
+            return;
+        }
+        // Its new thread is to hear of it.
+        let Ok(stream) = stream.into_std() else { return };
+        self.handles[index].spawn(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream).await,
+                Err(error) => tracing::warn!(%error, "a connection was lost on its way to a thread"),
+            }
+        });
+    }
+}
