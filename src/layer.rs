@@ -10,12 +10,12 @@ use crate::collapse::flight::Flights;
 use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::Order;
 use crate::collapse::permits::Permits;
-use crate::collapse::recent::RecentKeys;
 use crate::collapse::slow::SlowBodies;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::CacheConfig;
 use crate::exchange::Shared;
 use crate::exchange::background::Background;
+use crate::exchange::search::Searches;
 use crate::exchange::told::ToldHeads;
 use crate::handle::CacheHandle;
 use crate::observe::counters::Counters;
@@ -93,7 +93,7 @@ impl RedisCacheLayer {
             uncacheable: UncacheableKeys::new(),
             flights: Flights::default(),
             slow_bodies: SlowBodies::new(),
-            no_search: RecentKeys::new(),
+            searches: Searches::new(),
             failing,
             permits,
             order: Order::new(),

@@ -61,10 +61,8 @@ mod watch;
 mod workers;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -150,9 +148,8 @@ async fn run(cli: Cli, effective: Effective) -> Result<(), String> {
 
     let (watch, admin_args) = (Watch::default(), cli.admin.clone());
     let is_watched = admin_args.admin.is_some();
-    let threads = cli.listen.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-    let workers = Workers::start(threads).map_err(|error| format!("--threads {threads}: {error}"))?;
-    let (rules, origin) = settings(cli, threads)?;
+    let workers = Workers::start(cli.listen.threads).map_err(|error| format!("--threads: {error}"))?;
+    let (rules, origin) = settings(cli, workers.count())?;
     let (origins, checked) = Origins::new(&routes, &origin);
     let stack = ServiceBuilder::new()
         .layer(access_log::layer())
@@ -235,7 +232,7 @@ fn listener_limits(cli: &Cli) -> ListenerLimits {
     }
 }
 
-fn settings(cli: Cli, threads: NonZeroUsize) -> Result<(Rules, OriginSettings), String> {
+fn settings(cli: Cli, threads: usize) -> Result<(Rules, OriginSettings), String> {
     let trust = match &cli.origin.origin_ca {
         Some(file) => Trust::from_file(file).map_err(|error| format!("--origin-ca: {error}"))?,
         None => Trust::Public,

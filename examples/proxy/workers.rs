@@ -32,12 +32,13 @@ pub(crate) fn index() -> usize {
 // ===== impl Workers =====
 
 impl Workers {
-    /// Begins so many threads, this one of a runtime included.
+    /// So many, of which this is one; without a number one for each processor.
     ///
     /// # Errors
     ///
     /// The system has no more threads or descriptors.
-    pub(crate) fn start(count: NonZeroUsize) -> io::Result<Self> {
+    pub(crate) fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
+        let count = count.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let mut handles = vec![Handle::current()];
         for index in 1..count.get() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -49,6 +50,10 @@ impl Workers {
             })?;
         }
         Ok(Self { handles, next: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.handles.len()
     }
 
     /// This thread alone.

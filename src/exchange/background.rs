@@ -4,6 +4,7 @@
 //! Three kinds of tasks are none of this, and end with what they serve: those that read chunks ahead of a client, and
 //! those that repair a connection to Redis and listen to it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,21 +108,22 @@ impl Background {
 
 impl Place {
     /// Begins a task in this place, under this name. It yields nothing where it is stopped.
+    #[inline]
     pub(crate) fn begin<T: Send + 'static>(
         self,
         name: &'static str,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Option<T>> {
-        self.begin_in(&Handle::current(), name, task)
+        // At once: each call that it is passed on by would copy all of it.
+        self.begin_in(&Handle::current(), name, Box::pin(task))
     }
 
     pub(crate) fn begin_in<T: Send + 'static>(
         mut self,
         runtime: &Handle,
         name: &'static str,
-        task: impl Future<Output = T> + Send + 'static,
+        mut task: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> JoinHandle<Option<T>> {
-        let mut task = Box::pin(task);
         let working = async move {
             let done = tokio::select! {
                 biased;

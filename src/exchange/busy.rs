@@ -48,10 +48,13 @@ where
     Q: 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let turn = tokio::select! {
-        biased;
-        admission = shared.permits.enter(shared.config.origin.fetch_queue_timeout) => Turn::Come(admission),
-        () = left(client, flight.as_ref()) => Turn::Left,
+    let turn = match shared.permits.try_enter() {
+        Admission::Granted(permit) => Turn::Come(Admission::Granted(permit)),
+        Admission::Busy => tokio::select! {
+            biased;
+            admission = shared.permits.enter(shared.config.origin.fetch_queue_timeout) => Turn::Come(admission),
+            () = left(client, flight.as_ref()) => Turn::Left,
+        },
     };
     match turn {
         Turn::Come(Admission::Granted(permit)) => {

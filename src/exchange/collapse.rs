@@ -220,20 +220,23 @@ where
         None => shared.config.unread_timeout.min(FORSAKEN),
     };
     let fetching = async move {
-        let fetched = async {
-            match Box::pin(fleet::clear(&shared, miss, &parts, &flight, since)).await {
-                Clearance::Answer(response) => Ok(Answered::alone(*response)),
-                Clearance::Fetch(miss) => {
-                    let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
-                    let forwarding = busy::forward(shared, service, *miss, parts, body, held, Some(client_left));
-                    flight.while_held(pin!(forwarding)).await
+        let fetched = {
+            // Pinned where it is: whatever it is passed to would keep room for it once more.
+            let fetched = pin!(async {
+                match Box::pin(fleet::clear(&shared, miss, &parts, &flight, since)).await {
+                    Clearance::Answer(response) => Ok(Answered::alone(*response)),
+                    Clearance::Fetch(miss) => {
+                        let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
+                        let forwarding = busy::forward(shared, service, *miss, parts, body, held, Some(client_left));
+                        flight.while_held(pin!(forwarding)).await
+                    }
                 }
+            });
+            tokio::select! {
+                biased;
+                fetched = fetched => fetched,
+                () = forsaken(&mut reply, &flight, span) => return,
             }
-        };
-        let fetched = tokio::select! {
-            biased;
-            fetched = fetched => fetched,
-            () = forsaken(&mut reply, &flight, span) => return,
         };
         let (response, recording) = match fetched {
             Ok(Answered { response, recording }) => (Ok(response), recording),

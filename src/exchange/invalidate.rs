@@ -98,11 +98,15 @@ impl Drop for Unanswered<'_> {
         self.shared.order.invalidate(self.key);
         let (Ok(runtime), Some(place)) = (Handle::try_current(), self.shared.background.enter_first()) else { return };
         let (shared, key) = (Arc::clone(self.shared), self.key.clone());
-        place.begin_in(&runtime, "invalidate", async move {
-            // What cannot be removed in time ends by itself.
-            let ending = Ending { keys: vec![key], ..Ending::default() };
-            ending.end(&shared, PurgeMode::Hard).await;
-        });
+        place.begin_in(
+            &runtime,
+            "invalidate",
+            Box::pin(async move {
+                // What cannot be removed in time ends by itself.
+                let ending = Ending { keys: vec![key], ..Ending::default() };
+                ending.end(&shared, PurgeMode::Hard).await;
+            }),
+        );
     }
 }
 

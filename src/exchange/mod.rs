@@ -24,7 +24,7 @@ mod record;
 mod refresh;
 mod relay;
 mod revalidate;
-mod search;
+pub(crate) mod search;
 mod spare;
 pub(crate) mod told;
 mod upload;
@@ -43,7 +43,6 @@ use crate::collapse::flight::Flights;
 use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::{Departure, Order};
 use crate::collapse::permits::Permits;
-use crate::collapse::recent::RecentKeys;
 use crate::collapse::slow::SlowBodies;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride, Disconnected, EmptyBody};
@@ -76,8 +75,7 @@ pub(crate) struct Shared {
     pub(crate) uncacheable: UncacheableKeys,
     pub(crate) flights: Flights<collapse::Landing>,
     pub(crate) slow_bodies: SlowBodies,
-    /// Paths for which no response has stated a No-Vary-Search.
-    pub(crate) no_search: RecentKeys,
+    pub(crate) searches: search::Searches,
     pub(crate) failing: FailingKeys,
     pub(crate) permits: Permits,
     pub(crate) order: Order,

@@ -49,7 +49,7 @@ pub(super) struct Recording<B> {
     source: B,
     /// What comes before it.
     front: Vec<Bytes>,
-    desk: Desk,
+    desk: Box<Desk>,
 }
 
 /// What is done with each piece.
@@ -181,7 +181,7 @@ impl Desk {
     }
 
     /// Takes its place between the body, with what comes before it, and those who have a seat by now.
-    pub(super) fn record<B: Body>(mut self, source: B, front: Vec<Bytes>) -> Recording<B> {
+    pub(super) fn record<B: Body>(mut self: Box<Self>, source: B, front: Vec<Bytes>) -> Recording<B> {
         if source.is_end_stream() && front.is_empty() {
             self.is_imminent();
             // Nobody need wait to learn that there is nothing.

@@ -3,14 +3,44 @@
 //! Such a response is stored under the canonical form of its target, and its variance under the target's path, where a
 //! look-up that found nothing under the request's own target finds it.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Uri, request};
 
 use super::Shared;
+use crate::collapse::recent::RecentKeys;
 use crate::error::StoreError;
 use crate::key::{CacheKey, key_for};
 use crate::semantics::search::{SearchVariance, without_query};
+use crate::semantics::time::Timestamp;
 use crate::store::entry::Cell;
 use crate::store::{CellKey, Sight, Store};
+
+/// What is known of where such responses are.
+#[derive(Debug)]
+pub(crate) struct Searches {
+    /// Paths for which no response has stated a variance.
+    none: RecentKeys,
+    /// What says that some response in this namespace has; as a key in `none`, that none has.
+    marker: CacheKey,
+    /// The marker, where it was seen.
+    some: RecentKeys,
+}
+
+/// Of the marker: longer than anything is stored.
+const MARKED: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+impl Searches {
+    pub(crate) fn new() -> Self {
+        let marker = CacheKey::from_parts(["no-vary-search"]);
+        Self { none: RecentKeys::new(), marker, some: RecentKeys::new() }
+    }
+
+    fn are_somewhere(&self, now: Timestamp) {
+        self.none.forget(&self.marker);
+        self.some.note(&self.marker, now);
+    }
+}
 
 /// A variance that a response states, and the keys that follow from it.
 #[derive(Clone, Debug)]
@@ -33,15 +63,30 @@ impl Search {
 }
 
 /// The keys under which a response for the request's target may be kept besides its own, and by which variance. That a
-/// path has none is remembered for a while.
+/// path has none, or the whole namespace, is remembered for a while.
 pub(super) async fn alternatives(
     shared: &Shared,
     request: &request::Parts,
     sight: Sight,
 ) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
+    let (searches, now) = (&shared.searches, shared.clock().now());
+    // Most sites know nothing of it, and pay nothing for those that do.
+    if searches.none.has(&searches.marker, now) {
+        return Ok(Vec::new());
+    }
+    if !searches.some.has(&searches.marker, now) {
+        match shared.store.get(CellKey::base(&searches.marker), sight).await {
+            Ok(Some(Cell::Search(_))) => searches.are_somewhere(now),
+            Ok(_) => {
+                searches.none.note(&searches.marker, now);
+                return Ok(Vec::new());
+            }
+            // It may be with another node than the key.
+            Err(error) => tracing::debug!(store.error = %error, "it is not known whether there are such"),
+        }
+    }
     let target = target_of(shared, request);
-    let now = shared.clock().now();
-    match index_key(shared, request, &target).is_some_and(|index| shared.no_search.has(&index, now)) {
+    match index_key(shared, request, &target).is_some_and(|index| searches.none.has(&index, now)) {
         true => Ok(Vec::new()),
         false => alternatives_of(shared, request, &target, sight).await,
     }
@@ -56,7 +101,7 @@ pub(super) async fn alternatives_of(
 ) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
     let Some(index) = index_key(shared, request, target) else { return Ok(Vec::new()) };
     let Some(Cell::Search(variances)) = shared.store.get(CellKey::base(&index), sight).await? else {
-        shared.no_search.note(&index, shared.clock().now());
+        shared.searches.none.note(&index, shared.clock().now());
         return Ok(Vec::new());
     };
     let keyed = |variance: &SearchVariance| {
@@ -67,11 +112,17 @@ pub(super) async fn alternatives_of(
 }
 
 /// Adds a variance to those of its path, or renews it.
-pub(super) async fn note(shared: &Shared, search: &Search, ttl: std::time::Duration) -> Result<(), StoreError> {
+pub(super) async fn note(shared: &Shared, search: &Search, ttl: Duration) -> Result<(), StoreError> {
     /// More than these, and the oldest is forgotten: each costs a read per look-up that finds nothing.
     const MOST: usize = 4;
     /// Other responses of the path may live longer than this one.
-    const LEAST_TTL: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+    const LEAST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+    let (searches, now) = (&shared.searches, shared.clock().now());
+    if !searches.some.has(&searches.marker, now) {
+        let marker = Cell::Search(vec![search.variance.clone()].into());
+        shared.store.set(CellKey::base(&searches.marker), &marker, MARKED).await?;
+        searches.are_somewhere(now);
+    }
     let index = CellKey::base(&search.index);
     let mut variances = match shared.store.peek(index).await? {
         Some(Cell::Search(known)) => known.as_ref().clone(),
@@ -82,7 +133,7 @@ pub(super) async fn note(shared: &Shared, search: &Search, ttl: std::time::Durat
     let surplus = variances.len().saturating_sub(MOST);
     variances.drain(..surplus);
     shared.store.set(index, &Cell::Search(variances.into()), ttl.max(LEAST_TTL)).await?;
-    shared.no_search.forget(&search.index);
+    shared.searches.none.forget(&search.index);
     Ok(())
 }
 

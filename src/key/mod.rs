@@ -10,7 +10,6 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header, request};
-use smallvec::SmallVec;
 
 pub use default::DefaultKey;
 
@@ -128,7 +127,9 @@ impl CacheKey {
 
     /// The key with these [parts](Self::parts).
     pub(crate) fn from_octets(octets: &[u8]) -> Self {
-        KeyBuilder { parts: SmallVec::from_slice(octets) }.finish()
+        let mut digest = [0; Self::DIGEST_LEN];
+        digest.copy_from_slice(&blake3::hash(octets).as_bytes()[..Self::DIGEST_LEN]);
+        Self { parts: KeyOctets::of(octets), digest }
     }
 
     /// The same, to be kept.
@@ -238,23 +239,39 @@ impl fmt::Debug for KeyOctets {
 /// Collects the parts of a key in one buffer, which most keys fit without a room of its own.
 #[derive(Debug)]
 pub(crate) struct KeyBuilder {
-    parts: SmallVec<[u8; 256]>,
+    inline: [u8; Self::INLINE],
+    length: usize,
+    /// All of them, where they are too long for that.
+    long: Vec<u8>,
 }
 
 impl KeyBuilder {
+    const INLINE: usize = 256;
+
     pub(crate) fn new() -> Self {
-        Self { parts: SmallVec::new() }
+        Self { inline: [0; Self::INLINE], length: 0, long: Vec::new() }
     }
 
     pub(crate) fn part(&mut self, part: &[u8]) {
-        self.parts.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.parts.extend_from_slice(part);
+        self.push(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.push(part);
+    }
+
+    fn push(&mut self, octets: &[u8]) {
+        let end = self.length + octets.len();
+        match self.inline.get_mut(self.length..end) {
+            Some(place) => place.copy_from_slice(octets),
+            None => {
+                if self.long.is_empty() {
+                    self.long.extend_from_slice(&self.inline[..self.length]);
+                }
+                self.long.extend_from_slice(octets);
+            }
+        }
+        self.length = end;
     }
 
     pub(crate) fn finish(self) -> CacheKey {
-        let parts = KeyOctets::of(&self.parts);
-        let mut digest = [0; CacheKey::DIGEST_LEN];
-        digest.copy_from_slice(&blake3::hash(&self.parts).as_bytes()[..CacheKey::DIGEST_LEN]);
-        CacheKey { parts, digest }
+        CacheKey::from_octets(if self.long.is_empty() { &self.inline[..self.length] } else { &self.long })
     }
 }

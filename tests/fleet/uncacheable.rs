@@ -89,8 +89,34 @@ async fn a_key_that_has_become_cacheable_is_stored_for_all() {
     one.client_asks(get("/a")).await.is_not_stored();
     other.origin_says(ok("all's").cache_control("max-age=60"));
     other.client_asks(get("/a")).await.is_forwarded_for("uri-miss").is_stored();
+    // For a second it knows no better, and does not ask.
+    one.time_passes(seconds(1));
     one.client_asks(get("/a")).await.is_hit().has_body("all's");
     all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+/// What may not be stored costs Redis nothing, once that is known.
+#[tokio::test]
+async fn redis_is_not_asked_again_for_what_it_cannot_have() {
+    let stage = Stage::redis();
+    let story = process(&stage);
+    story.origin_says(ok("mine").cache_control("private"));
+    story.client_asks(get("/a")).await.is_not_stored();
+    let asked = stage.server().calls("getrange");
+    for _ in 0..10 {
+        story.client_asks(get("/a")).await.is_forwarded_for("uri-miss").has_detail("private");
+    }
+    assert_eq!(stage.server().calls("getrange"), asked);
+    // Who wants nothing but what is stored has a look; and so has anybody after a second.
+    story.client_asks(get("/a").header("cache-control", "only-if-cached")).await.has_status(504);
+    let asked = stage.server().calls("getrange");
+    story.time_passes(seconds(1));
+    story.client_asks(get("/a")).await.is_forwarded_for("uri-miss");
+    assert!(stage.server().calls("getrange") > asked);
+    // What becomes cacheable is stored at once.
+    story.origin_says(ok("all's").cache_control("max-age=60"));
+    story.client_asks(get("/a")).await.is_stored();
+    story.client_asks(get("/a")).await.is_hit();
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ mod health;
 mod tunnel;
 
 use std::convert::Infallible;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,7 +55,7 @@ const HTTP2_PING: Duration = Duration::from_secs(15);
 pub(crate) struct OriginSettings {
     pub(crate) url: OriginUrl,
     /// That ask it.
-    pub(crate) threads: NonZeroUsize,
+    pub(crate) threads: usize,
     pub(crate) host: HostField,
     pub(crate) trust: Trust,
     pub(crate) connect_timeout: Duration,
@@ -101,7 +100,7 @@ impl Origin {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(RESPONSE_HEAD)
             .http2_keep_alive_interval(HTTP2_PING);
-        let pools = (0..settings.threads.get()).map(|_| builder.build(connecting(http2))).collect();
+        let pools = (0..settings.threads).map(|_| builder.build(connecting(http2))).collect();
         let handshakes = builder.pool_max_idle_per_host(0).build(connecting(false));
         Self { shared: Arc::new(Shared { pools, handshakes, settings, health: Arc::default() }) }
     }

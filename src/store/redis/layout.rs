@@ -149,8 +149,11 @@ pub(super) fn hash_tag(key: &[u8]) -> &[u8] {
 
 fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        name.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let start = name.len();
+    name.resize(start + 2 * bytes.len(), 0);
+    for (pair, byte) in name[start..].chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
 

@@ -201,17 +201,20 @@ impl RedisStore {
         self.purges.stamp()
     }
 
+    /// Whether there is nothing to see to before what is found is used.
+    fn knows_purges(&self) -> bool {
+        let plane = self.plane();
+        plane.is_denied() || (!self.is_strict && !plane.is_unread() && self.stamp().1.is_some())
+    }
+
     /// Sees to it that something is known of purges, so that what is fetched can be stored; in strict mode, that nothing
     /// has been purged that is not known here.
     async fn know_purges(&self) -> Result<(), StoreError> {
-        if self.plane().is_denied() {
+        if self.knows_purges() {
             return Ok(());
         }
         if self.plane().is_unread() || self.stamp().1.is_none() {
             return self.plane().synced_anew().await;
-        }
-        if !self.is_strict {
-            return Ok(());
         }
         match self.purges.newest().await? {
             Some(newest) if newest == self.plane().stamp() => Ok(()),
@@ -267,8 +270,17 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
-        let (cell, known) = tokio::join!(self.read_cell(key, sight), self.know_purges());
-        known?;
+        let cell = match self.knows_purges() {
+            true => self.read_cell(key, sight).await,
+            // In a box of its own: most look-ups need neither its room nor to move it about.
+            false => {
+                Box::pin(async {
+                    let (cell, known) = tokio::join!(self.read_cell(key, sight), self.know_purges());
+                    known.and(cell)
+                })
+                .await
+            }
+        };
         match cell? {
             None => Ok(None),
             Some(Ok(Cell::Response(response))) if response.body.len() > self.max_body_size => {
