@@ -23,6 +23,7 @@ pub(crate) fn serve(kind: &str, redis_url: &str, size: usize) {
             "bare" => bare(redis_url, size).await,
             "prebuilt" => prebuilt(size).await,
             "near" => cached(redis_url, size, 64 * 1024 * 1024).await,
+            "filled" => listen(layer(redis_url, size, 0).layer(answering(size))).await,
             _ => cached(redis_url, size, 0).await,
         }
     });
@@ -59,14 +60,9 @@ async fn prebuilt(size: usize) {
 
 /// The layer over a service that answers once.
 async fn cached(redis_url: &str, size: usize, near: u64) {
-    let config = CacheConfig::new(redis_url).expect("a URL").namespace(&format!("bench-{size}")).expect("a name");
-    let config = config.near_cache(near);
-    let layer = RedisCacheLayer::new(config);
+    let layer = layer(redis_url, size, near);
     let handle = layer.handle();
-    let inner = service_fn(move |_: Request<Incoming>| {
-        let body = Bytes::from(vec![b'x'; size]);
-        async move { Ok::<_, Infallible>(answer(body)) }
-    });
+    let inner = answering(size);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -75,6 +71,24 @@ async fn cached(redis_url: &str, size: usize, near: u64) {
         }
     });
     listen(layer.layer(inner)).await;
+}
+
+fn layer(redis_url: &str, size: usize, near: u64) -> RedisCacheLayer {
+    let config = CacheConfig::new(redis_url).expect("a URL").namespace(&format!("bench-{size}")).expect("a name");
+    RedisCacheLayer::new(config.near_cache(near))
+}
+
+fn answering(
+    size: usize,
+) -> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    let body = Bytes::from(vec![b'x'; size]);
+    service_fn(move |_: Request<Incoming>| {
+        let body = body.clone();
+        async move { Ok::<_, Infallible>(answer(body)) }
+    })
 }
 
 fn answer(body: Bytes) -> Response<Full<Bytes>> {

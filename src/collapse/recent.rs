@@ -1,5 +1,6 @@
 //! A short, bounded memory of keys.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -11,6 +12,8 @@ use crate::semantics::time::Timestamp;
 pub(crate) struct RecentKeys {
     until: Cache<[u8; CacheKey::DIGEST_LEN], Timestamp>,
     span: Duration,
+    /// Of most kinds of news there is never any.
+    has_any: AtomicBool,
 }
 
 const MAX_KEYS: usize = 8 * 1024;
@@ -23,19 +26,27 @@ impl RecentKeys {
 
     /// For so long.
     pub(crate) fn lasting(span: Duration) -> Self {
-        Self { until: Cache::new(MAX_KEYS), span }
+        Self { until: Cache::new(MAX_KEYS), span, has_any: AtomicBool::new(false) }
+    }
+
+    /// Once there was some.
+    pub(crate) fn has_any(&self) -> bool {
+        self.has_any.load(Ordering::Acquire)
     }
 
     pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
-        !self.until.is_empty() && self.until.get(key.digest()).is_some_and(|until| until > now)
+        self.has_any() && self.until.get(key.digest()).is_some_and(|until| until > now)
     }
 
     pub(crate) fn note(&self, key: &CacheKey, now: Timestamp) {
         self.until.insert(*key.digest(), now.plus(self.span));
+        if !self.has_any() {
+            self.has_any.store(true, Ordering::Release);
+        }
     }
 
     pub(crate) fn forget(&self, key: &CacheKey) {
-        if !self.until.is_empty() {
+        if self.has_any() {
             self.until.remove(key.digest());
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header;
 
 use super::recent::RecentKeys;
+use crate::clock::Clock;
 use crate::key::CacheKey;
 use crate::semantics::PresentedRequest;
 use crate::semantics::storing::Refusal;
@@ -55,8 +56,8 @@ impl UncacheableKeys {
     }
 
     /// Whether the store has nothing, as far as is known, and what comes may not be stored.
-    pub(crate) fn is_barren(&self, key: &CacheKey, now: Timestamp) -> bool {
-        self.barren.has(key, now)
+    pub(crate) fn is_barren(&self, key: &CacheKey, clock: &Clock) -> bool {
+        self.barren.has_any() && self.barren.has(key, clock.now())
     }
 
     /// Another process says so.

@@ -312,9 +312,10 @@ async fn look(
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
-    let looking = async {
+    // In a box: whoever waits for it would have to be as large.
+    let looking = Box::pin(async {
         tokio::join!(lease.take(bearable), lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start()))
-    };
+    });
     let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
     let leased = leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()?;
     Some(Look { lease, leased, found, asked })

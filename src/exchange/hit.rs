@@ -43,7 +43,7 @@ pub(super) async fn take(
 
 /// Tells the store that a response was used, where that decides which of them go.
 pub(super) fn note_use(shared: &Arc<Shared>, key: &CacheKey, variant: Option<VariantKey>) {
-    if !shared.store.counts_use(CellKey { primary: key, variant }, shared.clock().now()) {
+    if !shared.store.counts_use(CellKey { primary: key, variant }, shared.clock()) {
         return;
     }
     let Some(place) = shared.background.enter_last() else { return };

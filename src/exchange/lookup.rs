@@ -84,22 +84,17 @@ pub(super) struct Asked {
 impl Asked {
     /// Nobody was asked.
     pub(super) fn nothing() -> Self {
-        let at = Departure::default();
-        Self {
-            index: None,
-            seen: Kept::Alone,
-            epoch: None,
-            is_answered: false,
-            failure: None,
-            at,
-            since: Stopwatch::start(),
-        }
+        Self::since(Departure::default(), Stopwatch::start())
+    }
+
+    fn since(at: Departure, since: Stopwatch) -> Self {
+        Self { index: None, seen: Kept::Alone, epoch: None, is_answered: false, failure: None, at, since }
     }
 
     /// Nobody was asked: the response, or this variant of it, was at hand.
     pub(super) fn near(shared: &Shared, variant: Option<VariantKey>) -> Self {
         let seen = variant.map_or(Kept::Alone, |_| Kept::Indexed);
-        Self { at: shared.order.present(), seen, ..Self::nothing() }
+        Self { seen, ..Self::since(shared.order.present(), Stopwatch::start()) }
     }
 
     /// Whether the key, as it was found, has room for a variant.
@@ -121,7 +116,7 @@ pub(super) async fn look_up(
     sight: Sight,
     since: Stopwatch,
 ) -> (Found<Held>, Asked) {
-    let mut asked = Asked { at: shared.order.present(), since, ..Asked::nothing() };
+    let mut asked = Asked::since(shared.order.present(), since);
     if !shared.store.is_available() {
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);
@@ -214,7 +209,8 @@ async fn look_up_all(
     sight: Sight,
 ) -> Result<(Lookup, Kept, CacheKey), StoreError> {
     let (lookup, seen) = select::look_up(&shared.store, key, &parts.headers, now, sight).await?;
-    if !matches!(lookup, Lookup::UriMiss | Lookup::Uncacheable) || !is_retrieval_without_content(&parts.method) {
+    let is_found = !matches!(lookup, Lookup::UriMiss | Lookup::Uncacheable);
+    if is_found || !is_retrieval_without_content(&parts.method) || search::are_none(shared, now) {
         return Ok((lookup, seen, key.clone()));
     }
     // In a box of its own, as all that a hit has no use for.

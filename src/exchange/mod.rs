@@ -42,7 +42,7 @@ use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::imminent::ImminentWrites;
 use crate::collapse::order::{Departure, Order};
-use crate::collapse::permits::Permits;
+use crate::collapse::permits::{Admission, Permits};
 use crate::collapse::slow::SlowBodies;
 use crate::collapse::uncacheable::UncacheableKeys;
 use crate::config::{CacheConfig, CacheOverride, Disconnected, EmptyBody};
@@ -273,10 +273,10 @@ where
 /// Whether nobody need look: a moment ago there was nothing, and what came might not be stored.
 pub(crate) fn is_barren(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> bool {
     let has = |name| parts.headers.contains_key(name);
-    is_retrieval_without_content(&parts.method)
+    shared.uncacheable.is_barren(key, shared.clock())
+        && is_retrieval_without_content(&parts.method)
         && !has(header::CACHE_CONTROL)
         && !has(header::PRAGMA)
-        && shared.uncacheable.is_barren(key, shared.clock().now())
 }
 
 /// Forward, and see what may be kept.
@@ -303,7 +303,11 @@ where
         found_at: None,
         variants: Vec::new(),
     };
-    busy::forward(shared, service, miss, parts, body, None, None).await.map(forward::Answered::recorded_by_a_task)
+    let answered = match shared.permits.try_enter() {
+        Admission::Granted(permit) => forward::forward(shared, service, miss, parts, body, None, permit).await,
+        Admission::Busy => Box::pin(busy::forward(shared, service, miss, parts, body, None, None)).await,
+    };
+    answered.map(forward::Answered::recorded_by_a_task)
 }
 
 /// What the store has for a request, and what is to be done with it.

@@ -62,6 +62,12 @@ impl Search {
     }
 }
 
+/// Whether no response in the namespace has stated a variance, as far as is known: most sites know nothing of it, and pay
+/// nothing for those that do.
+pub(super) fn are_none(shared: &Shared, now: Timestamp) -> bool {
+    shared.searches.none.has(&shared.searches.marker, now)
+}
+
 /// The keys under which a response for the request's target may be kept besides its own, and by which variance. That a
 /// path has none, or the whole namespace, is remembered for a while.
 pub(super) async fn alternatives(
@@ -70,10 +76,6 @@ pub(super) async fn alternatives(
     sight: Sight,
 ) -> Result<Vec<(CacheKey, SearchVariance)>, StoreError> {
     let (searches, now) = (&shared.searches, shared.clock().now());
-    // Most sites know nothing of it, and pay nothing for those that do.
-    if searches.none.has(&searches.marker, now) {
-        return Ok(Vec::new());
-    }
     if !searches.some.has(&searches.marker, now) {
         match shared.store.get(CellKey::base(&searches.marker), sight).await {
             Ok(Some(Cell::Search(_))) => searches.are_somewhere(now),

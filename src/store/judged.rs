@@ -96,7 +96,8 @@ impl AnyStore {
 
     /// What is stored there, as far as it was not purged.
     async fn found(&self, key: CellKey<'_>, sight: Sight) -> Result<Found, StoreError> {
-        let connection = self.stamp().1;
+        // What is not kept has no need of it.
+        let connection = self.near().and_then(|_| self.stamp().1);
         let changes = self.near().map(|near| near.changes(key.primary));
         let (cell, clock) = match self {
             Self::Redis(store) => (store.get(key, sight).await?, store.clock()),

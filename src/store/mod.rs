@@ -25,6 +25,7 @@ pub(crate) use self::select::{Kept, Lookup, Put};
 
 use self::entry::{Cell, Chunks, Live, Told};
 use self::near::NearCache;
+use crate::clock::Clock;
 use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Instance, Leased, Release, Token};
 use crate::doctor::{Finding, Severity};
@@ -212,9 +213,9 @@ impl AnyStore {
     }
 
     /// Whether the use of a response is to be [noted](Self::note_use).
-    pub(crate) fn counts_use(&self, key: CellKey<'_>, now: Timestamp) -> bool {
+    pub(crate) fn counts_use(&self, key: CellKey<'_>, clock: &Clock) -> bool {
         match self {
-            Self::Redis(store) => store.counts_use(key, now),
+            Self::Redis(store) => store.counts_use(key, clock),
             Self::Memory(_) => false,
         }
     }

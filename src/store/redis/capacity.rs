@@ -17,10 +17,10 @@ use super::lanes::LaneName;
 use super::lease::in_millis;
 use super::scripts::{Call, ENTRIES};
 use super::{RedisStore, codec};
+use crate::clock::Clock;
 use crate::collapse::recent::RecentKeys;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
-use crate::semantics::time::Timestamp;
 use crate::store::entry::Cell;
 use crate::store::{CellKey, Store};
 
@@ -88,8 +88,9 @@ impl Drop for Noting<'_> {
 
 impl RedisStore {
     /// Whether a use is worth noting; it is taken to be.
-    pub(crate) fn counts_use(&self, key: CellKey<'_>, now: Timestamp) -> bool {
+    pub(crate) fn counts_use(&self, key: CellKey<'_>, clock: &Clock) -> bool {
         let Some(capacity) = &self.capacity else { return false };
+        let now = clock.now();
         let variant = key.variant.map(|variant| CacheKey::from_parts([&key.primary.digest()[..], variant.as_bytes()]));
         let used = variant.as_ref().unwrap_or(key.primary);
         let is_news = !capacity.used.has(used, now);

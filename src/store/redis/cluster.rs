@@ -118,9 +118,8 @@ impl Cluster {
 
     pub(super) fn generation(&self) -> Option<u64> {
         let map = self.map()?;
-        let owner = map.owner(self.clock)?.heads.link()?.generation;
-        let guest =
-            self.clock_guest.lock().ok()?.as_ref().map(|guest| guest.heads.link().map(|linked| linked.generation));
+        let owner = map.owner(self.clock)?.heads.generation()?;
+        let guest = self.clock_guest.lock().ok()?.as_ref().map(|guest| guest.heads.generation());
         let (moves, guest) = (map.clock_moves << MOVES_AT, guest.map_or(Some(0), |guest| guest)? << GUEST_AT);
         Some(owner.wrapping_add(guest).wrapping_add(moves))
     }

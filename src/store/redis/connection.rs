@@ -142,7 +142,7 @@ impl Connection {
     /// Over which connection the purge clock is read: another may lead to another server.
     pub(crate) fn generation(&self) -> Option<u64> {
         match &self.way {
-            Way::One(link, _) => link.heads.link().map(|linked| linked.generation),
+            Way::One(link, _) => link.heads.generation(),
             Way::Many(cluster) => cluster.generation(),
         }
     }

@@ -62,6 +62,11 @@ impl Lane {
         Ok(Turn { _turn, in_flight: self.in_flight.acquire().await.map_err(busy)? })
     }
 
+    /// That of the connection, if there is one.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.link.lock().ok()?.as_ref().map(|linked| linked.generation)
+    }
+
     pub(crate) fn link(&self) -> Option<Linked> {
         self.link.lock().ok()?.clone()
     }

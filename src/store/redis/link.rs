@@ -336,7 +336,7 @@ impl Link {
 
     /// Which connection would be asked.
     pub(super) fn generation(&self, lane: LaneName) -> Option<u64> {
-        self.lane(lane).link().map(|linked| linked.generation)
+        self.lane(lane).generation()
     }
 
     fn is_current(&self, generation: u64) -> bool {

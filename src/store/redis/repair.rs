@@ -248,7 +248,7 @@ async fn repair(mut right: Repairing, mut pause: Option<Duration>) {
                 return;
             }
             // A connection that is there is as good as before; if it fails, those who use it will say so.
-            Err(error) if link.heads.link().is_some() => {
+            Err(error) if link.heads.generation().is_some() => {
                 if !std::mem::replace(&mut has_told, true) {
                     tracing::warn!(
                         redis = %link.address, store.error = %error, cure = cure(&error),

@@ -85,8 +85,11 @@ impl<'a> Call<'a> {
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        const NUMBER: usize = 20;
+        let parts = || self.keys.iter().chain(&self.arguments);
+        let octets = name.len() + script.len() + NUMBER + parts().map(Vec::len).sum::<usize>();
+        let mut command = Cmd::with_capacity(3 + parts().count(), octets);
+        command.arg(name).arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
         command
     }
 }
