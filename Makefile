@@ -2,7 +2,7 @@
 # make run     the caching proxy in front of ORIGIN
 # make conformance
 #              the public HTTP cache test suite against the proxy (needs Node and npm)
-# make bench   what the law, a hit and a purge cost (needs redis-server)
+# make bench   what the law, a hit and a purge cost, and how it grows (needs redis-server)
 # make bench-side-by-side
 #              the layer and the proxy beside nginx, Varnish and other caches (Linux; installs them where they are missing)
 # make help    this text
@@ -21,7 +21,7 @@ help:
 	@echo 'make test                 install redis-server where it is missing, then run all tests'
 	@echo 'make test-cluster         run those about caching on servers that are clusters of one node'
 	@echo 'make conformance          run the public HTTP cache test suite against the proxy (needs Node and npm)'
-	@echo 'make bench                measure what the law, a hit and a purge cost'
+	@echo 'make bench                measure what the law, a hit and a purge cost, and how that grows'
 	@echo 'make bench-side-by-side   measure the layer and the proxy beside nginx, Varnish and other caches, for a quarter of an hour'
 	@echo "make bench-side-by-side ARGS='--rounds 2 --seconds 1 --only near'"
 	@echo '                          ... shorter, or a part of it; --help among them lists all'
@@ -48,6 +48,7 @@ bench: redis-server
 	$(CARGO) bench --features unstable --bench law
 	$(CARGO) bench --bench redis_hit
 	$(CARGO) bench --bench purges
+	$(CARGO) bench --bench growth
 
 # Beside the proxy's own build, as that is one of the programs that are started.
 bench-side-by-side: redis-server rivals

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use crate::running::refused;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
+    "docs/capacity.md",
     "docs/deployment.md",
     "docs/guide.md",
     "docs/migration.md",
