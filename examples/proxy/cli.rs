@@ -243,7 +243,7 @@ pub(crate) struct ListenArgs {
     pub(crate) trust_forwarded: Vec<Network>,
 
     /// How many threads serve connections [default: one for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
     /// How long a connection may take to send a whole request head
@@ -382,6 +382,14 @@ fn status_ttl(text: &str) -> Result<(StatusCode, Duration), String> {
     let (status, ttl) = text.split_once('=').ok_or("expected STATUS=TIME, for example 404=10s")?;
     let status = status.trim().parse().map_err(|_| format!("{status:?} is no status code"))?;
     Ok((status, duration(ttl.trim())?))
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 1024;
+    match text.parse() {
+        Ok(count) if count <= NonZeroUsize::new(MOST).unwrap_or(NonZeroUsize::MIN) => Ok(count),
+        _ => Err(format!("expected a number from 1 to {MOST}")),
+    }
 }
 
 fn health_path(text: &str) -> Result<PathAndQuery, String> {

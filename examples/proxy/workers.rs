@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use tokio::net::TcpStream;
@@ -41,13 +42,19 @@ impl Workers {
         let count = count.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let mut handles = vec![Handle::current()];
         for index in 1..count.get() {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            handles.push(runtime.handle().clone());
+            let (begun, has_begun) = mpsc::channel();
             thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
                 INDEX.set(index);
-                // It ends with the process.
-                runtime.block_on(std::future::pending::<()>());
+                match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => {
+                        let _ = begun.send(Ok(runtime.handle().clone()));
+                        // It ends with the process.
+                        runtime.block_on(std::future::pending::<()>());
+                    }
+                    Err(error) => drop(begun.send(Err(error))),
+                }
             })?;
+            handles.push(has_begun.recv().map_err(io::Error::other)??);
         }
         Ok(Self { handles, next: AtomicUsize::new(0) })
     }

@@ -26,7 +26,7 @@ pub(crate) struct UncacheableKeys {
 }
 
 /// For how long it is not known that another process has stored something there.
-const BARREN: Duration = Duration::from_secs(1);
+pub(crate) const BARREN: Duration = Duration::from_secs(1);
 
 impl UncacheableKeys {
     pub(crate) fn new() -> Self {

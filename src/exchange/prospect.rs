@@ -13,6 +13,7 @@ use super::{Shared, unavailable_detail};
 use crate::body::Reservation;
 use crate::body::recorder::{Limits, Recorder};
 use crate::body::shared::{SharedBody, WINDOW};
+use crate::collapse::uncacheable::BARREN;
 use crate::error::StoreErrorKind;
 use crate::observe::{ForwardReason, Outcome, Ttl};
 use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, Storable, storability};
@@ -49,8 +50,7 @@ pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts
 fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
     shared.counters.refused.increment();
     let is_of_the_key = shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
-    let has_found_nothing = sent.miss.reason == ForwardReason::UriMiss && sent.miss.asked.is_answered;
-    if is_of_the_key && has_found_nothing && sent.miss.asked.epoch.is_none() {
+    if is_of_the_key && has_just_found_nothing(sent) && !outcome.is_server_error() {
         shared.uncacheable.note_barren(&sent.miss.key, sent.request_time);
     }
     // What is stored for a QUERY has another key, and nobody would find the marker.
@@ -63,6 +63,15 @@ fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> 
         ForwardReason::Miss => outcome.with_detail(unavailable_detail(sent.miss.asked.failure)),
         _ => outcome.refused(refusal),
     }
+}
+
+/// That was for what another process may have stored meanwhile.
+fn has_just_found_nothing(sent: &Sent) -> bool {
+    let asked = &sent.miss.asked;
+    sent.miss.reason == ForwardReason::UriMiss
+        && asked.is_answered
+        && asked.epoch.is_none()
+        && asked.since.elapsed() < BARREN
 }
 
 /// The key has as many variants as it may.

@@ -27,12 +27,12 @@ pub(crate) struct Searches {
     some: RecentKeys,
 }
 
-/// Of the marker: longer than anything is stored.
+/// Of the marker, at the least: longer than most of what is stored.
 const MARKED: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
 impl Searches {
     pub(crate) fn new() -> Self {
-        let marker = CacheKey::from_parts(["no-vary-search"]);
+        let marker = CacheKey::from_parts(["no-vary-search", ""]);
         Self { none: RecentKeys::new(), marker, some: RecentKeys::new() }
     }
 
@@ -65,7 +65,9 @@ impl Search {
 /// Whether no response in the namespace has stated a variance, as far as is known: most sites know nothing of it, and pay
 /// nothing for those that do.
 pub(super) fn are_none(shared: &Shared, now: Timestamp) -> bool {
-    shared.searches.none.has(&shared.searches.marker, now)
+    let Searches { none, some, marker } = &shared.searches;
+    // A look-up that began before the first of them was stored may have noted late that there is none.
+    none.has(marker, now) && !some.has(marker, now)
 }
 
 /// The keys under which a response for the request's target may be kept besides its own, and by which variance. That a
@@ -120,9 +122,12 @@ pub(super) async fn note(shared: &Shared, search: &Search, ttl: Duration) -> Res
     /// Other responses of the path may live longer than this one.
     const LEAST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
     let (searches, now) = (&shared.searches, shared.clock().now());
-    if !searches.some.has(&searches.marker, now) {
+    if ttl > MARKED || !searches.some.has(&searches.marker, now) {
         let marker = Cell::Search(vec![search.variance.clone()].into());
-        shared.store.set(CellKey::base(&searches.marker), &marker, MARKED).await?;
+        // It may be with another node than the response, which is no worse for it.
+        if let Err(error) = shared.store.set(CellKey::base(&searches.marker), &marker, ttl.max(MARKED)).await {
+            tracing::debug!(store.error = %error, "others are not told that there are such");
+        }
         searches.are_somewhere(now);
     }
     let index = CellKey::base(&search.index);

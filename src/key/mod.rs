@@ -275,3 +275,25 @@ impl KeyBuilder {
         CacheKey::from_octets(if self.long.is_empty() { &self.inline[..self.length] } else { &self.long })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_by_their_lengths_however_long_they_are() {
+        for lengths in
+            [&[0_usize][..], &[3, 0, 5], &[252], &[253], &[200, 48], &[200, 49], &[300], &[100, 300, 1], &[9, 900]]
+        {
+            let parts: Vec<Vec<u8>> = lengths.iter().map(|length| vec![b'x'; *length]).collect();
+            let expected: Vec<u8> = parts
+                .iter()
+                .flat_map(|part| [&u32::try_from(part.len()).unwrap().to_le_bytes()[..], part].concat())
+                .collect();
+            let key = CacheKey::from_parts(&parts);
+            assert_eq!(key.parts(), expected, "{lengths:?}");
+            assert_eq!(key.digest(), &blake3::hash(&expected).as_bytes()[..CacheKey::DIGEST_LEN]);
+            assert_eq!(CacheKey::from_octets(key.parts()), key);
+        }
+    }
+}

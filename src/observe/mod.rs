@@ -139,6 +139,11 @@ impl Outcome {
         self
     }
 
+    /// What the service answered says nothing of what it would answer when it is well.
+    pub(crate) fn is_server_error(&self) -> bool {
+        self.forward_status.is_some_and(|status| status.is_server_error())
+    }
+
     pub(crate) fn with_detail(mut self, detail: &'static str) -> Self {
         self.detail = Some(detail);
         self

@@ -95,6 +95,18 @@ async fn a_key_that_has_become_cacheable_is_stored_for_all() {
     all_is_well_in_the_end(&stage, &[&one, &other]).await;
 }
 
+/// An error says nothing of the key.
+#[tokio::test]
+async fn after_an_error_redis_is_asked_at_once() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    one.origin_says(status(503));
+    one.client_asks(get("/a")).await.has_status(503).is_not_stored();
+    other.origin_says(ok("all's").cache_control("max-age=60"));
+    other.client_asks(get("/a")).await.is_stored();
+    one.client_asks(get("/a")).await.is_hit().has_body("all's");
+}
+
 /// What may not be stored costs Redis nothing, once that is known.
 #[tokio::test]
 async fn redis_is_not_asked_again_for_what_it_cannot_have() {

@@ -29,6 +29,22 @@ async fn the_second_request_is_a_hit(arguments: &[&str]) {
     assert_eq!((known.status, origin.count("/b")), (304, asked), "{}", known.head);
 }
 
+/// Whichever thread a connection is with, and whichever fetched it.
+#[tokio::test]
+async fn threads_share_what_is_stored() {
+    let origin = Origin::start().await;
+    origin.says("/a", Script::ok("hello").header("cache-control", "max-age=60"));
+    origin.says("/b", Script::ok("private").header("cache-control", "private"));
+    let proxy = Proxy::with(&origin.url(), &["--threads", "3"]).await;
+    get_hit(&proxy, "/a").await;
+    // Each with a connection of its own.
+    for _ in 0..6 {
+        assert!(get(&proxy, "/a").await.is_hit());
+        assert_eq!(get(&proxy, "/b").await.text(), "private");
+    }
+    assert_eq!((origin.count("/a"), origin.count("/b")), (1, 6));
+}
+
 #[tokio::test]
 async fn with_memory_the_second_request_is_a_hit_byte_for_byte() {
     the_second_request_is_a_hit(&[]).await;

@@ -98,7 +98,7 @@ async fn help_names_every_setting_under_headings() {
 #[tokio::test]
 async fn a_bad_argument_gets_one_line_that_says_what_to_do() {
     let origin = ["--origin", "http://127.0.0.1:9"];
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 23] = [
         (&[], "--origin is missing: name the server"),
         (&["--origin"], "--origin <URL>"),
         (&["--origin", "127.0.0.1:9"], "for example http://127.0.0.1:8000"),
@@ -119,6 +119,8 @@ async fn a_bad_argument_gets_one_line_that_says_what_to_do() {
         (&["--trust-forwarded", "10.0.0.0/33"], "10.0.0.0/8"),
         (&["--max-entries", "5"], "--max-entries is for Redis alone: add --redis URL"),
         (&["--redis-max-memory", "5m"], "--redis-max-memory is for Redis alone"),
+        (&["--threads", "0"], "from 1 to 1024"),
+        (&["--threads", "100000"], "from 1 to 1024"),
         (&["--origin-ca", "/nowhere/ca.pem"], "--origin-ca: /nowhere/ca.pem"),
     ];
     for (arguments, expected) in cases {

@@ -39,7 +39,7 @@ pub(crate) use failure::Unasked;
 pub(crate) use head::HostField;
 pub(crate) use health::{Health, HealthCheck};
 
-/// How many idle connections are kept, and how long: many origins close theirs after five seconds, and what is sent in
+/// How many idle connections are kept by all threads together, and how long: many origins close theirs after five seconds, and what is sent in
 /// that moment is lost.
 const IDLE_CONNECTIONS: usize = 64;
 const IDLE_TIME: Duration = Duration::from_secs(4);
@@ -97,7 +97,7 @@ impl Origin {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS.div_ceil(settings.threads))
             .http1_max_buf_size(RESPONSE_HEAD)
             .http2_keep_alive_interval(HTTP2_PING);
         let pools = (0..settings.threads).map(|_| builder.build(connecting(http2))).collect();
