@@ -1,14 +1,18 @@
 //! How cost grows: with the number of responses in Redis, and with their size.
 //!
 //! ```sh
-//! cargo bench --bench growth            # needs redis-server in PATH, 3 GB of memory, and five minutes
+//! cargo bench --bench growth            # needs redis-server in PATH, 3 GB of memory, and two minutes
 //! ```
 //!
 //! A server (hyper and the layer, one thread, no memory in front of Redis) is asked once for each of so many paths, and then
 //! at random for those that it has stored. Told are the CPU time of a hit for the server and for Redis, the median time of
 //! one request at a time, and what Redis's memory has grown by for each response.
 
+#[path = "../redis_hit/load.rs"]
 mod load;
+
+#[path = "../redis_hit/process.rs"]
+mod process;
 
 #[path = "../redis_hit/servers.rs"]
 #[allow(dead_code)]
@@ -19,9 +23,8 @@ mod servers;
 mod redis_server;
 
 use std::env;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 
+use process::Server;
 use redis_server::RedisServer;
 
 const CONNECTIONS: usize = 32;
@@ -40,7 +43,7 @@ const CASES: [(usize, usize); 7] = [
 fn main() {
     let arguments: Vec<String> = env::args().collect();
     match arguments.get(1).map(String::as_str) {
-        Some("serve") => servers::serve("filled", &arguments[2], arguments[3].parse().expect("a size")),
+        Some("serve") => servers::serve(&arguments[2], &arguments[3], arguments[4].parse().expect("a size")),
         // `cargo test --benches` runs this without `--bench`: there is nothing to test.
         _ if arguments.iter().any(|argument| argument == "--bench") => CASES.into_iter().for_each(measure),
         _ => {}
@@ -49,7 +52,7 @@ fn main() {
 
 fn measure((count, size): (usize, usize)) {
     let redis = RedisServer::start();
-    let server = Server::start(&redis.url(), size);
+    let server = Server::start("filled", &redis.url(), size);
     load::run(&server.address, CONNECTIONS, (0..CONNECTIONS).map(|_| 0), size);
     let before = number(&redis, "memory", "used_memory");
     // Each path once, and the first of them more than that.
@@ -80,39 +83,4 @@ fn number(redis: &RedisServer, section: &str, name: &str) -> f64 {
     let told = redis.cli(&["info", section]);
     let value = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.expect("it is told").trim().parse().expect("a number")
-}
-
-/// A server process, killed when dropped.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(redis_url: &str, size: usize) -> Self {
-        let program = env::current_exe().expect("this program has a path");
-        let mut process = Command::new(program)
-            .args(["serve", redis_url, &size.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program can be started again");
-        let mut address = String::new();
-        let stdout = process.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut address).expect("the server says where it listens");
-        Self { process, address: address.trim().to_owned() }
-    }
-
-    /// In hundredths of a second.
-    fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the process runs");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

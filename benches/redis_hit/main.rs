@@ -11,7 +11,9 @@
 //! `near_cache`). The same load goes to both in turn; what counts is the CPU time that each server's process used, as the
 //! kernel accounts it, for a fixed number of requests. Medians of the rounds and their ratio are printed.
 
+#[allow(dead_code)]
 mod load;
+mod process;
 mod servers;
 
 #[path = "../../tests/support/redis.rs"]
@@ -19,9 +21,8 @@ mod servers;
 mod redis_server;
 
 use std::env;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 
+use process::Server;
 use redis_server::RedisServer;
 
 const ROUNDS: usize = 7;
@@ -39,42 +40,6 @@ fn main() {
     }
 }
 
-/// A server process, killed when dropped.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(kind: &str, redis_url: &str, size: usize) -> Self {
-        let program = env::current_exe().expect("this program has a path");
-        let mut process = Command::new(program)
-            .args(["serve", kind, redis_url, &size.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program can be started again");
-        let mut address = String::new();
-        let stdout = process.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut address).expect("the server says where it listens");
-        Self { process, address: address.trim().to_owned() }
-    }
-
-    /// User and system time of the process so far, in ticks of the kernel's clock (a hundredth of a second).
-    fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the process runs");
-        // The second field, the name, may hold spaces; it ends with the last parenthesis.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn measure() {
     let redis = RedisServer::start();
     println!("{CONNECTIONS} connections, {ROUNDS} rounds of {} requests", CONNECTIONS * REQUESTS_PER_CONNECTION);
@@ -86,7 +51,7 @@ fn measure() {
         for round in 0..=ROUNDS {
             for (server, costs) in [&bare, &cached].into_iter().zip(&mut costs) {
                 let before = server.cpu_ticks();
-                load::run(&server.address, CONNECTIONS, REQUESTS_PER_CONNECTION, size);
+                load::run(&server.address, CONNECTIONS, (0..CONNECTIONS * REQUESTS_PER_CONNECTION).map(|_| 0), size);
                 let spent = server.cpu_ticks() - before;
                 // The first round warms up.
                 if round > 0 {

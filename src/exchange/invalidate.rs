@@ -39,16 +39,7 @@ where
 {
     shared.counters.bypasses.increment();
     let target = Target::of(&shared, &parts);
-    let miss = Miss {
-        key,
-        found_under: None,
-        variant: None,
-        reason: ForwardReason::Method,
-        asked: Asked::nothing(),
-        stored: None,
-        found_at: None,
-        variants: Vec::new(),
-    };
+    let miss = Miss::of_nothing(key, ForwardReason::Method, Asked::nothing());
     // What was asked has more to it than the key of the GET that the response is for.
     let is_whole = shared.config.key.forwarded_uri(&parts).is_none();
     let mut sent = Sent::new(&shared, miss, &parts);

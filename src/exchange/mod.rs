@@ -185,6 +185,20 @@ struct Miss {
 }
 
 impl Miss {
+    /// With nothing found.
+    fn of_nothing(key: CacheKey, reason: ForwardReason, asked: lookup::Asked) -> Self {
+        Self {
+            key,
+            found_under: None,
+            variant: None,
+            reason,
+            asked,
+            stored: None,
+            found_at: None,
+            variants: Vec::new(),
+        }
+    }
+
     fn stored_under(&self) -> &CacheKey {
         self.found_under.as_ref().unwrap_or(&self.key)
     }
@@ -293,16 +307,7 @@ where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     shared.counters.misses.increment();
-    let miss = Miss {
-        key,
-        found_under: None,
-        variant: None,
-        reason: ForwardReason::UriMiss,
-        asked: lookup::Asked::near(&shared, None),
-        stored: None,
-        found_at: None,
-        variants: Vec::new(),
-    };
+    let miss = Miss::of_nothing(key, ForwardReason::UriMiss, lookup::Asked::near(&shared, None));
     let answered = match shared.permits.try_enter() {
         Admission::Granted(permit) => forward::forward(shared, service, miss, parts, body, None, permit).await,
         Admission::Busy => Box::pin(busy::forward(shared, service, miss, parts, body, None, None)).await,
