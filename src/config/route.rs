@@ -47,8 +47,8 @@ impl CacheOverride {
     /// The longest of this, the response's own word and
     /// [`CacheConfig::stale_while_revalidate`](crate::CacheConfig::stale_while_revalidate) counts. It is stored with the
     /// response: a later change is for what is stored later, and a request without it that validates the response takes it
-    /// away. A response that is never fresh has to have a validator to be stored at all, or a grace of its own. One that forbids it stays forbidden
-    /// (`must-revalidate`, `proxy-revalidate`, `no-cache`, `s-maxage`; RFC 9111 §4.2.4).
+    /// away. A response that is never fresh has to have a validator to be stored at all, or a grace of its own. One that
+    /// forbids it stays forbidden (`must-revalidate`, `proxy-revalidate`, `no-cache`, `s-maxage`; RFC 9111 §4.2.4).
     pub fn stale_while_revalidate(mut self, grace: Duration) -> Self {
         self.rules.grace.while_revalidate = grace.min(GREATEST_TTL);
         self

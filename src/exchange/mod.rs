@@ -308,6 +308,7 @@ where
 {
     shared.counters.misses.increment();
     let miss = Miss::of_nothing(key, ForwardReason::UriMiss, lookup::Asked::near(&shared, None));
+    // Most wait for no turn, and need no room for that.
     let answered = match shared.permits.try_enter() {
         Admission::Granted(permit) => forward::forward(shared, service, miss, parts, body, None, permit).await,
         Admission::Busy => Box::pin(busy::forward(shared, service, miss, parts, body, None, None)).await,
