@@ -120,6 +120,7 @@ mod error;
 mod exchange;
 mod future;
 mod handle;
+mod hex;
 mod inspect;
 mod key;
 mod layer;

@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
-
 use crate::key::CacheKey;
+use crate::key::digests::{Recall, recall};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::time::Timestamp;
 
 /// Keys whose last fetch failed.
 pub(crate) struct FailingKeys {
     span: Duration,
-    failed: Cache<[u8; CacheKey::DIGEST_LEN], Failure>,
+    failed: Recall<[u8; CacheKey::DIGEST_LEN], Failure>,
 }
 
 /// One failure of the service.
@@ -83,7 +82,7 @@ impl Bearable {
 impl FailingKeys {
     /// Lets one attempt pass in each span; a span of zero lets all.
     pub(crate) fn new(span: Duration) -> Self {
-        Self { span, failed: Cache::new(MAX_KEYS) }
+        Self { span, failed: recall(MAX_KEYS) }
     }
 
     /// Who hears that it is due has the attempt: others hear so when the next span is over, or the service has answered.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::collapse::order::Departure;
 use crate::key::CacheKey;
+use crate::key::digests::Seed;
 use crate::semantics::staleness::Trouble;
 use crate::semantics::vary::VariantKey;
 
@@ -29,7 +30,7 @@ pub(crate) struct Flights<T> {
 
 #[derive(Debug)]
 struct Map<T> {
-    flights: HashMap<FlightKey, (Departure, Channel<T>)>,
+    flights: HashMap<FlightKey, (Departure, Channel<T>), Seed>,
 }
 
 /// By which a lead tells its news; each of its receivers is a follower's.
@@ -121,7 +122,7 @@ impl<T> Flights<T> {
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self { map: Arc::new(Mutex::new(Map { flights: HashMap::new() })) }
+        Self { map: Arc::new(Mutex::new(Map { flights: HashMap::default() })) }
     }
 }
 
@@ -131,7 +132,7 @@ impl<T> LeadGuard<T> {
     /// Others may have this. They go on joining for as long as the guard lives.
     pub(crate) fn land(&self, landing: T) {
         pause();
-        self.news.send_replace(News::Landed(Arc::new(landing)));
+        tell(&self.news, |news| *news = News::Landed(Arc::new(landing)));
     }
 
     /// Nobody else may have what came.
@@ -158,12 +159,10 @@ impl<T> LeadGuard<T> {
     fn end(&self, news: News<T>) {
         self.close();
         pause();
-        self.news.send_if_modified(|present| {
-            let first = matches!(present, News::Underway);
-            if first {
+        tell(&self.news, |present| {
+            if matches!(present, News::Underway) {
                 *present = news;
             }
-            first
         });
     }
 }
@@ -205,6 +204,15 @@ impl<T> Clone for News<T> {
             Self::Failed(trouble) => Self::Failed(*trouble),
         }
     }
+}
+
+/// Whoever comes to follow later sees it; those who follow by now are woken, where there are any: mostly there are none,
+/// and to look for them takes longer than all else.
+fn tell<T>(news: &watch::Sender<News<T>>, change: impl FnOnce(&mut News<T>)) {
+    news.send_if_modified(|present| {
+        change(present);
+        news.receiver_count() > 0
+    });
 }
 
 fn retire<T>(map: &Mutex<Map<T>>, key: FlightKey, departure: Departure) {

@@ -10,11 +10,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::key::CacheKey;
+use crate::key::digests::Seed;
 
 /// The keys under which something is about to be written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ImminentWrites {
-    map: Arc<Mutex<HashMap<Digest, Imminent>>>,
+    map: Arc<Mutex<HashMap<Digest, Imminent, Seed>>>,
     /// As many as there are in the map, and those who are about to be.
     count: Arc<AtomicUsize>,
 }
@@ -54,7 +55,7 @@ impl ImminentWrites {
     }
 
     /// No panic can leave the map half changed.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Imminent>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Imminent, Seed>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,17 +4,19 @@
 //! fetched under a lease is written only as long as the lease is held: whoever was held up, or overtaken by a change,
 //! writes nothing. These are the rules; the store keeps the leases, and the exchange does the waiting.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::failing::Failure;
+use crate::hex::write_hex;
 
 /// One process, or rather one layer in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instance(u64);
 
 /// What tells one holder of a lease from all others: the fence between them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token(Box<str>);
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token([u8; TOKEN_LEN]);
 
 /// What became of an attempt to take a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub(crate) const UNSHARED: Duration = Duration::from_millis(500);
 /// For how long a key is known to be uncacheable by all.
 pub(crate) const UNCACHEABLE: Duration = Duration::from_secs(30);
 
+/// With a point between them.
+const TOKEN_LEN: usize = INSTANCE_LEN + 1 + ATTEMPT_LEN;
 impl Instance {
     pub(crate) fn new() -> Self {
         Self(fastrand::u64(..))
@@ -76,7 +80,10 @@ impl Instance {
 
     /// A token that no other attempt has.
     pub(crate) fn token(self) -> Token {
-        Token(format!("{:0INSTANCE_LEN$x}.{:0ATTEMPT_LEN$x}", self.0, fastrand::u128(..)).into_boxed_str())
+        let mut token = [b'.'; TOKEN_LEN];
+        write_hex(&mut token[..INSTANCE_LEN], &self.0.to_be_bytes());
+        write_hex(&mut token[INSTANCE_LEN + 1..], &fastrand::u128(..).to_be_bytes());
+        Token(token)
     }
 }
 
@@ -84,20 +91,24 @@ impl Token {
     /// One that was read; `None` where it is none.
     pub(crate) fn read(octets: &[u8]) -> Option<Self> {
         let is_hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
-        let (instance, attempt) = octets.split_at_checked(INSTANCE_LEN)?;
-        let attempt = attempt.strip_prefix(b".")?;
-        let is_one = is_hex(instance) && attempt.len() == ATTEMPT_LEN && is_hex(attempt);
-        is_one.then(|| Self(String::from_utf8_lossy(octets).into()))
+        let token: [u8; TOKEN_LEN] = octets.try_into().ok()?;
+        let (instance, attempt) = token.split_at(INSTANCE_LEN);
+        (is_hex(instance) && is_hex(attempt.strip_prefix(b".")?)).then_some(Self(token))
     }
 
     /// What all tokens of one instance begin with.
     pub(crate) fn instance(&self) -> &[u8] {
-        let end = self.0.find('.').map_or(self.0.len(), |point| point + 1);
-        &self.as_bytes()[..end]
+        &self.0[..=INSTANCE_LEN]
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", String::from_utf8_lossy(&self.0))
     }
 }
 

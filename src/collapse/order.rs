@@ -4,10 +4,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quick_cache::sync::Cache;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::key::CacheKey;
+use crate::key::digests::{Recall, recall};
 use crate::purge::label::Stamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::Chunks;
@@ -37,11 +37,11 @@ type Digest = [u8; CacheKey::DIGEST_LEN];
 /// The last events of recent keys.
 pub(crate) struct Order {
     next: AtomicU64,
-    invalidated: Cache<Digest, Departure>,
-    stored: Cache<(Digest, VariantKey), (Departure, Option<Chunks>)>,
+    invalidated: Recall<Digest, Departure>,
+    stored: Recall<(Digest, VariantKey), (Departure, Option<Chunks>)>,
     /// Writes of one key go one after another. Keys share them.
     turns: [Mutex<()>; TURNS],
-    written: Cache<Digest, Departure>,
+    written: Recall<Digest, Departure>,
 }
 
 const MAX_KEYS: usize = 8 * 1024;
@@ -51,9 +51,9 @@ impl Order {
     pub(crate) fn new() -> Self {
         Self {
             next: AtomicU64::new(0),
-            invalidated: Cache::new(MAX_KEYS),
-            stored: Cache::new(MAX_KEYS),
-            written: Cache::new(MAX_KEYS),
+            invalidated: recall(MAX_KEYS),
+            stored: recall(MAX_KEYS),
+            written: recall(MAX_KEYS),
             turns: [const { Mutex::const_new(()) }; TURNS],
         }
     }

@@ -3,14 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
-
 use crate::key::CacheKey;
+use crate::key::digests::{Recall, recall};
 use crate::semantics::time::Timestamp;
 
 /// Keys of which something was found out a short time ago.
 pub(crate) struct RecentKeys {
-    until: Cache<[u8; CacheKey::DIGEST_LEN], Timestamp>,
+    until: Recall<[u8; CacheKey::DIGEST_LEN], Timestamp>,
     span: Duration,
     /// Of most kinds of news there is never any.
     has_any: AtomicBool,
@@ -26,7 +25,7 @@ impl RecentKeys {
 
     /// For so long.
     pub(crate) fn lasting(span: Duration) -> Self {
-        Self { until: Cache::new(MAX_KEYS), span, has_any: AtomicBool::new(false) }
+        Self { until: recall(MAX_KEYS), span, has_any: AtomicBool::new(false) }
     }
 
     /// Once there was some.

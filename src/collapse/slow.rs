@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
-
 use crate::key::CacheKey;
+use crate::key::digests::{Recall, recall};
 use crate::semantics::time::Timestamp;
 
 /// A bounded memory of keys whose bodies came late. Such a body is left alone for a second, and for twice as long each
 /// time that it comes late again, so that one stall costs little and a body that never comes is waited for seldom.
 #[derive(Debug)]
 pub(crate) struct SlowBodies {
-    pauses: Cache<[u8; CacheKey::DIGEST_LEN], Pause>,
+    pauses: Recall<[u8; CacheKey::DIGEST_LEN], Pause>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 impl SlowBodies {
     pub(crate) fn new() -> Self {
-        Self { pauses: Cache::new(MAX_KEYS) }
+        Self { pauses: recall(MAX_KEYS) }
     }
 
     /// Whether the body is left alone now.

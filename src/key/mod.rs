@@ -4,14 +4,16 @@
 //! list. The digest names the entry in the store; the list itself is kept in the entry and compared on every hit.
 
 mod default;
+pub(crate) mod digests;
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header, request};
 
 pub use default::DefaultKey;
+
+use crate::hex::write_hex;
 
 /// The primary key of a stored response.
 ///
@@ -174,12 +176,14 @@ impl fmt::Debug for CacheKey {
     }
 }
 
-/// Octets in hexadecimal digits.
-pub(crate) struct Hex<'a>(&'a [u8]);
+/// A digest in hexadecimal digits.
+pub(crate) struct Hex<'a>(&'a [u8; CacheKey::DIGEST_LEN]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut digits = [0; 2 * CacheKey::DIGEST_LEN];
+        write_hex(&mut digits, self.0);
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -221,12 +225,6 @@ impl PartialEq for KeyOctets {
 }
 
 impl Eq for KeyOctets {}
-
-impl Hash for KeyOctets {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_slice().hash(state);
-    }
-}
 
 impl fmt::Debug for KeyOctets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,12 +1,13 @@
 //! A store in this process's memory: for one instance, for development and for tests.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use quick_cache::Weighter;
-use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use quick_cache::sync::{EntryAction, EntryResult};
 
 use super::entry::{Cell, Chunks, Live, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
@@ -15,6 +16,7 @@ use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Leased, Release};
 use crate::config::DEFAULT_MAX_RECORDS;
 use crate::error::StoreError;
+use crate::key::digests::{Recall, recall_weighed};
 use crate::key::{CacheKey, KeyOctets};
 use crate::purge::label::{Label, Number};
 use crate::purge::plane::Plane;
@@ -35,16 +37,23 @@ use crate::semantics::vary::VariantKey;
 /// Clones share their content. It is not shared between processes: for a fleet use Redis.
 #[derive(Clone)]
 pub struct MemoryStore {
-    cells: Arc<Cache<Name, Slot, ByOctets>>,
+    cells: Arc<Recall<Name, Slot, ByOctets>>,
     pub(crate) clock: Clock,
     plane: Arc<Plane>,
 }
 
 /// The whole key, not its digest alone, so that a hit compares it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
-    primary: KeyOctets,
+    digest: [u8; CacheKey::DIGEST_LEN],
     variant: Option<VariantKey>,
+    primary: KeyOctets,
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.digest, self.variant).hash(state);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -76,7 +85,7 @@ impl MemoryStore {
     pub fn new(max_octets: u64) -> Self {
         // An estimate for the tables, which grow by need.
         let items = usize::try_from(max_octets / 8192).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        let cells = Cache::with_weighter(items, max_octets, ByOctets);
+        let cells = recall_weighed(items, max_octets, ByOctets);
         Self { cells: Arc::new(cells), clock: Clock::system(), plane: Arc::new(Plane::own(DEFAULT_MAX_RECORDS)) }
     }
 
@@ -103,7 +112,7 @@ impl std::fmt::Debug for MemoryStore {
 
 impl Name {
     fn of(key: CellKey<'_>) -> Self {
-        Self { primary: key.primary.shared_parts(), variant: key.variant }
+        Self { digest: *key.primary.digest(), variant: key.variant, primary: key.primary.shared_parts() }
     }
 }
 
@@ -194,7 +203,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn lease(&self, _: LeaseKey<'_>, _: Duration, _: Bearable, _: Timestamp) -> Result<Leased, StoreError> {
+    async fn lease(
+        &self,
+        _: LeaseKey<'_>,
+        _: Duration,
+        _: Bearable,
+        _: Timestamp,
+        _: bool,
+    ) -> Result<Leased, StoreError> {
         Ok(Leased::Without)
     }
 

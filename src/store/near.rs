@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderMap;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
 use super::CellKey;
 use super::entry::{Cell, StoredResponse};
 use super::memory::{content_weight, label_weight};
 use crate::key::CacheKey;
+use crate::key::digests::{Recall, recall_weighed};
 use crate::semantics::fields::wire_size;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
@@ -21,7 +21,7 @@ use crate::semantics::vary::VariantKey;
 /// Cells, up to a number of octets; the least useful go first (S3-FIFO).
 #[derive(Debug)]
 pub(crate) struct NearCache {
-    cells: Cache<Name, Slot, ByOctets>,
+    cells: Recall<Name, Slot, ByOctets>,
     /// How often anything was forgotten, by the first octet of the key.
     changes: [AtomicU64; 256],
     max_entry: u64,
@@ -61,7 +61,7 @@ impl NearCache {
     pub(crate) fn new(max_octets: u64, max_entry: u64) -> Self {
         // An estimate for the tables, which grow by need.
         let items = usize::try_from(max_octets / 4096).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        let cells = Cache::with_weighter(items, max_octets, ByOctets);
+        let cells = recall_weighed(items, max_octets, ByOctets);
         Self { cells, changes: [const { AtomicU64::new(0) }; 256], max_entry }
     }
 

@@ -19,6 +19,7 @@
 //! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
 //! make it a hash tag: all keys of one primary key live in one slot of a cluster.
 
+use crate::hex::write_hex;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
 use crate::store::{CellKey, LeaseKey};
@@ -148,13 +149,9 @@ pub(super) fn hash_tag(key: &[u8]) -> &[u8] {
 }
 
 fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let start = name.len();
     name.resize(start + 2 * bytes.len(), 0);
-    for (pair, byte) in name[start..].chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    write_hex(&mut name[start..], bytes);
 }
 
 #[cfg(test)]

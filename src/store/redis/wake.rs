@@ -23,6 +23,7 @@ use super::connection::Connection;
 use super::lease::in_millis;
 use crate::clock::Stopwatch;
 use crate::key::CacheKey;
+use crate::key::digests::Seed;
 use crate::observe::PurgeNews;
 use crate::purge::plane::Plane;
 
@@ -47,7 +48,7 @@ struct Office {
     probed: Notify,
     /// Counts how often another server was to be listened to.
     left: watch::Sender<u64>,
-    waiting: Mutex<HashMap<Digest, watch::Sender<()>>>,
+    waiting: Mutex<HashMap<Digest, watch::Sender<()>, Seed>>,
     is_listening: AtomicBool,
     /// Between attempts to connect.
     pause: Mutex<Backoff>,
@@ -272,7 +273,7 @@ impl Office {
     }
 
     /// No panic can leave the map half changed.
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Digest, watch::Sender<()>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Digest, watch::Sender<()>, Seed>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
