@@ -21,7 +21,7 @@ pub(crate) struct Token([u8; TOKEN_LEN]);
 /// What became of an attempt to take a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
-    Granted,
+    Granted(Ground),
     /// Somebody else has it, under this token.
     Taken(Token),
     /// Nobody is to have it yet, or somebody tries again at this very moment: the service has failed.
@@ -31,6 +31,15 @@ pub(crate) enum Leased {
     /// This store has none, or this user may not use them; or this very process has it, for a fetch that nobody is to
     /// wait for any more.
     Without,
+}
+
+/// What the key had when its lease was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Nothing at all: no last holder of the lease has written anything that is still there.
+    Bare,
+    /// That is to be looked for.
+    Unseen,
 }
 
 /// How a lease is given back under which nothing was written.
@@ -62,6 +71,8 @@ pub(crate) struct Pauses {
 /// Hexadecimal digits of the two parts of a token.
 const INSTANCE_LEN: usize = 16;
 const ATTEMPT_LEN: usize = 32;
+/// With a point between them.
+const TOKEN_LEN: usize = INSTANCE_LEN + 1 + ATTEMPT_LEN;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -71,8 +82,6 @@ pub(crate) const UNSHARED: Duration = Duration::from_millis(500);
 /// For how long a key is known to be uncacheable by all.
 pub(crate) const UNCACHEABLE: Duration = Duration::from_secs(30);
 
-/// With a point between them.
-const TOKEN_LEN: usize = INSTANCE_LEN + 1 + ATTEMPT_LEN;
 impl Instance {
     pub(crate) fn new() -> Self {
         Self(fastrand::u64(..))

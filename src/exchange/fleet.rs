@@ -4,7 +4,7 @@
 //! Nothing of this is needed for an answer to be right, and whatever goes wrong with it ends in a fetch: a store that
 //! does not answer, one without leases, a wait that is too long.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::body::recorder::Abandoned;
 use crate::clock::Stopwatch;
 use crate::collapse::failing::{Bearable, Failure};
 use crate::collapse::flight::LeadGuard;
-use crate::collapse::lease::{Leased, Pauses, Release, Token};
+use crate::collapse::lease::{Ground, Leased, Pauses, Release, Token};
 use crate::key::CacheKey;
 use crate::observe::ForwardReason;
 use crate::semantics::PresentedRequest;
@@ -189,13 +189,20 @@ pub(super) async fn clear<R>(
     let left = miss.asked.time_left(shared);
     // Whoever has waited for another lead looks anew.
     let mut limit = if since.elapsed() >= left { shared.store_deadline() } else { left };
-    while let Some(look) = look(shared, &miss, parts, limit, patience::bearable(shared, &miss, parts)).await {
+    loop {
+        // Whoever has waited has waited for something.
+        let expects_nothing = wait.is_none() && lookup::has_found_nothing(shared, &miss, parts);
+        let bearable = patience::bearable(shared, &miss, parts);
+        let Some(look) = look(shared, &miss, parts, limit, (bearable, expects_nothing)).await else { break };
         limit = shared.store_deadline();
         if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {
             flight.decline();
             break;
         }
-        if let Some(landing) = landing_of(shared, &miss, parts, &look).await {
+        // In boxes of their own, as all that most have no use for.
+        if let Found::Response(held) = &look.found
+            && let Some(landing) = Box::pin(landing_of(shared, &miss, parts, held, &look.asked)).await
+        {
             match answer_with(shared, &miss, parts, flight, landing) {
                 Some(response) => return Clearance::Answer(response),
                 None => break,
@@ -204,13 +211,13 @@ pub(super) async fn clear<R>(
         let wanted = lookup::variant_wanted(&look.found, &look.asked, parts).or(miss.variant);
         let is_other = wanted != miss.variant;
         let Look { lease, leased, found, asked } = look;
-        if is_other || wait.is_some() && leased == Leased::Granted {
-            miss = renewed(shared, miss, parts, found, asked).await;
+        if is_other || wait.is_some() && matches!(leased, Leased::Granted(_)) {
+            miss = Box::pin(renewed(shared, miss, parts, found, asked)).await;
             miss.variant = wanted;
         }
         match leased {
             _ if is_other && turns < MOST_TURNS => turns += 1,
-            Leased::Granted => {
+            Leased::Granted(_) => {
                 if !is_other {
                     flight.hold(lease);
                 }
@@ -224,7 +231,7 @@ pub(super) async fn clear<R>(
             Leased::Failing(failure) => return back_off(shared, miss, parts, flight, failure),
             Leased::Taken(holder) => {
                 let wait = wait.get_or_insert_with(|| Wait::new(shared, &miss.key, since));
-                match join_elsewhere(shared, &miss, parts, flight, holder).await {
+                match Box::pin(join_elsewhere(shared, &miss, parts, flight, holder)).await {
                     Joined::Answer(response) => return Clearance::Answer(response),
                     Joined::Vary(own) if turns < MOST_TURNS => (turns, miss.variant) = (turns + 1, Some(own)),
                     Joined::Vary(_) | Joined::Nothing if wait.pause(shared).await => {}
@@ -276,7 +283,7 @@ async fn join_elsewhere<R>(
 /// For a refresh that nobody waits for: whether to go on with it. Where somebody else is at it, or has done it, it is of
 /// no use.
 pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, flight: &Flight) -> bool {
-    let looking = look(shared, miss, parts, shared.store_deadline(), Bearable::ALL);
+    let looking = look(shared, miss, parts, shared.store_deadline(), (Bearable::ALL, false));
     let Some(Look { lease, leased, found, .. }) = looking.await else { return true };
     let decision = decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules);
     if let Decision::Hit(reuse, held) = decision
@@ -286,7 +293,7 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
         return false;
     }
     match leased {
-        Leased::Granted => {
+        Leased::Granted(_) => {
             flight.hold(lease);
             true
         }
@@ -299,42 +306,62 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
     }
 }
 
-/// Tries for the lease and looks again, in one round trip: whoever gets the lease sees what its last holder wrote.
-/// `None` where there is no lease to be had.
+/// Tries for the lease and looks again, in one round trip: whoever gets the lease sees what its last holder wrote. Where
+/// it expects nothing, as most do, it is seen with the lease that there is nothing, and only something is looked for. `None` where there is no
+/// lease to be had.
 async fn look(
     shared: &Arc<Shared>,
     miss: &Miss,
     parts: &request::Parts,
     limit: Duration,
-    bearable: Bearable,
+    (bearable, expects_nothing): (Bearable, bool),
 ) -> Option<Look> {
     if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes(&miss.key) {
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
-    // In a box: whoever waits for it would have to be as large.
-    let looking = Box::pin(async {
-        tokio::join!(lease.take(bearable), lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start()))
-    });
-    let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
+    let (since, at) = (Stopwatch::start(), shared.order.present());
+    let seen = match expects_nothing {
+        true => Some(time::timeout(limit, pin!(lease.take(bearable, true))).await.ok()?),
+        false => None,
+    };
+    let (leased, (found, asked)) = match seen {
+        Some(Ok(leased @ Leased::Granted(Ground::Bare))) => (Ok(leased), (Found::UriMiss, Asked::in_vain(at))),
+        seen => {
+            // In a box: whoever waits for it would have to be as large.
+            let looking = Box::pin(async {
+                let looking = lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start());
+                match seen {
+                    Some(leased) => (leased, looking.await),
+                    None => tokio::join!(lease.take(bearable, false), looking),
+                }
+            });
+            time::timeout(limit.saturating_sub(since.elapsed()), looking).await.ok()?
+        }
+    };
     let leased = leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()?;
     Some(Look { lease, leased, found, asked })
 }
 
 /// What is stored now, if it is what was waited for: another than this request had found, and fit for it.
-async fn landing_of(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, look: &Look) -> Option<Landing> {
-    let Found::Response(held) = &look.found else { return None };
+async fn landing_of(
+    shared: &Arc<Shared>,
+    miss: &Miss,
+    parts: &request::Parts,
+    held: &Held,
+    asked: &Asked,
+) -> Option<Landing> {
     let freshness = &held.response.freshness;
     if miss.found_at == Some(freshness.response_time) || held.response.status == StatusCode::PARTIAL_CONTENT {
         return None;
     }
     let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
-    let decision = decide(&request, look.found.clone(), now, &shared.config.rules);
+    let decision = decide(&request, Found::Response(held.clone()), now, &shared.config.rules);
     if !is_for_others(freshness, now, &shared.config.rules.grace) && !matches!(decision, Decision::Hit(..)) {
         return None;
     }
     let nominated = NominatedFields::of_response(&held.response.headers).ok()?;
-    let (response, _) = hit::take(shared, parts, held.clone(), &mut look.asked.clone()).await?;
+    let (response, _) = hit::take(shared, parts, held.clone(), &mut asked.clone()).await?;
     let variant = nominated.select(&parts.headers);
     Some(Landing { response, body: None, nominated, variant })
 }

@@ -41,12 +41,13 @@ impl Lease {
         Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable, is_told })
     }
 
-    pub(super) async fn take(&self, bearable: Bearable) -> Result<Leased, StoreError> {
+    /// Where it `looks`, it is seen in the same step whether the key has anything.
+    pub(super) async fn take(&self, bearable: Bearable, looks: bool) -> Result<Leased, StoreError> {
         // Who remembers no failure heeds none.
         let bearable = if self.shared.config.origin.failure_backoff.is_zero() { Bearable::NONE } else { bearable };
         let (lifetime, now) = (self.shared.config.pace.lifetime(), self.shared.clock().now());
-        let leased = self.shared.store.lease(self.key(), lifetime, bearable, now).await?;
-        if leased != Leased::Granted {
+        let leased = self.shared.store.lease(self.key(), lifetime, bearable, now, looks).await?;
+        if !matches!(leased, Leased::Granted(_)) {
             self.end();
         }
         Ok(leased)

@@ -8,11 +8,12 @@ use http::{StatusCode, header, request};
 use tokio::time;
 
 use super::epoch::{self, Epoch};
-use super::{Shared, search};
+use super::{Miss, Shared, search};
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
+use crate::observe::ForwardReason;
 use crate::observe::meter::Meter;
 use crate::semantics::admission::{is_query, is_retrieval_without_content};
 use crate::semantics::freshness::Freshness;
@@ -89,6 +90,11 @@ impl Asked {
 
     fn since(at: Departure, since: Stopwatch) -> Self {
         Self { index: None, seen: Kept::Alone, epoch: None, is_answered: false, failure: None, at, since }
+    }
+
+    /// There was nothing.
+    pub(super) fn in_vain(at: Departure) -> Self {
+        Self { is_answered: true, ..Self::since(at, Stopwatch::start()) }
     }
 
     /// Nobody was asked: the response, or this variant of it, was at hand.
@@ -178,6 +184,14 @@ fn reclaim(shared: &Arc<Shared>) {
         // What cannot be removed in time ends by itself.
         let _ = time::timeout(shared.config.store_write_timeout, reclaiming).await;
     });
+}
+
+/// Whether a look-up found nothing, and could have found it under the request's own key alone.
+pub(super) fn has_found_nothing(shared: &Shared, miss: &Miss, parts: &request::Parts) -> bool {
+    miss.reason == ForwardReason::UriMiss
+        && miss.asked.is_answered
+        && !is_query(&parts.method)
+        && (!is_retrieval_without_content(&parts.method) || search::are_none(shared, shared.clock().now()))
 }
 
 /// When what was found was received: by this it is told from what is stored later.

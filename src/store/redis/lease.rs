@@ -15,7 +15,7 @@ use super::wake::Hearing;
 use super::writes::{Expiry, Head};
 use super::{READER_MARGIN, RedisStore, set_px};
 use crate::collapse::failing::{self, Bearable};
-use crate::collapse::lease::{Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
+use crate::collapse::lease::{Ground, Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::time::{Timestamp, millis};
@@ -27,6 +27,7 @@ const DONE: i64 = 1;
 const UNSHARED_BY_OTHERS: i64 = 2;
 const UNTOLD: i64 = 2;
 const OWN: i64 = 3;
+const DONE_ON_BARE_GROUND: i64 = 4;
 /// What a lease has left while what is written under it is written elsewhere.
 const IN_BETWEEN: Duration = Duration::from_secs(2);
 /// In place of a failure: there is none any more.
@@ -74,15 +75,20 @@ impl RedisStore {
         lifetime: Duration,
         bearable: Bearable,
         now: Timestamp,
+        looks: bool,
     ) -> Result<Leased, StoreError> {
         if self.leases.scripts.lock().is_ok_and(|scripts| scripts.is_on()) {
             return Ok(Leased::Without);
         }
-        let call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
+        let mut call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
+        if looks {
+            call = call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
+        }
         let call = call.argument(lease.token.as_bytes()).argument(in_millis(lifetime)).argument(lease.token.instance());
         let call = call.argument(bearable.words()).argument(now.as_millis().to_string());
         match self.run_for_value(call, Access::Script { writes: true }).await? {
-            Some(Value::Int(DONE)) => Ok(Leased::Granted),
+            Some(Value::Int(DONE)) => Ok(Leased::Granted(Ground::Unseen)),
+            Some(Value::Int(DONE_ON_BARE_GROUND)) => Ok(Leased::Granted(Ground::Bare)),
             Some(Value::Int(UNSHARED_BY_OTHERS)) => Ok(Leased::Unshared),
             Some(Value::Int(OWN)) | None => Ok(Leased::Without),
             // What nobody can have written is not waited for.

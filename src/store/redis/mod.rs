@@ -364,8 +364,9 @@ impl Store for RedisStore {
         lifetime: Duration,
         bearable: Bearable,
         now: Timestamp,
+        looks: bool,
     ) -> Result<Leased, StoreError> {
-        self.take_lease(lease, lifetime, bearable, now).await
+        self.take_lease(lease, lifetime, bearable, now, looks).await
     }
 
     async fn mark_uncacheable(&self, key: &CacheKey) -> Result<(), StoreError> {
