@@ -70,6 +70,14 @@ struct Look {
     asked: Asked,
 }
 
+/// What is thought of beforehand.
+struct Prospects {
+    /// The failures of others for which there is something to send instead.
+    bearable: Bearable,
+    /// In all likelihood.
+    finds_nothing: bool,
+}
+
 /// Changes of the variant that is wanted, before a lead goes without a lease.
 const MOST_TURNS: usize = 4;
 
@@ -189,11 +197,7 @@ pub(super) async fn clear<R>(
     let left = miss.asked.time_left(shared);
     // Whoever has waited for another lead looks anew.
     let mut limit = if since.elapsed() >= left { shared.store_deadline() } else { left };
-    loop {
-        // Whoever has waited has waited for something.
-        let expects_nothing = wait.is_none() && lookup::has_found_nothing(shared, &miss, parts);
-        let bearable = patience::bearable(shared, &miss, parts);
-        let Some(look) = look(shared, &miss, parts, limit, (bearable, expects_nothing)).await else { break };
+    while let Some(look) = look(shared, &miss, parts, limit, prospects(shared, &miss, parts, wait.is_some())).await {
         limit = shared.store_deadline();
         if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {
             flight.decline();
@@ -283,7 +287,8 @@ async fn join_elsewhere<R>(
 /// For a refresh that nobody waits for: whether to go on with it. Where somebody else is at it, or has done it, it is of
 /// no use.
 pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, flight: &Flight) -> bool {
-    let looking = look(shared, miss, parts, shared.store_deadline(), (Bearable::ALL, false));
+    let looking =
+        look(shared, miss, parts, shared.store_deadline(), Prospects { bearable: Bearable::ALL, finds_nothing: false });
     let Some(Look { lease, leased, found, .. }) = looking.await else { return true };
     let decision = decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules);
     if let Decision::Hit(reuse, held) = decision
@@ -306,22 +311,28 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
     }
 }
 
+fn prospects(shared: &Shared, miss: &Miss, parts: &request::Parts, has_waited: bool) -> Prospects {
+    let bearable = patience::bearable(shared, miss, parts);
+    // Whoever has waited has waited for something.
+    Prospects { bearable, finds_nothing: !has_waited && lookup::has_found_nothing(shared, miss, parts) }
+}
+
 /// Tries for the lease and looks again, in one round trip: whoever gets the lease sees what its last holder wrote. Where
-/// it expects nothing, as most do, it is seen with the lease that there is nothing, and only something is looked for. `None` where there is no
+/// nothing is to be found, as for most, it is seen with the lease that there is nothing, and only something is looked for. `None` where there is no
 /// lease to be had.
 async fn look(
     shared: &Arc<Shared>,
     miss: &Miss,
     parts: &request::Parts,
     limit: Duration,
-    (bearable, expects_nothing): (Bearable, bool),
+    Prospects { bearable, finds_nothing }: Prospects,
 ) -> Option<Look> {
     if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes(&miss.key) {
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
     let (since, at) = (Stopwatch::start(), shared.order.present());
-    let seen = match expects_nothing {
+    let seen = match finds_nothing {
         true => Some(time::timeout(limit, pin!(lease.take(bearable, true))).await.ok()?),
         false => None,
     };
