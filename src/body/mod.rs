@@ -5,6 +5,7 @@ pub(crate) mod chunks;
 pub(crate) mod recorder;
 pub(crate) mod shared;
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -152,8 +153,34 @@ fn poll_passing<B: Body<Error: Into<BoxError>>>(
 }
 
 /// No copy where the data are `Bytes` already.
-pub(crate) fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+/// The next frame of a body as it comes.
+pub(crate) fn next_frame<B: Body<Error: Into<BoxError>>>(
+    mut source: Pin<&mut B>,
+) -> impl Future<Output = Option<Result<Frame<Bytes>, BoxError>>> {
+    poll_fn(move |cx| poll_frame(source.as_mut(), cx))
+}
+
+fn poll_frame<B: Body<Error: Into<BoxError>>>(
+    source: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    let frame = ready!(source.poll_frame(cx));
+    Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(Into::into)))
+}
+
+/// The next frame, if it is there.
+pub(crate) async fn frame_at_hand<B: Body<Error: Into<BoxError>>>(
+    mut source: Pin<&mut B>,
+) -> Option<Option<Result<Frame<Bytes>, BoxError>>> {
+    poll_fn(|cx| match poll_frame(source.as_mut(), cx) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Empty.

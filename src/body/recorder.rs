@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use crate::semantics::fields::{stored_fields, wire_size};
 
-/// Follows a body as it comes, and copies it.
+/// Follows a body as it comes, and keeps it.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     stated_length: Option<u64>,
@@ -43,6 +43,8 @@ pub(crate) enum Abandoned {
 
 /// Frames shorter than this share a buffer.
 const SMALL: usize = 4 * 1024;
+/// Frames of so many octets are most of what they were read into: hyper reads up to some 400 KiB at once.
+const LARGE: usize = 128 * 1024;
 const BUFFER: usize = 16 * 1024;
 
 impl Recorder {
@@ -50,8 +52,15 @@ impl Recorder {
         Self { stated_length, limits, length: 0, buffer: BytesMut::new() }
     }
 
-    /// A copy of the next octets: kept as they are, they would keep a connection's whole read buffer alive.
-    pub(crate) fn copy(&mut self, octets: &[u8]) -> Result<Bytes, Abandoned> {
+    /// The next octets, as a part of a frame of so many, to be kept: for long, or only until the store has taken them.
+    pub(crate) fn take(&mut self, octets: &Bytes, of: usize, is_for_long: bool) -> Result<Bytes, Abandoned> {
+        // A part of a read buffer keeps all of it alive; what fills most of one does so for a short time without harm.
+        let is_most_of_its_buffer = of >= LARGE && !is_for_long;
+        self.admit(octets)?;
+        Ok(if is_most_of_its_buffer { octets.clone() } else { self.copied(octets) })
+    }
+
+    fn admit(&mut self, octets: &[u8]) -> Result<(), Abandoned> {
         let length = self.length + octets.len() as u64;
         if self.stated_length.is_some_and(|stated| length > stated) {
             return Err(Abandoned::WrongLength);
@@ -59,17 +68,21 @@ impl Recorder {
         if length > self.limits.max_length {
             return Err(Abandoned::Capped);
         }
-        let is_first = self.length == 0;
         self.length = length;
+        Ok(())
+    }
+
+    fn copied(&mut self, octets: &[u8]) -> Bytes {
+        let is_first = self.length == octets.len() as u64;
         // What a body states and never sends takes no memory.
         if is_first || octets.len() >= SMALL {
-            return Ok(Bytes::copy_from_slice(octets));
+            return Bytes::copy_from_slice(octets);
         }
         if self.buffer.capacity() < octets.len() {
             self.buffer = BytesMut::with_capacity(BUFFER);
         }
         self.buffer.extend_from_slice(octets);
-        Ok(self.buffer.split().freeze())
+        self.buffer.split().freeze()
     }
 
     /// The octets that are still to come, as far as they can be known: for certain, or at the most.
@@ -111,6 +124,10 @@ mod tests {
         Recorder::new(stated, Limits { max_length, max_head_size: 40, max_fields: 2 })
     }
 
+    fn copy(recorder: &mut Recorder, octets: &[u8]) -> Result<Bytes, Abandoned> {
+        recorder.take(&Bytes::copy_from_slice(octets), octets.len(), true)
+    }
+
     #[test]
     fn trailers_are_bounded() {
         let section = |lines: &[&'static str]| {
@@ -133,7 +150,7 @@ mod tests {
         for size in [1, 7, SMALL - 1, SMALL, 7_001, 300_000] {
             let mut recorder = recorder(None, 1 << 20);
             let frames = body[..size * (60_000 / size).clamp(1, 3_000)].chunks(size);
-            let copies: Vec<Bytes> = frames.clone().map(|frame| recorder.copy(frame).unwrap()).collect();
+            let copies: Vec<Bytes> = frames.clone().map(|frame| copy(&mut recorder, frame).unwrap()).collect();
             let expected: Vec<u8> = frames.flatten().copied().collect();
             assert_eq!(copies.concat(), expected, "frames of {size}");
             assert_eq!(compacted(copies).concat(), expected, "frames of {size}");
@@ -144,13 +161,24 @@ mod tests {
     #[test]
     fn lengths_are_held_to() {
         let mut short = recorder(Some(5), 100);
-        short.copy(b"four").unwrap();
+        copy(&mut short, b"four").unwrap();
         assert_eq!(short.left(), 1);
         assert_eq!(short.finish(), Err(Abandoned::WrongLength));
         let mut long = recorder(Some(5), 100);
-        assert_eq!(long.copy(b"sixsix"), Err(Abandoned::WrongLength));
+        assert_eq!(copy(&mut long, b"sixsix"), Err(Abandoned::WrongLength));
         let mut capped = recorder(None, 5);
-        assert_eq!(capped.copy(b"12345").unwrap(), "12345");
-        assert_eq!(capped.copy(b"6"), Err(Abandoned::Capped));
+        assert_eq!(copy(&mut capped, b"12345").unwrap(), "12345");
+        assert_eq!(copy(&mut capped, b"6"), Err(Abandoned::Capped));
+    }
+
+    #[test]
+    fn what_is_let_go_soon_is_copied_unless_it_is_most_of_what_it_was_read_into() {
+        let buffer = Bytes::from(vec![7; 2 * LARGE]);
+        for (of, is_for_long, is_copied) in [(LARGE, false, false), (LARGE - 1, false, true), (LARGE, true, true)] {
+            let mut recorder = recorder(None, 1 << 20);
+            let taken = recorder.take(&buffer.slice(..of), of, is_for_long).unwrap();
+            assert_eq!(taken.as_ptr() != buffer.as_ptr(), is_copied, "{of} {is_for_long}");
+            assert_eq!((recorder.finish(), &taken[..]), (Ok(of as u64), &buffer[..of]));
+        }
     }
 }

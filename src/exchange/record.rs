@@ -3,10 +3,8 @@
 //! It is read here, in a task of its own, and not at the pace of whoever asked for it first, nor does it end with that
 //! client. What the store does not take as it should is not stored, and that is all: the clients have their body.
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +21,7 @@ use super::upload::Upload;
 use super::{Shared, fill};
 use crate::body::recorder::{Abandoned, Recorder, compacted};
 use crate::body::shared::{Full, SharedBody};
-use crate::body::{CacheBody, with_bytes};
+use crate::body::{CacheBody, frame_at_hand, next_frame};
 use crate::clock::Stopwatch;
 use crate::collapse::permits::Permit;
 use crate::error::{BoxError, StoreError};
@@ -97,6 +95,10 @@ impl Keeper {
         Self { recorder, fill, upload, kept: Vec::new() }
     }
 
+    fn take(&mut self, octets: &Bytes, of: usize) -> Result<Bytes, Abandoned> {
+        self.recorder.take(octets, of, !self.upload.is_piecemeal())
+    }
+
     fn add(&mut self, piece: &Bytes) {
         match self.upload.is_piecemeal() {
             true => self.upload.add(piece.clone()),
@@ -127,11 +129,15 @@ where
                 return desk.stop_keeping(Abandoned::ClientLeft);
             }
         }
+        // Many a short body is there already: it is read without setting up all that a longer one needs.
+        let mut first = if source.is_end_stream() { None } else { frame_at_hand(source.as_mut()).await };
         loop {
-            if source.is_end_stream() {
-                return desk.finish(None).await;
-            }
-            match desk.next(source.as_mut()).await {
+            let event = match first.take() {
+                Some(frame) => Event::Frame(frame),
+                None if source.is_end_stream() => return desk.finish(None).await,
+                None => desk.next(source.as_mut()).await,
+            };
+            match event {
                 Event::Frame(Some(Ok(frame))) => match frame.into_data() {
                     Ok(octets) if desk.pass_in_pieces(&octets, source.is_end_stream()).await => {}
                     Ok(_) => return desk.stop_keeping(Abandoned::ClientLeft),
@@ -219,13 +225,13 @@ impl Desk {
 
     /// The same for octets in one piece of any length: what is longer than a chunk may never find room.
     async fn pass_in_pieces(&mut self, octets: &Bytes, is_last: bool) -> bool {
-        let mut octets = octets.clone();
+        let (mut octets, whole) = (octets.clone(), octets.len());
         if is_last {
             self.is_imminent();
         }
         while !octets.is_empty() {
             let piece = octets.split_to(octets.len().min(MAX_PIECE));
-            if !self.pass(&piece).await {
+            if !self.pass(&piece, whole).await {
                 return false;
             }
         }
@@ -239,14 +245,14 @@ impl Desk {
         }
     }
 
-    /// Gives the next octets to all who want them; `false` if there is nobody any more.
-    async fn pass(&mut self, octets: &Bytes) -> bool {
+    /// Gives the next octets, a part of a frame of so many, to all who want them; `false` if there is nobody any more.
+    async fn pass(&mut self, octets: &Bytes, of: usize) -> bool {
         if octets.is_empty() {
             return true;
         }
         let mut piece = octets.clone();
-        match self.keeper.as_mut().map(|keeper| keeper.recorder.copy(octets)) {
-            Some(Ok(copy)) => piece = copy,
+        match self.keeper.as_mut().map(|keeper| keeper.take(octets, of)) {
+            Some(Ok(taken)) => piece = taken,
             Some(Err(reason)) => self.stop_keeping(reason),
             None => {}
         }
@@ -480,15 +486,6 @@ impl Drop for Desk {
     fn drop(&mut self) {
         self.body.fail("the response was not read to its end");
     }
-}
-
-fn next_frame<B: Body<Error: Into<BoxError>>>(
-    mut source: Pin<&mut B>,
-) -> impl Future<Output = Option<Result<Frame<Bytes>, BoxError>>> {
-    poll_fn(move |cx| {
-        let frame = ready!(source.as_mut().poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(Into::into)))
-    })
 }
 
 /// Waits for the store to confirm what it was given last.
