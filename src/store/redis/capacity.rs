@@ -14,7 +14,6 @@ use redis::Value;
 
 use super::connection::Access;
 use super::lanes::LaneName;
-use super::lease::in_millis;
 use super::scripts::{Call, ENTRIES};
 use super::{RedisStore, codec};
 use crate::clock::Clock;
@@ -155,10 +154,9 @@ impl RedisStore {
     async fn note(&self, capacity: &Capacity, names: &[&[u8]], what: &str) -> Result<(), StoreError> {
         let Some(first) = names.first() else { return Ok(()) };
         let list = self.layout.entries(capacity.lists, capacity.list_of(first));
-        let call = Call::of(&ENTRIES).key(list).argument(capacity.most.to_string()).argument(in_millis(LIFETIME));
+        let call = Call::of(&ENTRIES).key(list).number(capacity.most).millis(LIFETIME);
         let at_once = names.len().max(AT_ONCE);
-        let call =
-            names.iter().fold(call.argument(what).argument(at_once.to_string()), |call, name| call.argument(*name));
+        let call = names.iter().fold(call.argument(what).number(at_once), |call, name| call.argument(*name));
         let answer = self.connection.run(LaneName::Heads, Access::Script { writes: true }, &call).await;
         let Value::Array(last) = answer.map_err(|failure| failure.error)? else {
             return Err(StoreError::new(StoreErrorKind::Protocol));

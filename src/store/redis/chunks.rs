@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
+use super::RedisStore;
 use super::codec::{self, CHUNK_VALUE_MAX};
+use super::commands::{get, get_range, octets};
 use super::connection::Access;
 use super::lanes::LaneName;
 use super::replies::{Failure, Verdict};
-use super::{RedisStore, get, get_range, octets};
 use crate::error::StoreError;
 use crate::store::entry::Chunks;
 use crate::store::{CellKey, Sight};
@@ -115,7 +116,7 @@ impl RedisStore {
     fn count_chunks(&self, key: CellKey<'_>, chunks: Chunks, wanted: &[u32]) -> Cmd {
         let mut command = redis::cmd("EXISTS");
         for index in wanted {
-            command.arg(self.layout.chunk(key, chunks.generation, *index));
+            command.arg(&self.layout.chunk(key, chunks.generation, *index)[..]);
         }
         command
     }

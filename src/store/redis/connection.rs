@@ -10,6 +10,7 @@ use tokio::time;
 use super::address::RedisAddress;
 use super::cluster::Cluster;
 use super::lanes::LaneName;
+use super::layout::Name;
 pub(super) use super::link::Access;
 use super::link::{Link, LinkSettings};
 use super::replicas::Replicas;
@@ -59,7 +60,7 @@ impl Connection {
     }
 
     /// Whether the server that has a key takes writes.
-    pub(crate) fn takes_writes(&self, name: impl FnOnce() -> Vec<u8>) -> bool {
+    pub(crate) fn takes_writes(&self, name: impl FnOnce() -> Name) -> bool {
         match &self.way {
             Way::One(link, _) => link.takes_writes(),
             Way::Many(cluster) => cluster.takes_writes(Slot::of_key(&name())),

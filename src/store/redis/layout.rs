@@ -19,6 +19,10 @@
 //! K is the digest of the primary key, so that URLs, which carry secrets, do not show and keys stay short. The braces
 //! make it a hash tag: all keys of one primary key live in one slot of a cluster.
 
+use std::io::Write;
+
+use smallvec::SmallVec;
+
 use crate::hex::write_hex;
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -26,6 +30,9 @@ use crate::store::{CellKey, LeaseKey};
 
 /// One immutable writing of a body.
 pub(crate) type Generation = u128;
+
+/// The name of a key; most need no memory of their own.
+pub(crate) type Name = SmallVec<[u8; 128]>;
 
 /// Names keys within one namespace.
 #[derive(Clone, Debug)]
@@ -38,7 +45,7 @@ impl Layout {
         Self { start: format!("{namespace}:{{").into_boxed_str() }
     }
 
-    pub(crate) fn cell(&self, key: CellKey<'_>) -> Vec<u8> {
+    pub(crate) fn cell(&self, key: CellKey<'_>) -> Name {
         let mut name = self.tagged(key, 1 + 2 * VariantKey::LEN);
         if let Some(variant) = key.variant {
             name.push(b':');
@@ -48,21 +55,21 @@ impl Layout {
     }
 
     /// The lease for the fetch of what a cell holds.
-    pub(crate) fn lease(&self, key: CellKey<'_>) -> Vec<u8> {
+    pub(crate) fn lease(&self, key: CellKey<'_>) -> Name {
         let mut name = self.cell(key);
         name.extend_from_slice(b":lease");
         name
     }
 
     /// That the service failed.
-    pub(crate) fn failing(&self, key: CellKey<'_>) -> Vec<u8> {
+    pub(crate) fn failing(&self, key: CellKey<'_>) -> Name {
         let mut name = self.cell(CellKey::base(key.primary));
         name.extend_from_slice(b":failing");
         name
     }
 
     /// What is told of the fetch under a lease.
-    pub(crate) fn live(&self, lease: LeaseKey<'_>) -> Vec<u8> {
+    pub(crate) fn live(&self, lease: LeaseKey<'_>) -> Name {
         let mut name = self.cell(lease.cell);
         name.extend_from_slice(b":live:");
         name.extend_from_slice(lease.token.as_bytes());
@@ -70,7 +77,7 @@ impl Layout {
     }
 
     /// That somebody reads what is fetched under it.
-    pub(crate) fn live_read(&self, lease: LeaseKey<'_>) -> Vec<u8> {
+    pub(crate) fn live_read(&self, lease: LeaseKey<'_>) -> Name {
         let mut name = self.live(lease);
         name.extend_from_slice(b":read");
         name
@@ -90,11 +97,11 @@ impl Layout {
         [self.start.as_bytes(), b"purge}:probe"].concat()
     }
 
-    pub(crate) fn chunk(&self, key: CellKey<'_>, generation: Generation, index: u32) -> Vec<u8> {
+    pub(crate) fn chunk(&self, key: CellKey<'_>, generation: Generation, index: u32) -> Name {
         let mut name = self.tagged(key, 48);
         name.extend_from_slice(b":b:");
         push_hex(&mut name, &generation.to_be_bytes());
-        name.extend_from_slice(format!(":{index}").as_bytes());
+        write!(name, ":{index}").expect("a vector takes all");
         name
     }
 
@@ -108,9 +115,9 @@ impl Layout {
     }
 
     /// The cell that such a list names: by the digest of a primary key, and a variant.
-    pub(crate) fn entry(&self, entry: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn entry(&self, entry: &[u8]) -> Option<Name> {
         let (digest, variant) = entry.split_at_checked(CacheKey::DIGEST_LEN)?;
-        let mut name = self.start.as_bytes().to_vec();
+        let mut name = Name::from_slice(self.start.as_bytes());
         push_hex(&mut name, digest);
         name.push(b'}');
         if !variant.is_empty() {
@@ -128,9 +135,9 @@ impl Layout {
         [self.start.as_bytes(), b"doctor}:set"].concat()
     }
 
-    fn tagged(&self, key: CellKey<'_>, more: usize) -> Vec<u8> {
+    fn tagged(&self, key: CellKey<'_>, more: usize) -> Name {
         let digest = key.primary.digest();
-        let mut name = Vec::with_capacity(self.start.len() + 2 * digest.len() + 1 + more);
+        let mut name = Name::with_capacity(self.start.len() + 2 * digest.len() + 1 + more);
         name.extend_from_slice(self.start.as_bytes());
         push_hex(&mut name, digest);
         name.push(b'}');
@@ -148,7 +155,7 @@ pub(super) fn hash_tag(key: &[u8]) -> &[u8] {
     tagged.unwrap_or(key)
 }
 
-fn push_hex(name: &mut Vec<u8>, bytes: &[u8]) {
+fn push_hex(name: &mut Name, bytes: &[u8]) {
     let start = name.len();
     name.resize(start + 2 * bytes.len(), 0);
     write_hex(&mut name[start..], bytes);
@@ -162,21 +169,21 @@ mod tests {
     fn all_keys_of_a_primary_key_share_their_hash_tag_and_namespace() {
         let layout = Layout::new("shop");
         let key = CacheKey::from("k");
-        let base = String::from_utf8(layout.cell(CellKey::base(&key))).unwrap();
+        let base = String::from_utf8(layout.cell(CellKey::base(&key)).into_vec()).unwrap();
         assert!(base.starts_with("shop:{") && base.ends_with('}'));
         assert_eq!(base.len(), "shop:{}".len() + 40);
         let variant = CellKey::variant(&key, VariantKey::from_bytes([0xab; VariantKey::LEN]));
-        assert_eq!(layout.cell(variant), format!("{base}:{}", "ab".repeat(20)).into_bytes());
+        assert_eq!(&*layout.cell(variant), format!("{base}:{}", "ab".repeat(20)).as_bytes());
         let entry = [&key.digest()[..], &[0xab; VariantKey::LEN]].concat();
         assert_eq!(layout.entry(&entry), Some(layout.cell(variant)));
         assert_eq!(layout.entry(key.digest()), Some(layout.cell(CellKey::base(&key))));
         assert_eq!(layout.entry(b"short"), None);
-        assert_eq!(layout.lease(variant), format!("{base}:{}:lease", "ab".repeat(20)).into_bytes());
+        assert_eq!(&*layout.lease(variant), format!("{base}:{}:lease", "ab".repeat(20)).as_bytes());
         let token = crate::collapse::lease::Instance::new().token();
         let live = layout.live_read(LeaseKey { cell: CellKey::base(&key), token: &token });
         let token = String::from_utf8_lossy(token.as_bytes()).into_owned();
-        assert_eq!(live, format!("{base}:live:{token}:read").into_bytes());
-        let chunk = String::from_utf8(layout.chunk(variant, 1, 12)).unwrap();
+        assert_eq!(&*live, format!("{base}:live:{token}:read").as_bytes());
+        let chunk = String::from_utf8(layout.chunk(variant, 1, 12).into_vec()).unwrap();
         assert_eq!(chunk, format!("{base}:b:{:032x}:12", 1));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
+use super::commands::set_px;
 use super::connection::Access;
 use super::lanes::LaneName;
 use super::pause::Pause;
@@ -13,7 +14,7 @@ use super::replies::{Failure, Verdict};
 use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
 use super::wake::Hearing;
 use super::writes::{Expiry, Head};
-use super::{READER_MARGIN, RedisStore, set_px};
+use super::{READER_MARGIN, RedisStore};
 use crate::collapse::failing::{self, Bearable};
 use crate::collapse::lease::{Ground, Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
@@ -84,8 +85,8 @@ impl RedisStore {
         if looks {
             call = call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
         }
-        let call = call.argument(lease.token.as_bytes()).argument(in_millis(lifetime)).argument(lease.token.instance());
-        let call = call.argument(bearable.words()).argument(now.as_millis().to_string());
+        let call = call.argument(lease.token.as_bytes()).millis(lifetime).argument(lease.token.instance());
+        let call = call.argument(bearable.words()).number(now.as_millis());
         match self.run_for_value(call, Access::Script { writes: true }).await? {
             Some(Value::Int(DONE)) => Ok(Leased::Granted(Ground::Unseen)),
             Some(Value::Int(DONE_ON_BARE_GROUND)) => Ok(Leased::Granted(Ground::Bare)),
@@ -106,13 +107,13 @@ impl RedisStore {
     pub(super) async fn prolong_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
         let call = Call::of(&RENEW).key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
         let call = call.argument(lease.token.as_bytes());
-        let renewed = self.run(call.argument(in_millis(lifetime)), Access::Script { writes: false }).await?;
+        let renewed = self.run(call.millis(lifetime), Access::Script { writes: false }).await?;
         Ok(renewed == Some(DONE))
     }
 
     pub(super) async fn yield_held(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<(), StoreError> {
         let call = Call::of(&YIELD).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
-        let call = self.telling(call.argument(in_millis(lifetime)), lease);
+        let call = self.telling(call.millis(lifetime), lease);
         self.run_and_tell(call).await
     }
 
@@ -142,8 +143,8 @@ impl RedisStore {
             call = call.key(self.layout.live(lease));
         }
         let call = self.telling(call.argument(lease.token.as_bytes()), lease);
-        let call = call.argument(millis(unshared).to_string()).argument(marker).argument(in_millis(UNCACHEABLE));
-        let call = call.argument(failing).argument(in_millis(self.failure_memory));
+        let call = call.number(millis(unshared)).argument(marker).millis(UNCACHEABLE);
+        let call = call.argument(failing).millis(self.failure_memory);
         self.run_and_tell(call).await
     }
 
@@ -187,9 +188,9 @@ impl RedisStore {
         }
         let must_be_there = if last_is_there { "1" } else { "0" };
         call = self.telling(call.argument(lease.token.as_bytes()), lease);
-        call = call.argument(in_millis(UNSHARED)).argument(must_be_there);
+        call = call.millis(UNSHARED).argument(must_be_there);
         for head in heads {
-            call = call.argument(&head.value[..]).argument(in_millis(head.ttl));
+            call = call.argument(&head.value[..]).millis(head.ttl);
         }
         let answer = self.run(call, Access::Script { writes: true }).await?;
         Ok(answer.map(|answer| self.is_done(answer)))

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::connection::Access;
-use super::lease::in_millis;
 use super::scripts::{ANNOUNCE, ATTEND, Call, WITHDRAW};
 use super::{RedisStore, codec};
 use crate::error::{StoreError, StoreErrorKind};
@@ -23,7 +22,7 @@ impl RedisStore {
     ) -> Result<bool, StoreError> {
         let call = Call::of(&ANNOUNCE).key(self.layout.live(lease)).key(self.layout.live_read(lease));
         let value = self.seals.seal(&self.layout.live(lease), codec::encode_live(lease.cell, live));
-        let call = call.argument(value).argument(in_millis(lifetime));
+        let call = call.argument(value).millis(lifetime);
         let answer = self.run(self.telling(call, lease), Access::Script { writes: true }).await?;
         Ok(answer == Some(1))
     }
@@ -35,7 +34,7 @@ impl RedisStore {
     ) -> Result<Option<Told>, StoreError> {
         let call = Call::of(&ATTEND).key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
         let call = call.key(self.layout.live_read(lease)).argument(lease.token.as_bytes());
-        let call = call.argument(in_millis(lifetime)).argument(self.max_head_value.to_string());
+        let call = call.millis(lifetime).number(self.max_head_value);
         let answer = match self.run_for_value(call, Access::Script { writes: false }).await? {
             Some(Value::Array(answer)) => answer,
             Some(Value::Nil) | None => return Ok(None),

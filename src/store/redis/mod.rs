@@ -6,6 +6,7 @@ mod capacity;
 mod chunks;
 mod cluster;
 mod codec;
+mod commands;
 mod connection;
 mod doctor;
 #[cfg(test)]
@@ -39,13 +40,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Value};
+use redis::Value;
 
 use self::capacity::Capacity;
-use self::codec::{CHUNK_SIZE, INLINE_MAX, Rejection};
+use self::codec::{INLINE_MAX, Rejection};
+use self::commands::{pexpire, set_px};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
-use self::layout::{Generation, Layout};
+use self::layout::{Generation, Layout, Name};
 use self::lease::Leases;
 use self::link::LinkSettings;
 use self::pace::Pace;
@@ -53,7 +55,7 @@ use self::purges::Purges;
 use self::replies::{Failure, Verdict};
 use self::seal::Seals;
 pub(crate) use self::wake::Hearing;
-use super::entry::{Cell, Chunks, Live, StoredBody, Told};
+use super::entry::{Cell, Chunks, Live, Told};
 use super::near::NearCache;
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
@@ -67,7 +69,7 @@ use crate::observe::counters::Counters;
 use crate::purge::label::{Number, Stamp};
 use crate::purge::plane::Plane;
 use crate::purge::target::Member;
-use crate::semantics::time::{Timestamp, millis};
+use crate::semantics::time::Timestamp;
 
 /// A store in Redis.
 #[derive(Debug)]
@@ -228,6 +230,15 @@ impl RedisStore {
         self.closed(&self.layout.cell(base), codec::encode(base, &Cell::Uncacheable, 0))
     }
 
+    /// Whether values are written as they are encoded.
+    fn writes_as_it_is(&self) -> bool {
+        #[cfg(feature = "zstd")]
+        if self.compressed_from.is_some() {
+            return false;
+        }
+        self.seals.is_empty()
+    }
+
     /// A value as it is written under this name.
     fn closed(&self, name: &[u8], value: Vec<u8>) -> Vec<u8> {
         #[cfg(feature = "zstd")]
@@ -258,10 +269,10 @@ impl RedisStore {
         }
     }
 
-    async fn unlink(&self, names: impl IntoIterator<Item = Vec<u8>>) -> Result<(), StoreError> {
+    async fn unlink(&self, names: impl IntoIterator<Item = Name>) -> Result<(), StoreError> {
         let mut command = redis::cmd("UNLINK");
         for name in names {
-            command.arg(name);
+            command.arg(&name[..]);
         }
         let removed = self.connection.call(LaneName::Heads, Access::Remove, &command).await;
         removed.map(|_| ()).map_err(|failure| failure.error)
@@ -416,88 +427,9 @@ fn lingering(length: u64) -> Duration {
     READER_MARGIN.saturating_add(MARGIN_PER_CHUNK.saturating_mul(chunks))
 }
 
-// ===== Commands =====
-
-fn get(name: &[u8]) -> Cmd {
-    let mut command = Cmd::with_capacity(2, "GET".len() + name.len());
-    command.arg("GET").arg(name);
-    command
-}
-
-/// The value up to and with octet `limit`, counted from zero: one more than is allowed.
-fn get_range(name: &[u8], limit: usize) -> Cmd {
-    const NUMBER: usize = 20;
-    let mut command = Cmd::with_capacity(4, "GETRANGE".len() + name.len() + 2 * NUMBER);
-    command.arg("GETRANGE").arg(name).arg(0).arg(limit);
-    command
-}
-
-fn set_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
-    let mut command = redis::cmd("SET");
-    command.arg(name).arg(value).arg("PX").arg(millis(ttl).max(1));
-    command
-}
-
-fn pexpire(name: &[u8], ttl: Duration) -> Cmd {
-    let mut command = redis::cmd("PEXPIRE");
-    command.arg(name).arg(millis(ttl));
-    command
-}
-
-fn octets(value: Value) -> Result<Option<Bytes>, StoreError> {
-    match value {
-        Value::BulkString(octets) => Ok(Some(octets.into())),
-        Value::Nil => Ok(None),
-        _ => Err(StoreError::new(StoreErrorKind::Protocol)),
-    }
-}
-
-// ===== Chunks =====
-
-fn number(index: usize) -> u32 {
-    u32::try_from(index).expect("a body has fewer than 2^32 chunks")
-}
-
-fn chunk_lengths(body_length: u64) -> Vec<usize> {
-    let size = CHUNK_SIZE as u64;
-    (0..body_length.div_ceil(size))
-        .map(|index| usize::try_from((body_length - index * size).min(size)).expect("a chunk fits in memory"))
-        .collect()
-}
-
-/// The pieces of a body cut at the chunks' borders, without copying.
-fn chunks_of(body: &StoredBody) -> Vec<Vec<Bytes>> {
-    let mut chunks: Vec<Vec<Bytes>> = Vec::new();
-    let mut room = 0;
-    for piece in body.pieces() {
-        let mut rest = piece.clone();
-        while !rest.is_empty() {
-            if room == 0 {
-                chunks.push(Vec::new());
-                room = CHUNK_SIZE;
-            }
-            let part = rest.split_to(rest.len().min(room));
-            room -= part.len();
-            if let Some(chunk) = chunks.last_mut() {
-                chunk.push(part);
-            }
-        }
-    }
-    chunks
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_body_is_cut_at_the_chunks_borders_wherever_its_pieces_end() {
-        for pieces in [&[3 * CHUNK_SIZE][..], &[1, CHUNK_SIZE, 7], &[CHUNK_SIZE, CHUNK_SIZE], &[CHUNK_SIZE + 1]] {
-            let body = StoredBody::new(pieces.iter().map(|length| Bytes::from(vec![1; *length])).collect());
-            let lengths: Vec<usize> = chunks_of(&body).iter().map(|chunk| chunk.iter().map(Bytes::len).sum()).collect();
-            assert_eq!(lengths, chunk_lengths(body.len()), "{pieces:?}");
-        }
-    }
 
     #[test]
     fn a_debugged_store_shows_no_password() {

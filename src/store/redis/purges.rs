@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::connection::{Access, Connection};
 use super::lanes::LaneName;
 use super::layout::Layout;
-use super::lease::{in_millis, is_refusal};
+use super::lease::is_refusal;
 use super::replies::Failure;
 use super::scripts::{CLOCK, Call, PURGE, Script};
 use super::wake::{Channels, Wake};
@@ -363,8 +363,8 @@ impl Keeper {
     }
 
     async fn record(&self, members: &[Member], floor: Number) -> Result<Recorded, StoreError> {
-        let mut call = self.call(&PURGE, [self.plane.stamp().incarnation]).argument(self.max_records.to_string());
-        call = call.argument(floor.to_string()).argument(self.layout.purges());
+        let mut call = self.call(&PURGE, [self.plane.stamp().incarnation]).number(self.max_records);
+        call = call.number(floor).argument(self.layout.purges());
         for member in members {
             call = call.argument(member.as_octets());
         }
@@ -376,8 +376,8 @@ impl Keeper {
 
     /// The arguments that both scripts begin with.
     fn call<'a>(&self, script: &'a Script, past: impl IntoIterator<Item = Incarnation>) -> Call<'a> {
-        let call = Call::of(script).key(self.layout.purges()).argument(self.plane.top().to_string());
-        call.argument(Making::after(past, fastrand::u64(1..)).name()).argument(in_millis(LIFETIME))
+        let call = Call::of(script).key(self.layout.purges()).number(self.plane.top());
+        call.argument(Making::after(past, fastrand::u64(1..)).name()).millis(LIFETIME)
     }
 
     /// `None` where scripts, or what they do, are not granted.

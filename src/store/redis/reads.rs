@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
+use super::RedisStore;
 use super::codec::{self, Rejection};
+use super::commands::{get, get_range, octets};
 use super::connection::Access;
 use super::lanes::LaneName;
 use super::replies::Verdict;
-use super::{RedisStore, get, get_range, octets};
 use crate::error::StoreError;
 use crate::purge::plane::Plane;
 use crate::store::entry::Cell;

@@ -1,9 +1,14 @@
 //! What Redis does in one step. A script is sent whole only to a server that does not know it yet.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::Cmd;
+use smallvec::SmallVec;
+
+use crate::semantics::time::millis;
 
 /// One script. The server knows it by the hash of its text.
 pub(super) struct Script {
@@ -48,25 +53,44 @@ pub(super) static CLOCK: Script = script!("lua/found.lua", "lua/clock.lua");
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     script: &'a Script,
-    keys: Vec<Vec<u8>>,
-    arguments: Vec<Vec<u8>>,
+    /// All keys and then all arguments, in one buffer, and where each of them ends.
+    octets: Vec<u8>,
+    ends: SmallVec<[usize; FEW]>,
+    keys: usize,
     /// It writes nothing, and the server is told so.
     only_reads: bool,
 }
 
+/// Most calls have no more keys and arguments, nor so many octets of them, but for values.
+const FEW: usize = 16;
+const OCTETS: usize = 512;
+
 impl<'a> Call<'a> {
     pub(super) fn of(script: &'a Script) -> Self {
-        Self { script, keys: Vec::new(), arguments: Vec::new(), only_reads: false }
+        Self { script, octets: Vec::with_capacity(OCTETS), ends: SmallVec::new(), keys: 0, only_reads: false }
     }
 
-    pub(super) fn key(mut self, key: Vec<u8>) -> Self {
-        self.keys.push(key);
+    /// One more key; before the first argument.
+    pub(super) fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        debug_assert_eq!(self.keys, self.ends.len());
+        self.keys += 1;
+        self.argument(key)
+    }
+
+    pub(super) fn argument(mut self, argument: impl AsRef<[u8]>) -> Self {
+        self.octets.extend_from_slice(argument.as_ref());
+        self.ends.push(self.octets.len());
         self
     }
 
-    pub(super) fn argument(mut self, argument: impl Into<Vec<u8>>) -> Self {
-        self.arguments.push(argument.into());
-        self
+    pub(super) fn number(mut self, number: impl fmt::Display) -> Self {
+        write!(self.octets, "{number}").expect("a vector takes all");
+        self.argument([])
+    }
+
+    /// A span of time that is not over at once, in ms.
+    pub(super) fn millis(self, span: Duration) -> Self {
+        self.number(millis(span).max(1))
     }
 
     /// As a command that a server with a halt on writes answers as well: Redis 7.
@@ -86,10 +110,14 @@ impl<'a> Call<'a> {
 
     fn command(&self, name: &str, script: &str) -> Cmd {
         const NUMBER: usize = 20;
-        let parts = || self.keys.iter().chain(&self.arguments);
-        let octets = name.len() + script.len() + NUMBER + parts().map(Vec::len).sum::<usize>();
-        let mut command = Cmd::with_capacity(3 + parts().count(), octets);
-        command.arg(name).arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        let octets = name.len() + script.len() + NUMBER + self.octets.len();
+        let mut command = Cmd::with_capacity(3 + self.ends.len(), octets);
+        command.arg(name).arg(script).arg(self.keys);
+        let mut start = 0;
+        for end in &self.ends {
+            command.arg(&self.octets[start..*end]);
+            start = *end;
+        }
         command
     }
 }

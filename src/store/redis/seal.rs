@@ -40,6 +40,10 @@ impl Seals {
         Ok(())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// What every value takes more.
     pub(super) fn length(&self) -> usize {
         if self.keys.is_empty() { 0 } else { LENGTH }

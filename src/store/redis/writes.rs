@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Pipeline, Value};
 
-use super::codec::{self, INLINE_MAX};
+use super::codec::{self, CHUNK_SIZE, INLINE_MAX};
+use super::commands::{pexpire, set_pieces_px, set_px};
 use super::connection::Access;
 use super::lanes::LaneName;
 use super::layout::Generation;
 use super::replies::{Failure, Verdict};
-use super::{CHUNKS_AT_ONCE, FILL_TTL, RedisStore, chunk_lengths, chunks_of, lingering, number, pexpire, set_px};
+use super::{CHUNKS_AT_ONCE, FILL_TTL, RedisStore, lingering};
 use crate::error::StoreError;
 use crate::store::entry::{Cell, Chunks, StoredBody};
 use crate::store::{CellKey, Write};
@@ -114,10 +115,58 @@ impl RedisStore {
         let mut pipeline = Pipeline::with_capacity(chunks.len());
         for (chunk, index) in chunks.iter().zip(first..) {
             let name = self.layout.chunk(key, generation, index);
-            let value = self.closed(&name, codec::encode_chunk(generation, index, chunk));
-            pipeline.add_command(set_px(&name, &value, ttl));
+            pipeline.add_command(match self.writes_as_it_is() {
+                true => set_pieces_px(&name, &codec::chunk_head(generation, index, chunk), chunk, ttl),
+                false => set_px(&name, &self.closed(&name, codec::encode_chunk(generation, index, chunk)), ttl),
+            });
         }
         let written = self.connection.call_all(LaneName::Bodies, Access::Write, &pipeline).await;
         written.map(|_| ()).map_err(|failure| failure.error)
+    }
+}
+
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a body has fewer than 2^32 chunks")
+}
+
+fn chunk_lengths(body_length: u64) -> Vec<usize> {
+    let size = CHUNK_SIZE as u64;
+    (0..body_length.div_ceil(size))
+        .map(|index| usize::try_from((body_length - index * size).min(size)).expect("a chunk fits in memory"))
+        .collect()
+}
+
+/// The pieces of a body cut at the chunks' borders, without copying.
+fn chunks_of(body: &StoredBody) -> Vec<Vec<Bytes>> {
+    let mut chunks: Vec<Vec<Bytes>> = Vec::new();
+    let mut room = 0;
+    for piece in body.pieces() {
+        let mut rest = piece.clone();
+        while !rest.is_empty() {
+            if room == 0 {
+                chunks.push(Vec::new());
+                room = CHUNK_SIZE;
+            }
+            let part = rest.split_to(rest.len().min(room));
+            room -= part.len();
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(part);
+            }
+        }
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_cut_at_the_chunks_borders_wherever_its_pieces_end() {
+        for pieces in [&[3 * CHUNK_SIZE][..], &[1, CHUNK_SIZE, 7], &[CHUNK_SIZE, CHUNK_SIZE], &[CHUNK_SIZE + 1]] {
+            let body = StoredBody::new(pieces.iter().map(|length| Bytes::from(vec![1; *length])).collect());
+            let lengths: Vec<usize> = chunks_of(&body).iter().map(|chunk| chunk.iter().map(Bytes::len).sum()).collect();
+            assert_eq!(lengths, chunk_lengths(body.len()), "{pieces:?}");
+        }
     }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::layout::Generation;
 use super::reader::{Malformed, Reader};
@@ -152,15 +152,19 @@ fn sealed(mut value: Vec<u8>) -> Vec<u8> {
 pub(crate) fn encode_chunk(generation: Generation, index: u32, octets: &[Bytes]) -> Vec<u8> {
     let length: usize = octets.iter().map(Bytes::len).sum();
     let mut value = Vec::with_capacity(CHUNK_CONTENT_AT + length);
-    value.put_slice(CHUNK_MAGIC);
-    value.put_u32_le(index);
-    value.put_u64_le(0);
-    for piece in octets {
-        value.put_slice(piece);
-    }
-    let checksum = chunk_checksum(generation, index, &value[CHUNK_CONTENT_AT..]);
-    value[8..CHUNK_CONTENT_AT].copy_from_slice(&checksum.to_le_bytes());
+    value.put_slice(&chunk_head(generation, index, octets));
+    octets.iter().for_each(|piece| value.put_slice(piece));
     value
+}
+
+/// What stands before the octets in the value of one chunk.
+pub(crate) fn chunk_head(generation: Generation, index: u32, octets: &[Bytes]) -> [u8; CHUNK_CONTENT_AT] {
+    let mut head = [0; CHUNK_CONTENT_AT];
+    let mut room = &mut head[..];
+    room.put_slice(CHUNK_MAGIC);
+    room.put_u32_le(index);
+    room.put_u64_le(chunk_checksum(generation, index, octets));
+    head
 }
 
 fn size_hint(cell: &Cell) -> usize {
@@ -305,9 +309,11 @@ fn put_long(value: &mut Vec<u8>, octets: &[u8]) {
     value.put_slice(octets);
 }
 
-fn chunk_checksum(generation: Generation, index: u32, octets: &[u8]) -> u64 {
+fn chunk_checksum(generation: Generation, index: u32, octets: &[Bytes]) -> u64 {
     let folded = (generation as u64) ^ ((generation >> 64) as u64);
-    xxh3_64_with_seed(octets, folded.rotate_left(17) ^ u64::from(index))
+    let mut hasher = Xxh3::with_seed(folded.rotate_left(17) ^ u64::from(index));
+    octets.iter().for_each(|piece| hasher.update(piece));
+    hasher.digest()
 }
 
 // ===== Decoding =====
@@ -397,7 +403,7 @@ pub(crate) fn decode_chunk(
         return Err(Rejection::Damaged);
     }
     let octets = value.slice(CHUNK_CONTENT_AT..);
-    let expected = chunk_checksum(generation, index, &octets).to_le_bytes();
+    let expected = chunk_checksum(generation, index, std::slice::from_ref(&octets)).to_le_bytes();
     if value[4..8] != index.to_le_bytes() || value[8..CHUNK_CONTENT_AT] != expected {
         return Err(Rejection::Damaged);
     }
