@@ -37,7 +37,7 @@ enum Turn {
 pub(super) async fn forward<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
-    miss: Miss,
+    miss: Box<Miss>,
     parts: request::Parts,
     body: Q,
     flight: Option<FlightGuard>,
@@ -50,11 +50,8 @@ where
 {
     let turn = match shared.permits.try_enter() {
         Admission::Granted(permit) => Turn::Come(Admission::Granted(permit)),
-        Admission::Busy => tokio::select! {
-            biased;
-            admission = shared.permits.enter(shared.config.origin.fetch_queue_timeout) => Turn::Come(admission),
-            () = left(client, flight.as_ref()) => Turn::Left,
-        },
+        // In a box of its own, as what most do not wait for.
+        Admission::Busy => Box::pin(turn(&shared, client, flight.as_ref())).await,
     };
     match turn {
         Turn::Come(Admission::Granted(permit)) => {
@@ -68,6 +65,14 @@ where
         }
         // Nobody will read it.
         Turn::Left => Ok(Answered::alone(unavailable(&shared))),
+    }
+}
+
+async fn turn(shared: &Shared, client: Option<ClientLeft>, flight: Option<&FlightGuard>) -> Turn {
+    tokio::select! {
+        biased;
+        admission = shared.permits.enter(shared.config.origin.fetch_queue_timeout) => Turn::Come(admission),
+        () = left(client, flight) => Turn::Left,
     }
 }
 

@@ -71,7 +71,7 @@ impl Landing {
 pub(super) async fn fetch<S, Q, R>(
     shared: Arc<Shared>,
     mut service: S,
-    mut miss: Miss,
+    mut miss: Box<Miss>,
     parts: request::Parts,
     body: Q,
 ) -> Result<Response<CacheBody<R>>, S::Error>
@@ -95,7 +95,7 @@ where
             }
             Turn::Lead(guard) => {
                 let Some(place) = shared.background.enter() else { break };
-                let miss = Miss { variant, ..miss };
+                miss.variant = variant;
                 return lead(shared, service, miss, parts, body, (Arc::new(Flight::new(guard)), place, since)).await;
             }
             Turn::Follow(follower) => match follow(&shared, &miss, &parts, (follower, variant), since).await {
@@ -200,7 +200,7 @@ where
 async fn lead<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
-    miss: Miss,
+    miss: Box<Miss>,
     parts: request::Parts,
     body: Q,
     (flight, place, since): (FlightGuard, Place, Stopwatch),
@@ -227,7 +227,7 @@ where
                     Clearance::Answer(response) => Ok(Answered::alone(*response)),
                     Clearance::Fetch(miss) => {
                         let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
-                        let forwarding = busy::forward(shared, service, *miss, parts, body, held, Some(client_left));
+                        let forwarding = busy::forward(shared, service, miss, parts, body, held, Some(client_left));
                         flight.while_held(pin!(forwarding)).await
                     }
                 }

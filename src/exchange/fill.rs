@@ -35,14 +35,12 @@ use crate::store::{CellKey, Put, Store};
 pub(crate) struct Fill {
     shared: Arc<Shared>,
     key: CacheKey,
-    /// The key that was looked up.
-    asked_for: CacheKey,
-    /// The request's own key, where the response is stored under another.
-    superseded: Option<CacheKey>,
+    /// The key that was looked up, where the response is stored under another.
+    asked_for: Option<Box<CacheKey>>,
     departure: Departure,
     put: Put,
-    search: Option<Search>,
-    epoch: Option<Epoch>,
+    search: Option<Box<Search>>,
+    epoch: Option<Box<Epoch>>,
     /// Held until the response is stored: whoever comes meanwhile has it from there.
     flight: Option<FlightGuard>,
     /// Who cannot have it from there waits for the store.
@@ -111,7 +109,7 @@ impl Fill {
         };
         let search = match is_query(&sent.parts.method) {
             true => None,
-            false => Search::of(shared, &sent.parts, received.headers),
+            false => Search::of(shared, &sent.parts, received.headers).map(Box::new),
         };
         let epoch = sent.miss.asked.epoch.clone();
         let key = match (&search, &epoch) {
@@ -119,24 +117,12 @@ impl Fill {
             (None, Some(epoch)) => epoch.key(&sent.miss.key),
             (None, None) => sent.miss.key.clone(),
         };
-        let superseded = search.is_some().then(|| sent.miss.key.clone());
-        if sent.miss.found_under.as_ref() == Some(&key) {
+        if sent.miss.found_under.as_deref() == Some(&key) {
             put.replaces.extend(sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks()));
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
-        let asked_for = sent.miss.key.clone();
-        Self {
-            shared,
-            key,
-            asked_for,
-            superseded,
-            search,
-            epoch,
-            departure: sent.departure,
-            put,
-            flight,
-            imminent: None,
-        }
+        let asked_for = (key != sent.miss.key).then(|| Box::new(sent.miss.key.clone()));
+        Self { shared, key, asked_for, search, epoch, departure: sent.departure, put, flight, imminent: None }
     }
 
     pub(super) fn key(&self) -> &CacheKey {
@@ -158,15 +144,15 @@ impl Fill {
 
     /// The client is about to have all of it, and the store soon after.
     pub(super) fn is_imminent(&mut self) {
-        let Self { shared, asked_for, .. } = self;
-        self.imminent.get_or_insert_with(|| shared.imminent.begin(asked_for));
+        let asked_for = self.asked_for.as_deref().unwrap_or(&self.key);
+        self.imminent.get_or_insert_with(|| self.shared.imminent.begin(asked_for));
     }
 
     /// What is told of it elsewhere, where the others wait for this very key and may have it.
     pub(super) fn live(&self, chunks: Chunks) -> Option<Live> {
         let Put { response, variant, .. } = &self.put;
         let (now, grace) = (self.shared.clock().now(), &self.shared.config.rules.grace);
-        if self.key != self.asked_for || !is_for_others(&response.freshness, now, grace) {
+        if self.asked_for.is_some() || !is_for_others(&response.freshness, now, grace) {
             return None;
         }
         let response = StoredResponse { body: StoredBody::in_chunks(chunks), ..response.as_ref().clone() };
@@ -213,22 +199,21 @@ impl Fill {
     pub(super) async fn write(mut self, body: StoredBody, trailers: Option<HeaderMap>) {
         let mut response = self.put.response.as_ref().clone();
         (response.body, response.trailers) = (body, trailers);
-        let (shared, key, chunks) = (Arc::clone(&self.shared), self.key.clone(), response.body.chunks_to_be());
+        let chunks = response.body.chunks_to_be();
         self.put.response = Arc::new(response);
         let cells = [None, Some(self.put.variant)];
         match (self.put_away().await, chunks) {
             (Some(PutOutcome::Stored), _) | (_, None) => {}
             // No head leads to them, though they may have been given its time already.
-            (Some(_), Some(chunks)) => discard(&shared, key, chunks),
-            (None, Some(chunks)) => discard_unless_held(&shared, key, cells, chunks),
+            (Some(_), Some(chunks)) => discard(&self.shared, self.key, chunks),
+            (None, Some(chunks)) => discard_unless_held(&self.shared, self.key, cells, chunks),
         }
     }
 
     /// What became of it; `None` where that is not known.
     async fn put_away(&mut self) -> Option<PutOutcome> {
         let shared = Arc::clone(&self.shared);
-        let keys: Vec<CacheKey> = std::iter::once(&self.key).chain(&self.superseded).cloned().collect();
-        let outcome = match time::timeout(shared.config.store_write_timeout, Box::pin(self.put_in_turn(&keys))).await {
+        let outcome = match time::timeout(shared.config.store_write_timeout, Box::pin(self.put_in_turn())).await {
             Ok(Ok(outcome)) => outcome,
             failed => {
                 shared.counters.dropped_writes.increment();
@@ -239,7 +224,8 @@ impl Fill {
         };
         if outcome == PutOutcome::Stored {
             // While the flight is still to be joined: nobody finds neither the one nor the other.
-            keys.iter().chain([&self.asked_for]).for_each(|key| shared.order.note_written(key));
+            shared.order.note_written(&self.key);
+            self.asked_for.iter().for_each(|key| shared.order.note_written(key));
         }
         if let Some(flight) = &self.flight {
             flight.has_put(outcome);
@@ -249,22 +235,26 @@ impl Fill {
         Some(outcome)
     }
 
-    async fn put_in_turn(&mut self, keys: &[CacheKey]) -> Result<PutOutcome, StoreError> {
+    async fn put_in_turn(&mut self) -> Result<PutOutcome, StoreError> {
         let Self { shared, key, departure, put, .. } = self;
+        // The request's own, which leads to the other.
+        let own_key = self.asked_for.as_deref().filter(|_| self.search.is_some());
+        let keys = || std::iter::once(&*key).chain(own_key);
         let _turn = shared.order.turn(key).await;
         let connection = shared.store.stamp().1;
         let is_outdated = connection.is_none()
             || connection != departure.connection
             || self.epoch.as_ref().is_some_and(|epoch| epoch.is_outdated(shared, *departure, &put.response.label))
-            || keys.iter().any(|key| shared.store.plane().judge(key, &put.response.label) == Verdict::Purged);
-        if is_outdated || !keys.iter().all(|key| is_admitted(shared, key, *departure, put)) {
+            || keys().any(|key| shared.store.plane().judge(key, &put.response.label) == Verdict::Purged);
+        if is_outdated || !keys().all(|key| is_admitted(shared, key, *departure, put)) {
             return Ok(PutOutcome::OutOfDate);
         }
         if let Some(search) = &self.search {
-            search::note(shared, search, put.ttl).await?;
+            // In boxes of their own, as all that most have no use for.
+            Box::pin(search::note(shared, search, put.ttl)).await?;
         }
         if let Some(epoch) = &self.epoch
-            && !epoch.outlive(&shared.store, put.ttl).await?
+            && !Box::pin(epoch.outlive(&shared.store, put.ttl)).await?
         {
             return Ok(PutOutcome::OutOfDate);
         }
@@ -272,13 +262,13 @@ impl Fill {
         let outcome = select::put(&shared.store, key, put, lease, shared.clock().now()).await?;
         if outcome == PutOutcome::Stored {
             let chunks = put.response.body.chunks_to_be();
-            keys.iter().for_each(|key| shared.order.note_stored(key, put.variant, *departure, chunks));
+            keys().for_each(|key| shared.order.note_stored(key, put.variant, *departure, chunks));
         }
         if outcome == PutOutcome::Stored
-            && let Some(own_key) = self.superseded.as_ref().filter(|own_key| *own_key != key)
+            && let Some(own_key) = own_key
         {
             // What was stored under the request's own target would hide the newer response.
-            select::tidied(select::supersede(&shared.store, own_key).await);
+            select::tidied(Box::pin(select::supersede(&shared.store, own_key)).await);
         }
         Ok(outcome)
     }

@@ -188,7 +188,7 @@ impl Flight {
 /// Takes the lease, or waits for what its holder brings.
 pub(super) async fn clear<R>(
     shared: &Arc<Shared>,
-    mut miss: Miss,
+    mut miss: Box<Miss>,
     parts: &request::Parts,
     flight: &FlightGuard,
     since: Stopwatch,
@@ -216,7 +216,7 @@ pub(super) async fn clear<R>(
         let is_other = wanted != miss.variant;
         let Look { lease, leased, found, asked } = look;
         if is_other || wait.is_some() && matches!(leased, Leased::Granted(_)) {
-            miss = Box::pin(renewed(shared, miss, parts, found, asked)).await;
+            Box::pin(renew(shared, &mut miss, parts, found, asked)).await;
             miss.variant = wanted;
         }
         match leased {
@@ -244,7 +244,7 @@ pub(super) async fn clear<R>(
             }
         }
     }
-    Clearance::Fetch(Box::new(miss))
+    Clearance::Fetch(miss)
 }
 
 /// What another process has fetched, or is fetching, as the answer, and for those who wait here.
@@ -377,22 +377,16 @@ async fn landing_of(
     Some(Landing { response, body: None, nominated, variant })
 }
 
-/// The miss as it stands after a wait.
-async fn renewed(
-    shared: &Arc<Shared>,
-    miss: Miss,
-    parts: &request::Parts,
-    found: Found<Held>,
-    mut asked: Asked,
-) -> Miss {
+/// As it stands after a wait.
+async fn renew(shared: &Arc<Shared>, miss: &mut Miss, parts: &request::Parts, found: Found<Held>, mut asked: Asked) {
     let found_at = lookup::found_at(&found);
     match decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules) {
         Decision::Forward(reason, held) if reason != ForwardReason::Miss => {
-            let found_under = held.as_ref().map(|held| held.key.clone());
-            let stored = revalidate::candidate(shared, parts, held, &mut asked).await;
-            Miss { reason, found_under, asked, stored, found_at, variants: Vec::new(), ..miss }
+            miss.found_under = held.as_ref().map(|held| Box::new(held.key.clone()));
+            miss.stored = revalidate::candidate(shared, parts, held, &mut asked).await;
+            (miss.reason, miss.asked, miss.found_at, miss.variants) = (reason, asked, found_at, Vec::new());
         }
-        _ => miss,
+        _ => {}
     }
 }
 
@@ -427,24 +421,30 @@ pub(super) async fn pause(pause: Duration, hearing: Option<&mut Hearing>) {
 }
 
 /// A stale response, where the service has just failed another process.
-fn back_off<R>(shared: &Shared, miss: Miss, parts: &request::Parts, flight: &Flight, failure: Failure) -> Clearance<R> {
+fn back_off<R>(
+    shared: &Shared,
+    miss: Box<Miss>,
+    parts: &request::Parts,
+    flight: &Flight,
+    failure: Failure,
+) -> Clearance<R> {
     match patience::after_failure_elsewhere(shared, &miss, parts, failure) {
         Some(response) => {
             flight.fail(failure.trouble);
             Clearance::Answer(Box::new(response))
         }
-        None => Clearance::Fetch(Box::new(miss)),
+        None => Clearance::Fetch(miss),
     }
 }
 
 /// A stale response, if it may be sent where the service is too slow (RFC 5861 §4); otherwise the service is asked.
-fn out_of_time<R>(shared: &Shared, miss: Miss, parts: &request::Parts, flight: &Flight) -> Clearance<R> {
+fn out_of_time<R>(shared: &Shared, miss: Box<Miss>, parts: &request::Parts, flight: &Flight) -> Clearance<R> {
     shared.counters.collapse_timeouts.increment();
     match revalidate::stale_for(shared, &miss, parts, Trouble::ErrorStatus, None) {
         Some(response) => {
             flight.fail(Trouble::ErrorStatus);
             Clearance::Answer(Box::new(response))
         }
-        None => Clearance::Fetch(Box::new(miss)),
+        None => Clearance::Fetch(miss),
     }
 }

@@ -32,7 +32,7 @@ use crate::semantics::{PresentedRequest, RouteRules};
 /// What must be known of a request after it has been given away.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) miss: Miss,
+    pub(super) miss: Box<Miss>,
     /// The request as it was received.
     pub(super) parts: request::Parts,
     pub(super) route: RouteRules,
@@ -53,7 +53,7 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    pub(super) fn new(shared: &Shared, miss: Miss, parts: &request::Parts) -> Self {
+    pub(super) fn new(shared: &Shared, miss: Box<Miss>, parts: &request::Parts) -> Self {
         Self {
             miss,
             parts: parts.clone(),
@@ -105,7 +105,7 @@ pub(super) const UNAWAITED_LIMIT: Duration = Duration::from_secs(60);
 pub(super) async fn forward<S, Q, R>(
     shared: Arc<Shared>,
     mut service: S,
-    miss: Miss,
+    miss: Box<Miss>,
     mut parts: request::Parts,
     body: Q,
     flight: Option<FlightGuard>,

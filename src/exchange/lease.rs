@@ -67,7 +67,8 @@ impl Lease {
             return std::future::pending().await;
         }
         let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
-        let is_lost = matches!(time::timeout(pace.heartbeat, renewing).await, Ok(Ok(false)));
+        // In a box: whoever works under a lease would have to have room for it.
+        let is_lost = matches!(time::timeout(pace.heartbeat, Box::pin(renewing)).await, Ok(Ok(false)));
         if is_lost && self.end() {
             tracing::debug!(key = ?self.key, "a lease is lost");
         }

@@ -71,7 +71,7 @@ pub(super) struct Asked {
     index: Option<Arc<VaryIndex>>,
     pub(super) seen: Kept,
     /// For a QUERY, the epoch of its target.
-    pub(super) epoch: Option<Epoch>,
+    pub(super) epoch: Option<Box<Epoch>>,
     /// The store was asked, and answered.
     pub(super) is_answered: bool,
     /// Why there was no answer.
@@ -141,7 +141,7 @@ pub(super) async fn look_up(
     reclaim(shared);
     match answer {
         Ok((lookup, seen, key, epoch)) => {
-            (asked.seen, asked.epoch, asked.is_answered) = (seen, epoch, true);
+            (asked.seen, asked.epoch, asked.is_answered) = (seen, epoch.map(Box::new), true);
             let found = match lookup {
                 Lookup::Found(response, variant) => Found::Response(Held { response, key, variant }),
                 Lookup::VaryMiss(index) => {

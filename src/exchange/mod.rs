@@ -171,7 +171,7 @@ impl Teller {
 struct Miss {
     key: CacheKey,
     /// The key of what is stored, which is another where queries are equal by No-Vary-Search.
-    found_under: Option<CacheKey>,
+    found_under: Option<Box<CacheKey>>,
     /// The variant that the request wants, as far as it can be known.
     variant: Option<VariantKey>,
     reason: ForwardReason,
@@ -186,8 +186,8 @@ struct Miss {
 
 impl Miss {
     /// With nothing found.
-    fn of_nothing(key: CacheKey, reason: ForwardReason, asked: lookup::Asked) -> Self {
-        Self {
+    fn of_nothing(key: CacheKey, reason: ForwardReason, asked: lookup::Asked) -> Box<Self> {
+        Box::new(Self {
             key,
             found_under: None,
             variant: None,
@@ -196,17 +196,17 @@ impl Miss {
             stored: None,
             found_at: None,
             variants: Vec::new(),
-        }
+        })
     }
 
     fn stored_under(&self) -> &CacheKey {
-        self.found_under.as_ref().unwrap_or(&self.key)
+        self.found_under.as_deref().unwrap_or(&self.key)
     }
 
     /// All that a purge of it may be by: that of the URL names neither a response to QUERY nor one that was found under
     /// an equal query.
     fn names(&self) -> Names<'_> {
-        Names([Some(self.stored_under()), Some(&self.key), self.asked.epoch.as_ref().map(epoch::Epoch::target)])
+        Names([Some(self.stored_under()), Some(&self.key), self.asked.epoch.as_deref().map(epoch::Epoch::target)])
     }
 
     /// Whether any of what was found was purged since, so that nothing may be made of it.
@@ -253,9 +253,9 @@ where
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
-                    let (reason, found_under, variants) = (ForwardReason::Stale, Some(held_key), Vec::new());
+                    let (reason, found_under, variants) = (ForwardReason::Stale, Some(Box::new(held_key)), Vec::new());
                     let miss = Miss { key, found_under, variant, reason, asked, stored: behind, found_at, variants };
-                    refresh::begin(shared, service, miss, parts, body, refresh);
+                    refresh::begin(shared, service, Box::new(miss), parts, body, refresh);
                 }
                 return Ok(response);
             }
@@ -265,13 +265,13 @@ where
             None => (ForwardReason::UriMiss, None),
         },
         Decision::Forward(reason, held) => {
-            found_under = held.as_ref().map(|held| held.key.clone());
+            found_under = held.as_ref().map(|held| Box::new(held.key.clone()));
             let candidate = revalidate::candidate(&shared, &parts, held, &mut asked).await;
             candidate.iter().for_each(|stored| spare::stand_by(&shared, &service, &parts, stored));
             (reason, candidate)
         }
     };
-    let mut miss = Miss { key, found_under, variant, reason, asked, stored, found_at, variants: Vec::new() };
+    let mut miss = Box::new(Miss { key, found_under, variant, reason, asked, stored, found_at, variants: Vec::new() });
     if let Some(response) = patience::after_failure(&shared, &miss, &parts) {
         return Ok(response);
     }

@@ -79,8 +79,8 @@ impl NearHit {
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
         let response = tell(shared, &key, &PresentedRequest::of(&parts), stored, &reuse);
         if let Some(stored) = behind {
-            let miss = Miss {
-                found_under: Some(key.clone()),
+            let miss = Box::new(Miss {
+                found_under: Some(Box::new(key.clone())),
                 key,
                 variant,
                 reason: ForwardReason::Stale,
@@ -88,7 +88,7 @@ impl NearHit {
                 found_at: Some(stored.freshness.response_time),
                 stored: Some(stored),
                 variants: Vec::new(),
-            };
+            });
             refresh::begin(Arc::clone(shared), ready(), miss, parts, body, refresh);
         }
         response

@@ -151,7 +151,7 @@ pub(super) async fn answer<R, E>(
 /// A fetch for one client alone, which goes on when the client has gone with a stale response.
 pub(super) async fn go_alone<S, Q, R>(
     service: S,
-    miss: Miss,
+    miss: Box<Miss>,
     parts: request::Parts,
     body: Q,
     (standby, place, since): (Standby, Place, Stopwatch),

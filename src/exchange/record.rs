@@ -261,7 +261,7 @@ impl Desk {
         }
         self.passed += piece.len() as u64;
         if let Err((back, full)) = self.push(piece.clone())
-            && !self.pass_when_there_is_room(back, full).await
+            && !Box::pin(self.pass_when_there_is_room(back, full)).await
         {
             return false;
         }
@@ -363,7 +363,7 @@ impl Desk {
             return false;
         }
         match self.publication() {
-            Some(publication) => Arc::clone(publication).withdraw().await,
+            Some(publication) => Box::pin(Arc::clone(publication).withdraw()).await,
             None => true,
         }
     }
@@ -454,7 +454,10 @@ impl Desk {
         let limit = self.shared.config.store_write_timeout;
         let is_piecemeal = upload.is_piecemeal();
         let stored = match is_piecemeal {
-            true => time::timeout(limit, upload.finish(length)).await.ok().and_then(Result::ok),
+            true => match upload.whole(length) {
+                Some(body) => Some(body),
+                None => time::timeout(limit, Box::pin(upload.finish(length))).await.ok().and_then(Result::ok),
+            },
             false => Some(StoredBody::new(compacted(kept))),
         };
         match stored {

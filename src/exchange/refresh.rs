@@ -45,7 +45,7 @@ pub(super) fn of_hit(
 pub(super) fn begin<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
-    miss: Miss,
+    miss: Box<Miss>,
     mut parts: request::Parts,
     body: Q,
     refresh: Refresh,

@@ -114,15 +114,22 @@ impl Upload {
         Ok(self.octets(self.confirmed))
     }
 
-    /// The whole body, of this length, as its head has to name it; what is still to be written is written.
+    /// The whole body, of this length, if nothing of it has been, or is being, written.
+    pub(super) fn whole(&mut self, length: u64) -> Option<StoredBody> {
+        let is_whole = self.given == 0 && !self.is_underway();
+        let pieces = is_whole.then(|| std::mem::take(&mut self.pending))?;
+        Some(StoredBody::planned(pieces, self.shared.store.chunks_for(self.generation, length)))
+    }
+
+    /// The same, as its head has to name it, when what is still to be written is written.
     pub(super) async fn finish(&mut self, length: u64) -> Result<StoredBody, StoreError> {
         while self.is_underway() {
             self.written().await?;
         }
-        let rest = std::mem::take(&mut self.pending);
-        if self.given == 0 {
-            return Ok(StoredBody::planned(rest, self.shared.store.chunks_for(self.generation, length)));
+        if let Some(body) = self.whole(length) {
+            return Ok(body);
         }
+        let rest = std::mem::take(&mut self.pending);
         if !rest.is_empty() {
             let cell = CellKey::base(&self.key);
             self.shared.store.write_chunks(cell, self.generation, self.given, &[rest]).await?;

@@ -121,11 +121,12 @@ pub(crate) async fn put(
             let write = Write { key: CellKey::base(key), cell: &cell, ttl: fill.ttl };
             write_all(store, lease, &[write], fill.seen).await?
         }
-        _ => put_variant(store, key, fill, &cell, lease, now).await?,
+        // In boxes of their own, here and below, as all that most fills have no use for.
+        _ => Box::pin(put_variant(store, key, fill, &cell, lease, now)).await?,
     };
     if written == PutOutcome::Stored {
         for chunks in fill.replaces.iter().filter(|chunks| fill.response.body.chunks_to_be() != Some(**chunks)) {
-            tidied(store.discard(CellKey::base(key), *chunks).await);
+            tidied(Box::pin(store.discard(CellKey::base(key), *chunks)).await);
         }
     }
     Ok(written)

@@ -168,13 +168,13 @@ impl RedisStore {
         let is_elsewhere = self.connection.is_cluster() && writes.iter().any(is_elsewhere);
         let commit = Commit { lease, heads: &heads, writes, last_is_there };
         let is_written = match is_elsewhere {
-            true => Some(self.commit_elsewhere(commit).await?),
+            true => Some(Box::pin(self.commit_elsewhere(commit)).await?),
             false => self.commit_at_once(commit).await?,
         };
         if is_written == Some(true) {
             writes.iter().for_each(|write| self.has_written(write.key, write.cell));
         } else {
-            self.end_soon(&bodies).await;
+            Box::pin(self.end_soon(&bodies)).await;
         }
         is_written.ok_or_else(|| StoreError::new(StoreErrorKind::Denied))
     }

@@ -68,14 +68,16 @@ impl RedisStore {
             && response.body.len() > INLINE_MAX
         {
             let expiry = match response.body.chunks() {
-                Some(chunks) => self.expire_chunks(key, chunks, ttl + lingering(chunks.length)).await?,
+                // In boxes of their own, as all that short bodies have no use for.
+                Some(chunks) => Box::pin(self.expire_chunks(key, chunks, ttl + lingering(chunks.length))).await?,
                 None => Expiry::Gone,
             };
             match (expiry, response.body.chunks()) {
                 // The body is there: it came before its head, or the head changes alone.
                 (Expiry::Set, Some(chunks)) => generation = chunks.generation,
                 _ if response.body.is_loaded() => {
-                    self.write_body(key, &response.body, generation, ttl + lingering(response.body.len())).await?;
+                    let ttl = ttl + lingering(response.body.len());
+                    Box::pin(self.write_body(key, &response.body, generation, ttl)).await?;
                     written = Some(Chunks { generation, length: response.body.len() });
                 }
                 // Its chunks cannot be given more time than they were written with.
