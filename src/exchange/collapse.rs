@@ -89,7 +89,8 @@ where
             Turn::Alone => break,
             Turn::Lead(guard) if shared.order.is_written_since(&miss.key, miss.asked.at) => {
                 drop(guard);
-                if let Some(response) = look_again(&shared, &mut service, &mut miss, &parts).await {
+                // In boxes of their own, here and below, as all that most misses have no use for.
+                if let Some(response) = Box::pin(look_again(&shared, &mut service, &mut miss, &parts)).await {
                     return Ok(response);
                 }
             }
@@ -98,20 +99,22 @@ where
                 miss.variant = variant;
                 return lead(shared, service, miss, parts, body, (Arc::new(Flight::new(guard)), place, since)).await;
             }
-            Turn::Follow(follower) => match follow(&shared, &miss, &parts, (follower, variant), since).await {
-                Followed::Answer(response) => return Ok(*response),
-                Followed::Again => {}
-                Followed::Vary(own) => variant = Some(own),
-                Followed::Over | Followed::Alone => break,
-            },
+            Turn::Follow(follower) => {
+                match Box::pin(follow(&shared, &miss, &parts, (follower, variant), since)).await {
+                    Followed::Answer(response) => return Ok(*response),
+                    Followed::Again => {}
+                    Followed::Vary(own) => variant = Some(own),
+                    Followed::Over | Followed::Alone => break,
+                }
+            }
         }
     }
     if let Some(standby) = Standby::of(&shared, &miss, &parts)
         && let Some(place) = shared.background.enter()
     {
-        return patience::go_alone(service, miss, parts, body, (standby, place, since)).await;
+        return Box::pin(patience::go_alone(service, miss, parts, body, (standby, place, since))).await;
     }
-    let answered = busy::forward(Arc::clone(&shared), service, miss, parts, body, None, None).await?;
+    let answered = Box::pin(busy::forward(Arc::clone(&shared), service, miss, parts, body, None, None)).await?;
     Ok(answered.recorded_by_a_task())
 }
 
@@ -223,7 +226,7 @@ where
         let fetched = {
             // Pinned where it is: whatever it is passed to would keep room for it once more.
             let fetched = pin!(async {
-                match Box::pin(fleet::clear(&shared, miss, &parts, &flight, since)).await {
+                match fleet::clear(&shared, miss, &parts, &flight, since).await {
                     Clearance::Answer(response) => Ok(Answered::alone(*response)),
                     Clearance::Fetch(miss) => {
                         let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));

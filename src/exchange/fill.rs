@@ -196,11 +196,14 @@ impl Fill {
     }
 
     /// The body came whole.
-    pub(super) async fn write(mut self, body: StoredBody, trailers: Option<HeaderMap>) {
-        let mut response = self.put.response.as_ref().clone();
-        (response.body, response.trailers) = (body, trailers);
-        let chunks = response.body.chunks_to_be();
+    pub(super) fn complete(&mut self, body: StoredBody, trailers: Option<HeaderMap>) {
+        let response = StoredResponse { body, trailers, ..self.put.response.as_ref().clone() };
         self.put.response = Arc::new(response);
+    }
+
+    /// Stores what is complete.
+    pub(super) async fn write(mut self) {
+        let chunks = self.put.response.body.chunks_to_be();
         let cells = [None, Some(self.put.variant)];
         match (self.put_away().await, chunks) {
             (Some(PutOutcome::Stored), _) | (_, None) => {}
@@ -213,7 +216,8 @@ impl Fill {
     /// What became of it; `None` where that is not known.
     async fn put_away(&mut self) -> Option<PutOutcome> {
         let shared = Arc::clone(&self.shared);
-        let outcome = match time::timeout(shared.config.store_write_timeout, Box::pin(self.put_in_turn())).await {
+        let put = time::timeout(shared.config.store_write_timeout, pin!(self.put_in_turn())).await;
+        let outcome = match put {
             Ok(Ok(outcome)) => outcome,
             failed => {
                 shared.counters.dropped_writes.increment();

@@ -280,8 +280,7 @@ where
     if parts.method == Method::GET && parts.extensions.get::<EmptyBody<Q>>().is_some() {
         miss.variants = lookup::variants(&shared, &miss.key, &mut miss.asked).await;
     }
-    // In a box of its own, so that a hit does not carry the room that a miss needs.
-    Box::pin(collapse::fetch(shared, service, miss, parts, body)).await
+    collapse::fetch(shared, service, miss, parts, body).await
 }
 
 /// Whether nobody need look: a moment ago there was nothing, and what came might not be stored.

@@ -101,8 +101,8 @@ pub(super) fn bearable(shared: &Shared, miss: &Miss, parts: &request::Parts) -> 
 
 impl Standby {
     /// `None` where there is no soft time-out, or nothing to send at its end.
-    pub(super) fn of(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts) -> Option<Self> {
-        Some(Self {
+    pub(super) fn of(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts) -> Option<Box<Self>> {
+        Some(Box::new(Self {
             limit: shared.config.origin.soft_timeout?,
             shared: Arc::clone(shared),
             stored: miss.stored.clone()?,
@@ -110,7 +110,21 @@ impl Standby {
             reason: miss.reason,
             method: parts.method.clone(),
             headers: parts.headers.clone(),
-        })
+        }))
+    }
+
+    async fn or_answer<R, E>(
+        self: Box<Self>,
+        since: Stopwatch,
+        mut answer: oneshot::Receiver<Result<Response<CacheBody<R>>, E>>,
+    ) -> Result<Result<Response<CacheBody<R>>, E>, oneshot::error::RecvError> {
+        match time::timeout(self.limit.saturating_sub(since.elapsed()), &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => match self.answer() {
+                Some(response) => Ok(Ok(response)),
+                None => answer.await,
+            },
+        }
     }
 
     fn answer<R>(&self) -> Option<Response<CacheBody<R>>> {
@@ -121,20 +135,14 @@ impl Standby {
 
 /// The answer of the task that fetches, or at the end of the soft time-out something to send instead.
 pub(super) async fn answer<R, E>(
-    standby: Option<Standby>,
+    standby: Option<Box<Standby>>,
     since: Stopwatch,
-    mut answer: oneshot::Receiver<Result<Response<CacheBody<R>>, E>>,
+    answer: oneshot::Receiver<Result<Response<CacheBody<R>>, E>>,
     task: JoinHandle<Option<()>>,
 ) -> Result<Response<CacheBody<R>>, E> {
     let answered = match standby {
         None => answer.await,
-        Some(standby) => match time::timeout(standby.limit.saturating_sub(since.elapsed()), &mut answer).await {
-            Ok(answered) => answered,
-            Err(_) => match standby.answer() {
-                Some(response) => return Ok(response),
-                None => answer.await,
-            },
-        },
+        Some(standby) => Box::pin(standby.or_answer(since, answer)).await,
     };
     match answered {
         Ok(response) => response,
@@ -154,7 +162,7 @@ pub(super) async fn go_alone<S, Q, R>(
     miss: Box<Miss>,
     parts: request::Parts,
     body: Q,
-    (standby, place, since): (Standby, Place, Stopwatch),
+    (standby, place, since): (Box<Standby>, Place, Stopwatch),
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>> + Send + 'static,

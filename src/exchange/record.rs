@@ -450,9 +450,8 @@ impl Desk {
 
     /// The flight goes on until all is written: whoever comes meanwhile would find nothing in the store.
     async fn store(&mut self, length: u64, trailers: Option<HeaderMap>) {
-        let Some(Keeper { fill, mut upload, kept, .. }) = self.keeper.take() else { return };
-        let limit = self.shared.config.store_write_timeout;
-        let is_piecemeal = upload.is_piecemeal();
+        let Some(Keeper { mut fill, mut upload, kept, .. }) = self.keeper.take() else { return };
+        let (is_piecemeal, limit) = (upload.is_piecemeal(), self.shared.config.store_write_timeout);
         let stored = match is_piecemeal {
             true => match upload.whole(length) {
                 Some(body) => Some(body),
@@ -463,7 +462,8 @@ impl Desk {
         match stored {
             Some(body) => {
                 let is_in_chunks = body.chunks().is_some();
-                fill.write(body, trailers).await;
+                fill.complete(body, trailers);
+                fill.write().await;
                 match is_piecemeal {
                     true if is_in_chunks => self.body.stored_to(length),
                     true => {}
