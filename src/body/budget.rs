@@ -33,6 +33,12 @@ impl Budget {
         reservation.grow(octets).then_some(reservation)
     }
 
+    /// The same for what can be done without: none of the last half.
+    pub(crate) fn reserve_spare(&self, octets: u64) -> Option<Reservation> {
+        let is_spare = self.used().checked_add(octets).is_some_and(|sum| sum <= self.ledger.max / 2);
+        is_spare.then(|| self.reserve(octets)).flatten()
+    }
+
     /// Takes octets whether there is room for them or not.
     pub(crate) fn take(&self, octets: u64) -> Reservation {
         let mut reservation = self.nothing_yet();
@@ -124,6 +130,15 @@ mod tests {
         assert!(budget.reserve(6).is_none() && budget.reserve(5).is_some());
         drop(beyond);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_can_be_done_without_takes_none_of_the_last_half() {
+        let budget = Budget::new(10);
+        assert!(budget.reserve_spare(6).is_none());
+        let half = budget.reserve_spare(5).unwrap();
+        assert!(budget.reserve_spare(1).is_none() && budget.reserve_spare(u64::MAX).is_none());
+        assert_eq!((budget.used(), half.share()), (5, 10));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
@@ -17,6 +18,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::budget::{Budget, Reservation};
+use super::gather::Gathering;
 use crate::error::BodyError;
 use crate::store::entry::Chunks;
 
@@ -61,8 +63,15 @@ pub(crate) struct OpenBody {
     chunks: Chunks,
     budget: Budget,
     at_hand: Option<Chunk>,
-    /// For who reads it first.
-    spare: Mutex<Option<Arc<dyn Spare>>>,
+    for_the_first: Mutex<ForTheFirst>,
+}
+
+/// What who reads the body first has besides.
+#[derive(Debug, Default)]
+struct ForTheFirst {
+    spare: Option<Arc<dyn Spare>>,
+    /// Where that is all of it.
+    gathering: Option<Box<Gathering>>,
 }
 
 /// A chunk that has been read, and the room that it takes.
@@ -98,6 +107,7 @@ pub(crate) struct ChunkReader {
     current: Option<Chunk>,
     left: u64,
     trailers: Option<HeaderMap>,
+    gathering: Option<Box<Gathering>>,
     _spare: Option<Arc<dyn Spare>>,
 }
 
@@ -138,7 +148,7 @@ impl Segment {
 
 impl OpenBody {
     pub(crate) fn new(source: Arc<dyn ChunkSource>, chunks: Chunks, budget: Budget, at_hand: Option<Chunk>) -> Self {
-        Self { source, chunks, budget, at_hand, spare: Mutex::default() }
+        Self { source, chunks, budget, at_hand, for_the_first: Mutex::default() }
     }
 
     /// Whether somebody has begun with it: each reader has a share of the source, and each chunk on its way.
@@ -149,9 +159,17 @@ impl OpenBody {
     /// Has another stand by, which leaves with who reads the body first.
     pub(crate) fn stand_by(&self, spare: Arc<dyn Spare>) {
         self.source.stand_by(Arc::downgrade(&spare));
-        if let Ok(mut place) = self.spare.lock() {
-            *place = Some(spare);
+        if let Ok(mut first) = self.for_the_first.lock() {
+            first.spare = Some(spare);
         }
+    }
+
+    /// Has it gathered by who reads it first, if that is all of it.
+    pub(crate) fn gathered(self, gathering: Gathering) -> Self {
+        if let Ok(mut first) = self.for_the_first.lock() {
+            first.gathering = Some(Box::new(gathering));
+        }
+        self
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -163,6 +181,9 @@ impl OpenBody {
 
 impl ChunkReader {
     pub(crate) fn new(body: &OpenBody, segments: Vec<Segment>, trailers: Option<HeaderMap>) -> Self {
+        let ForTheFirst { spare, gathering } =
+            body.for_the_first.lock().map(|mut first| mem::take(&mut *first)).unwrap_or_default();
+        let is_whole = matches!(&segments[..], [Segment::Part(part)] if *part == (0..body.chunks.length));
         Self {
             source: Arc::clone(&body.source),
             chunks: body.chunks,
@@ -174,7 +195,8 @@ impl ChunkReader {
             steps: VecDeque::new(),
             current: None,
             trailers,
-            _spare: body.spare.lock().ok().and_then(|mut spare| spare.take()),
+            gathering: gathering.filter(|_| is_whole),
+            _spare: spare,
         }
     }
 
@@ -189,7 +211,10 @@ impl ChunkReader {
             Some(Step::Literal(octets)) => octets.clone(),
             Some(Step::Again(within)) => cut(self.current.as_ref(), within),
             Some(Step::Next(awaited, within)) => match ready!(awaited.poll_chunk(cx)) {
-                Ok(chunk) => cut(Some(self.current.insert(chunk)), within),
+                Ok(chunk) => {
+                    self.gathering = self.gathering.take().and_then(|all| all.with(chunk.index, &chunk.octets));
+                    cut(Some(self.current.insert(chunk)), within)
+                }
                 Err(error) => {
                     self.break_off();
                     return Poll::Ready(Some(Err(error)));

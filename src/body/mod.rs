@@ -2,6 +2,7 @@
 
 mod budget;
 pub(crate) mod chunks;
+pub(crate) mod gather;
 pub(crate) mod recorder;
 pub(crate) mod shared;
 

@@ -18,15 +18,17 @@ pub(crate) struct PurgeSettings {
 }
 
 /// What is kept in front of Redis.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NearSettings {
     pub(crate) octets: u64,
-    pub(crate) max_entry: u64,
+    max_entry: Option<u64>,
 }
 
-impl Default for NearSettings {
-    fn default() -> Self {
-        Self { octets: 0, max_entry: 32 * 1024 }
+impl NearSettings {
+    /// The longest body that is kept.
+    pub(crate) fn max_entry(self) -> u64 {
+        const LEAST: u64 = 32 * 1024;
+        self.max_entry.unwrap_or((self.octets / 64).max(LEAST)).min(self.octets / 4)
     }
 }
 
@@ -73,10 +75,12 @@ impl CacheConfig {
         self
     }
 
-    /// The longest body, in octets, that is kept in the memory tier in front of Redis. Defaults to 32 KiB, and is no more
-    /// than that: longer bodies are read from Redis as they are sent.
+    /// The longest body, in octets, that is kept in the memory tier in front of Redis. Defaults to a 64th of the tier, and
+    /// at least 32 KiB; it is no more than a quarter of the tier. A body of more than 32 KiB is read from Redis as it is
+    /// sent, and kept when somebody has had all of it: what is held until then counts as read ahead
+    /// ([`max_inflight_bytes`](Self::max_inflight_bytes)), and without room there it is not kept.
     pub fn near_cache_max_entry(mut self, octets: u64) -> Self {
-        self.near.max_entry = octets.min(32 * 1024);
+        self.near.max_entry = Some(octets);
         self
     }
 

@@ -20,11 +20,13 @@ use super::Shared;
 use super::lookup::{Asked, Held, read_body};
 use super::relay::Progress;
 use crate::body::chunks::{Chunk, ChunkSource, OpenBody, Spare};
+use crate::body::gather::{Gatherer, Gathering};
 use crate::body::shared::Backing;
 use crate::error::{BodyError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{Cell, Chunks, StoredResponse};
+use crate::store::near::Keeping;
 use crate::store::{CellKey, Store};
 
 /// The chunks of one body in the store.
@@ -93,9 +95,20 @@ async fn open_chunks(
         }
         None => None,
     };
+    let keeper = held.response.body.keeping().filter(|_| wanted.len() as u64 == chunks.count());
+    let keeper = keeper.map(|keeping| NearKeeper::new(shared, &held, keeping));
     let body = match at_hand {
-        Some(chunk) if chunks.count() == 1 => held.response.body.loaded(vec![chunk.octets], chunk.room),
+        Some(chunk) if chunks.count() == 1 => {
+            if let Some(keeper) = keeper {
+                keeper.has(vec![chunk.octets.clone()]);
+            }
+            held.response.body.loaded(vec![chunk.octets], chunk.room)
+        }
         at_hand => {
+            // Without room to gather it, it is not.
+            let gathering = keeper.and_then(|keeper| {
+                Some(Gathering::new(chunks, shared.reading.reserve_spare(chunks.length)?, Box::new(keeper)))
+            });
             let (shared, runtime) = (Arc::clone(shared), Handle::current());
             let budget = shared.reading.clone();
             let (key, variant) = (held.key.clone(), held.variant);
@@ -110,10 +123,41 @@ async fn open_chunks(
                 is_torn,
                 spare: StandBy::default(),
             };
-            held.response.body.opened(OpenBody::new(Arc::new(source), chunks, budget, at_hand))
+            let open = OpenBody::new(Arc::new(source), chunks, budget, at_hand);
+            held.response.body.opened(match gathering {
+                Some(gathering) => open.gathered(gathering),
+                None => open,
+            })
         }
     };
     Some(held.with_body(body))
+}
+
+/// Keeps a response in this process's memory when all of its body has been read.
+#[derive(Debug)]
+struct NearKeeper {
+    shared: Arc<Shared>,
+    key: CacheKey,
+    variant: Option<VariantKey>,
+    response: Arc<StoredResponse>,
+    keeping: Keeping,
+}
+
+impl NearKeeper {
+    fn new(shared: &Arc<Shared>, held: &Held, keeping: Keeping) -> Self {
+        let (shared, response) = (Arc::clone(shared), Arc::clone(&held.response));
+        Self { shared, key: held.key.clone(), variant: held.variant, response, keeping }
+    }
+}
+
+impl Gatherer for NearKeeper {
+    fn has(&self, pieces: Vec<Bytes>) {
+        // The room of what is kept is the memory tier's.
+        let body = self.response.body.loaded(pieces, Arc::new(self.shared.reading.take(0)));
+        let response = Arc::new(StoredResponse { body, ..self.response.as_ref().clone() });
+        let cell = CellKey { primary: &self.key, variant: self.variant };
+        self.shared.store.keep_near(cell, response, self.keeping);
+    }
 }
 
 /// A body that is being written in chunks, for those who cannot have it from memory any more.

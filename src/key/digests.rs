@@ -3,10 +3,11 @@
 //! The octets of a digest are as good as random, but whoever chooses a URL can try until some of them are what he wants:
 //! where in a table they lead depends on a number that nobody outside this process knows.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::thread::available_parallelism;
 
-use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, UnitWeighter, Weighter};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A bounded table; the least useful go first (S3-FIFO).
@@ -24,18 +25,25 @@ pub(crate) struct DigestHasher(u64);
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A table of so many.
-pub(crate) fn recall<K: Eq + std::hash::Hash, V: Clone>(most: usize) -> Recall<K, V> {
-    recall_weighed(most, most as u64, UnitWeighter)
+pub(crate) fn recall<K: Eq + Hash, V: Clone>(most: usize) -> Recall<K, V> {
+    recall_weighed(most, most as u64, UnitWeighter, u64::MAX)
 }
 
-/// A table of so many octets, or whatever is weighed.
-pub(crate) fn recall_weighed<K, V, W>(estimate: usize, most: u64, weighter: W) -> Recall<K, V, W>
+/// A table of so many octets, or whatever is weighed, in parts of their own, as many as there may be: each has its share.
+pub(crate) fn recall_weighed<K, V, W>(estimate: usize, most: u64, weighter: W, most_parts: u64) -> Recall<K, V, W>
 where
-    K: Eq + std::hash::Hash,
+    K: Eq + Hash,
     V: Clone,
-    W: quick_cache::Weighter<K, V> + Clone,
+    W: Weighter<K, V> + Clone,
 {
-    Cache::with(estimate, most, weighter, Seed::default(), DefaultLifecycle::default())
+    let cores = available_parallelism().map_or(1, usize::from);
+    let parts = usize::try_from(most_parts).unwrap_or(usize::MAX).clamp(1, 4 * cores);
+    let mut options = OptionsBuilder::new();
+    options.estimated_items_capacity(estimate).weight_capacity(most);
+    // What is no power of two is rounded up.
+    options.shards(1 << parts.ilog2());
+    let options = options.build().expect("all that is needed is given");
+    Cache::with_options(options, weighter, Seed::default(), DefaultLifecycle::default())
 }
 
 impl Default for Seed {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::near::Keeping;
 use crate::body::Reservation;
 use crate::body::chunks::{OpenBody, Segment};
 use crate::purge::label::Label;
@@ -74,6 +75,8 @@ pub(crate) struct StoredBody {
     held: Option<Arc<Reservation>>,
     /// The way to the chunks, where they are read as they are sent.
     open: Option<Arc<OpenBody>>,
+    /// By which the response may be kept in memory once its chunks have been read.
+    keeping: Option<Keeping>,
 }
 
 /// Shared by those who send it: whoever takes a body takes no room.
@@ -152,12 +155,21 @@ impl StoredBody {
 
     /// The same body with its pieces, and the room that they take.
     pub(crate) fn loaded(&self, pieces: Vec<Bytes>, room: Arc<Reservation>) -> Self {
-        Self { pieces: pieces.into(), chunks: self.chunks, planned: None, held: Some(room), open: None }
+        Self { pieces: pieces.into(), chunks: self.chunks, planned: None, held: Some(room), open: None, keeping: None }
     }
 
     /// The same body with the way to its chunks.
     pub(crate) fn opened(&self, open: OpenBody) -> Self {
         Self { open: Some(Arc::new(open)), ..self.clone() }
+    }
+
+    pub(crate) fn keeping(&self) -> Option<Keeping> {
+        self.keeping
+    }
+
+    /// From now on.
+    pub(crate) fn may_be_kept(&mut self, keeping: Keeping) {
+        self.keeping = Some(keeping);
     }
 
     pub(crate) fn open(&self) -> Option<&OpenBody> {
@@ -211,7 +223,7 @@ impl StoredBody {
                 Segment::Part(part) => pieces.extend(self.slice(&part)),
             }
         }
-        Self { pieces: pieces.into(), chunks: None, planned: None, held: self.held.clone(), open: None }
+        Self { pieces: pieces.into(), chunks: None, planned: None, held: self.held.clone(), open: None, keeping: None }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::entry::{Cell, Chunks, StoredResponse};
+use super::near::Keeping;
 use super::{AnyStore, CellKey, Sight, Store};
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -83,6 +84,15 @@ impl AnyStore {
         (is_fresh && plane.judge(key, &response.label) == Verdict::Good).then_some((response, variant))
     }
 
+    /// Keeps a response in this process's memory whose body has been read by now.
+    pub(crate) fn keep_near(&self, key: CellKey<'_>, response: Arc<StoredResponse>, keeping: Keeping) {
+        if let Some(near) = self.near()
+            && self.stamp().1 == Some(keeping.connection)
+        {
+            near.keep(key, &Cell::Response(response), keeping);
+        }
+    }
+
     /// What is stored there, unless it was purged.
     pub(super) async fn look_up(&self, key: CellKey<'_>, sight: Sight) -> Result<Option<Cell>, StoreError> {
         match self.found(key, sight).await? {
@@ -104,11 +114,18 @@ impl AnyStore {
             Self::Memory(store) => (store.get(key, sight).await?, &store.clock),
         };
         let Some(cell) = cell else { return Ok(Found::Nothing) };
-        let judged = self.judged(key, cell, clock).await?;
-        if let (Some(near), Some(changes), Some(cell), Some(connection)) = (self.near(), changes, &judged, connection)
+        let mut judged = self.judged(key, cell, clock).await?;
+        if let (Some(near), Some(changes), Some(cell), Some(connection)) =
+            (self.near(), changes, &mut judged, connection)
             && self.stamp().1 == Some(connection)
         {
-            near.keep(key, cell, connection, changes);
+            let keeping = Keeping { connection, changes };
+            match cell {
+                Cell::Response(response) if near.may_keep(response) => {
+                    Arc::make_mut(response).body.may_be_kept(keeping);
+                }
+                _ => near.keep(key, cell, keeping),
+            }
         }
         Ok(judged.map_or(Found::Purged, Found::Cell))
     }

@@ -85,7 +85,7 @@ impl MemoryStore {
     pub fn new(max_octets: u64) -> Self {
         // An estimate for the tables, which grow by need.
         let items = usize::try_from(max_octets / 8192).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        let cells = recall_weighed(items, max_octets, ByOctets);
+        let cells = recall_weighed(items, max_octets, ByOctets, u64::MAX);
         Self { cells: Arc::new(cells), clock: Clock::system(), plane: Arc::new(Plane::own(DEFAULT_MAX_RECORDS)) }
     }
 

@@ -7,7 +7,7 @@
 pub(crate) mod entry;
 mod judged;
 pub(crate) mod memory;
-mod near;
+pub(crate) mod near;
 pub(crate) mod redis;
 pub(crate) mod select;
 

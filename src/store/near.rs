@@ -43,6 +43,13 @@ struct Slot {
     key_length: u32,
 }
 
+/// When, and over which connection, a head was read: what is read of its body later may be kept as if it had come with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    pub(crate) connection: u64,
+    pub(crate) changes: u64,
+}
+
 /// A change of what the store has under these names, which begins here and ends when this is dropped: what is read
 /// meanwhile may be what was there before.
 #[derive(Debug)]
@@ -61,7 +68,9 @@ impl NearCache {
     pub(crate) fn new(max_octets: u64, max_entry: u64) -> Self {
         // An estimate for the tables, which grow by need.
         let items = usize::try_from(max_octets / 4096).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-        let cells = recall_weighed(items, max_octets, ByOctets);
+        // Each part of the table has room for some of the longest.
+        let most_parts = (max_octets / max_entry.saturating_mul(4).max(1)).max(1);
+        let cells = recall_weighed(items, max_octets, ByOctets, most_parts);
         Self { cells, changes: [const { AtomicU64::new(0) }; 256], max_entry }
     }
 
@@ -86,7 +95,7 @@ impl NearCache {
 
     /// Keeps what was read over this connection, if it is of a kind, and of a size, to be kept, and nothing like it has
     /// been forgotten since.
-    pub(crate) fn keep(&self, key: CellKey<'_>, cell: &Cell, connection: u64, changes: u64) {
+    pub(crate) fn keep(&self, key: CellKey<'_>, cell: &Cell, Keeping { connection, changes }: Keeping) {
         let is_kept = match cell {
             Cell::Response(response) => response.body.is_loaded() && response.body.len() <= self.max_entry,
             Cell::Index(_) => true,
@@ -101,6 +110,11 @@ impl NearCache {
         if self.changes(key.primary) != changes {
             self.cells.remove(&Name::of(key));
         }
+    }
+
+    /// Whether a response is of a size to be kept, and has yet to be read.
+    pub(crate) fn may_keep(&self, response: &StoredResponse) -> bool {
+        !response.body.is_loaded() && response.body.len() <= self.max_entry
     }
 
     /// Nor is it kept by those who are reading it.

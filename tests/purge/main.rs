@@ -10,6 +10,7 @@ mod troupe;
 mod fleet;
 mod inspect;
 mod near;
+mod near_large;
 mod prime;
 mod races;
 mod soft;

@@ -38,19 +38,7 @@ pub(crate) const DELAY_MILLIS: u64 = 200;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Those of ours that have Redis behind them keep up to 32 KiB in front of it, and are not here for more.
 const NEAR: &[&str] = &[
-    "hyper",
-    "layer-memory",
-    "proxy-memory",
-    "nginx",
-    "varnish",
-    "tower-http-cache-memory",
-    "http-cache-tower-server",
-    "hitbox-memory",
-    "axum-response-cache",
-];
-const NEAR_SMALL: &[&str] = &[
     "hyper",
     "layer-memory",
     "layer-near",
@@ -97,7 +85,7 @@ const CROWDED: &[&str] = &[
 ];
 
 pub(crate) const ALL: &[Scenario] = &[
-    hits("near-1k", "Hits in memory, 1 KiB", KIB, false, NEAR_SMALL),
+    hits("near-1k", "Hits in memory, 1 KiB", KIB, false, NEAR),
     hits("near-64k", "Hits in memory, 64 KiB", 64 * KIB, false, NEAR),
     hits("near-1m", "Hits in memory, 1 MiB", MIB, false, NEAR),
     hits("redis-1k", "Hits in Redis, 1 KiB", KIB, true, REDIS),

@@ -15,7 +15,7 @@ use crate::semantics::staleness::StalePermission;
 use crate::semantics::time::Timestamp;
 use crate::store::CellKey;
 use crate::store::entry::{Cell, StoredBody, StoredResponse};
-use crate::store::near::NearCache;
+use crate::store::near::{Keeping, NearCache};
 
 const CONNECTION: u64 = 1;
 
@@ -68,7 +68,7 @@ fn is_found(near: &NearCache, number: usize) -> bool {
         // The client of Redis hands over a value without room to spare.
         let value = Bytes::from(value(&key).into_boxed_slice());
         let read = codec::decode(cell, &value).expect("it was written here");
-        near.keep(cell, &read, CONNECTION, near.changes(&key));
+        near.keep(cell, &read, Keeping { connection: CONNECTION, changes: near.changes(&key) });
     }
     found
 }
@@ -132,7 +132,7 @@ fn what_was_being_read_when_it_was_forgotten_is_not_kept() {
     let cell = CellKey::base(&key);
     let read = codec::decode(cell, &value(&key).into()).expect("it was written here");
     let is_kept = |changes| {
-        near.keep(cell, &read, CONNECTION, changes);
+        near.keep(cell, &read, Keeping { connection: CONNECTION, changes });
         near.look_up(&key, &HeaderMap::new(), Timestamp::from_millis(1_700_000_000_001), CONNECTION).is_some()
     };
     let before = near.changes(&key);

@@ -145,7 +145,7 @@ impl RedisStore {
             capacity: config.max_entries.map(|entries| Box::new(Capacity::new(entries))),
             // In strict mode each look-up has to ask in any case.
             near: (config.near.octets > 0 && !config.purges.is_strict)
-                .then(|| Box::new(NearCache::new(config.near.octets, config.near.max_entry))),
+                .then(|| Box::new(NearCache::new(config.near.octets, config.near.max_entry()))),
             clock: config.clock.clone(),
             is_strict: config.purges.is_strict,
             failure_memory: config.origin.failure_backoff * 2,

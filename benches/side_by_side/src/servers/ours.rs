@@ -14,7 +14,7 @@ pub(super) async fn in_memory(origin: &str) {
     listen(layer.layer(Upstream::new(origin))).await;
 }
 
-/// The cache in Redis, with as much memory in front of it, for what has up to 32 KiB.
+/// The cache in Redis, with as much memory in front of it.
 pub(super) async fn serve(origin: &str, redis_url: &str, near: u64) {
     // Redis shares its core with the load: what it has may come later than the 100 ms after which the origin is asked.
     let config = CacheConfig::new(redis_url).expect("a URL").store_timeout(Duration::from_secs(10));
