@@ -132,7 +132,10 @@ impl<T> LeadGuard<T> {
     /// Others may have this. They go on joining for as long as the guard lives.
     pub(crate) fn land(&self, landing: T) {
         pause();
-        tell(&self.news, |news| *news = News::Landed(Arc::new(landing)));
+        tell(&self.news, |news| {
+            *news = News::Landed(Arc::new(landing));
+            true
+        });
     }
 
     /// Nobody else may have what came.
@@ -160,9 +163,11 @@ impl<T> LeadGuard<T> {
         self.close();
         pause();
         tell(&self.news, |present| {
-            if matches!(present, News::Underway) {
+            let first = matches!(present, News::Underway);
+            if first {
                 *present = news;
             }
+            first
         });
     }
 }
@@ -208,11 +213,8 @@ impl<T> Clone for News<T> {
 
 /// Whoever comes to follow later sees it; those who follow by now are woken, where there are any: mostly there are none,
 /// and to look for them takes longer than all else.
-fn tell<T>(news: &watch::Sender<News<T>>, change: impl FnOnce(&mut News<T>)) {
-    news.send_if_modified(|present| {
-        change(present);
-        news.receiver_count() > 0
-    });
+fn tell<T>(news: &watch::Sender<News<T>>, change: impl FnOnce(&mut News<T>) -> bool) {
+    news.send_if_modified(|present| change(present) && news.receiver_count() > 0);
 }
 
 fn retire<T>(map: &Mutex<Map<T>>, key: FlightKey, departure: Departure) {

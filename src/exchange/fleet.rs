@@ -22,6 +22,7 @@ use crate::clock::Stopwatch;
 use crate::collapse::failing::{Bearable, Failure};
 use crate::collapse::flight::LeadGuard;
 use crate::collapse::lease::{Ground, Leased, Pauses, Release, Token};
+use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::observe::ForwardReason;
 use crate::semantics::PresentedRequest;
@@ -317,9 +318,9 @@ fn prospects(shared: &Shared, miss: &Miss, parts: &request::Parts, has_waited: b
     Prospects { bearable, finds_nothing: !has_waited && lookup::has_found_nothing(shared, miss, parts) }
 }
 
-/// Tries for the lease and looks again, in one round trip: whoever gets the lease sees what its last holder wrote. Where
-/// nothing is to be found, as for most, it is seen with the lease that there is nothing, and only something is looked for. `None` where there is no
-/// lease to be had.
+/// Tries for the lease and looks again: whoever gets the lease sees what its last holder wrote. That is one round trip, and
+/// where nothing is to be found, as for most, one command, which sees that there is nothing; something is looked for then.
+/// `None` where there is no lease to be had.
 async fn look(
     shared: &Arc<Shared>,
     miss: &Miss,
@@ -331,27 +332,22 @@ async fn look(
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
-    let (since, at) = (Stopwatch::start(), shared.order.present());
-    let seen = match finds_nothing {
-        true => Some(time::timeout(limit, pin!(lease.take(bearable, true))).await.ok()?),
-        false => None,
+    let granted = |leased: Result<Leased, StoreError>| {
+        leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()
     };
-    let (leased, (found, asked)) = match seen {
-        Some(Ok(leased @ Leased::Granted(Ground::Bare))) => (Ok(leased), (Found::UriMiss, Asked::in_vain(at))),
-        seen => {
-            // In a box: whoever waits for it would have to be as large.
-            let looking = Box::pin(async {
-                let looking = lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start());
-                match seen {
-                    Some(leased) => (leased, looking.await),
-                    None => tokio::join!(lease.take(bearable, false), looking),
-                }
-            });
-            time::timeout(limit.saturating_sub(since.elapsed()), looking).await.ok()?
-        }
-    };
-    let leased = leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()?;
-    Some(Look { lease, leased, found, asked })
+    // Each has a deadline of its own. In a box: whoever waits for it would have to be as large.
+    let look_up = || Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start()));
+    if finds_nothing {
+        let leased = granted(time::timeout(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
+        let (found, asked) = match leased {
+            Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
+            _ => look_up().await,
+        };
+        return Some(Look { lease, leased, found, asked });
+    }
+    let looking = Box::pin(async { tokio::join!(lease.take(bearable, false), look_up()) });
+    let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
+    Some(Look { leased: granted(leased)?, lease, found, asked })
 }
 
 /// What is stored now, if it is what was waited for: another than this request had found, and fit for it.

@@ -92,11 +92,6 @@ impl Asked {
         Self { index: None, seen: Kept::Alone, epoch: None, is_answered: false, failure: None, at, since }
     }
 
-    /// There was nothing.
-    pub(super) fn in_vain(at: Departure) -> Self {
-        Self { is_answered: true, ..Self::since(at, Stopwatch::start()) }
-    }
-
     /// Nobody was asked: the response, or this variant of it, was at hand.
     pub(super) fn near(shared: &Shared, variant: Option<VariantKey>) -> Self {
         let seen = variant.map_or(Kept::Alone, |_| Kept::Indexed);
@@ -186,7 +181,8 @@ fn reclaim(shared: &Arc<Shared>) {
     });
 }
 
-/// Whether a look-up found nothing, and could have found it under the request's own key alone.
+/// Whether a look-up found nothing, and could have found it under the request's own key alone. There may be something there
+/// that is of no use, as what was purged is.
 pub(super) fn has_found_nothing(shared: &Shared, miss: &Miss, parts: &request::Parts) -> bool {
     miss.reason == ForwardReason::UriMiss
         && miss.asked.is_answered

@@ -3,7 +3,7 @@
 //! The octets of a digest are as good as random, but whoever chooses a URL can try until some of them are what he wants:
 //! where in a table they lead depends on a number that nobody outside this process knows.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::thread::available_parallelism;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -48,7 +48,8 @@ where
 
 impl Default for Seed {
     fn default() -> Self {
-        Self(fastrand::u64(..))
+        // Of the operating system's making: what other random numbers tell of themselves tells nothing of it.
+        Self(RandomState::new().hash_one(0_u8))
     }
 }
 

@@ -13,6 +13,7 @@ mod wire;
 
 mod troupe;
 
+mod early;
 mod failures;
 mod fences;
 mod leases;

@@ -36,20 +36,6 @@ pub(super) fn set_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
     command
 }
 
-pub(super) fn pexpire(name: &[u8], ttl: Duration) -> Cmd {
-    let mut command = redis::cmd("PEXPIRE");
-    command.arg(name).arg(millis(ttl));
-    command
-}
-
-pub(super) fn octets(value: Value) -> Result<Option<Bytes>, StoreError> {
-    match value {
-        Value::BulkString(octets) => Ok(Some(octets.into())),
-        Value::Nil => Ok(None),
-        _ => Err(StoreError::new(StoreErrorKind::Protocol)),
-    }
-}
-
 /// The same for a value that is not put together before.
 pub(super) fn set_pieces_px(name: &[u8], head: &[u8], octets: &[Bytes], ttl: Duration) -> Cmd {
     let length: usize = octets.iter().map(Bytes::len).sum();
@@ -63,4 +49,18 @@ pub(super) fn set_pieces_px(name: &[u8], head: &[u8], octets: &[Bytes], ttl: Dur
     }
     command.arg("PX").arg(millis(ttl).max(1));
     command
+}
+
+pub(super) fn pexpire(name: &[u8], ttl: Duration) -> Cmd {
+    let mut command = redis::cmd("PEXPIRE");
+    command.arg(name).arg(millis(ttl));
+    command
+}
+
+pub(super) fn octets(value: Value) -> Result<Option<Bytes>, StoreError> {
+    match value {
+        Value::BulkString(octets) => Ok(Some(octets.into())),
+        Value::Nil => Ok(None),
+        _ => Err(StoreError::new(StoreErrorKind::Protocol)),
+    }
 }

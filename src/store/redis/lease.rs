@@ -2,6 +2,7 @@
 //! whether the lease is still held and what depends on it. A user who may not run scripts has no leases.
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -29,6 +30,7 @@ const UNSHARED_BY_OTHERS: i64 = 2;
 const UNTOLD: i64 = 2;
 const OWN: i64 = 3;
 const DONE_ON_BARE_GROUND: i64 = 4;
+const DONE_UNSEEING: i64 = 5;
 /// What a lease has left while what is written under it is written elsewhere.
 const IN_BETWEEN: Duration = Duration::from_secs(2);
 /// In place of a failure: there is none any more.
@@ -82,7 +84,7 @@ impl RedisStore {
             return Ok(Leased::Without);
         }
         let mut call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
-        if looks {
+        if looks && !self.unchecked.load(Ordering::Relaxed) {
             call = call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
         }
         let call = call.argument(lease.token.as_bytes()).millis(lifetime).argument(lease.token.instance());
@@ -90,6 +92,10 @@ impl RedisStore {
         match self.run_for_value(call, Access::Script { writes: true }).await? {
             Some(Value::Int(DONE)) => Ok(Leased::Granted(Ground::Unseen)),
             Some(Value::Int(DONE_ON_BARE_GROUND)) => Ok(Leased::Granted(Ground::Bare)),
+            Some(Value::Int(DONE_UNSEEING)) => {
+                self.unchecked.store(true, Ordering::Relaxed);
+                Ok(Leased::Granted(Ground::Unseen))
+            }
             Some(Value::Int(UNSHARED_BY_OTHERS)) => Ok(Leased::Unshared),
             Some(Value::Int(OWN)) | None => Ok(Leased::Without),
             // What nobody can have written is not waited for.

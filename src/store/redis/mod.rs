@@ -86,7 +86,7 @@ pub(crate) struct RedisStore {
     compressed_from: Option<u64>,
     /// GETRANGE is not granted: read with GET, whose answer has no bound.
     plain_get: AtomicBool,
-    /// EXISTS is not granted: whether a body's chunks are there is not known until they are read.
+    /// EXISTS is not granted: whether a body's chunks, or a cell, are there is not known until they are read.
     unchecked: AtomicBool,
     leases: Box<Leases>,
     purges: Purges,

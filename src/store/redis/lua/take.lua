@@ -1,8 +1,8 @@
--- Takes a lease that nobody has: 1 taken, 4 taken, and the cell has nothing, its token if it is somebody else's, 2 what is
--- fetched, or was fetched last, is for nobody else, 3 the same instance has it, which its token begins with: for a lead
--- that is waited for no longer and goes on, or for an attempt whose answer was lost. Neither is waited for, nor robbed of
--- it. In place of all these, the failure of the service, if there is one that can be borne and it is not time yet to try
--- again, or somebody is at it.
+-- Takes a lease that nobody has: 1 taken, 4 taken, and the cell has nothing, 5 taken, and the cell may not be looked at, its
+-- token if it is somebody else's, 2 what is fetched, or was fetched last, is for nobody else, 3 the same instance has it,
+-- which its token begins with: for a lead that is waited for no longer and goes on, or for an attempt whose answer was
+-- lost. Neither is waited for, nor robbed of it. In place of all these, the failure of the service, if there is one that
+-- can be borne and it is not time yet to try again, or somebody is at it.
 -- KEYS: the lease, the failure, and the cell, if it is to be looked at. ARGV: token, lifetime in ms, the start of all tokens
 -- of this instance, what failures begin with that can be borne, the time in ms.
 local held = redis.call('GET', KEYS[1])
@@ -16,5 +16,8 @@ if held and string.sub(held, 1, 1) == '-' then return 2 end
 if held then return held end
 local taken = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if taken.err then return taken end
-if KEYS[3] and redis.pcall('EXISTS', KEYS[3]) == 0 then return 4 end
+if not KEYS[3] then return 1 end
+local there = redis.pcall('EXISTS', KEYS[3])
+if there == 0 then return 4 end
+if type(there) == 'table' then return 5 end
 return 1
