@@ -45,7 +45,9 @@ async fn a_certificate_of_ones_own_is_trusted_where_that_is_said() {
 
 #[tokio::test]
 async fn the_nodes_of_a_cluster_are_reached_the_same_way() {
-    let port = free_port().expect("a port").to_string();
+    // The nodes of a cluster talk to each other at a port that is 10,000 higher.
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok();
+    let port = (0..50).filter_map(|_| free_port()).find(is_free).expect("two ports").to_string();
     let tls = ["--tls-port", &port, "--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY, "--tls-auth-clients", "no"];
     let trusted = ["--tls-ca-cert-file", CERTIFICATE, "--cluster-enabled", "yes", "--tls-cluster", "yes"];
     let server = RedisServer::start_with(&[&tls[..], &trusted].concat());
