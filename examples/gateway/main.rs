@@ -83,6 +83,10 @@ use gateway::Gateway;
 use redact::redact;
 use shutdown::Shutdown;
 
+/// glibc gives the memory of large bodies back to the system and asks for it again: a page fault for each 4 KiB of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a client may take to send a whole request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most connections of clients; more are closed.

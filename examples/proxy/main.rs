@@ -91,6 +91,10 @@ use via::Via;
 use watch::{Watch, WatchLayer};
 use workers::Workers;
 
+/// glibc gives the memory of large bodies back to the system and asks for it again: a page fault for each 4 KiB of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Any error, where only its text matters.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -28,6 +28,10 @@ use clap::{Args, Parser, Subcommand};
 use measure::Bench;
 use scenarios::Scenario;
 
+/// As in the proxy: with glibc's it is luck how many page faults a server has for each large body, from none to all.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// tower-redis-cache beside other caches, on one machine in one run.
 #[derive(Parser)]
 #[command(name = "side-by-side", args_conflicts_with_subcommands = true)]
