@@ -18,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::budget::{Budget, Reservation};
-use super::gather::Gathering;
+use super::gather::{Gatherer, Gathering};
 use crate::error::BodyError;
 use crate::store::entry::Chunks;
 
@@ -40,6 +40,11 @@ pub(crate) trait ChunkSource: fmt::Debug + Send + Sync {
 
     /// Another that has the rest, should this source cease, for as long as somebody reads.
     fn stand_by(&self, _spare: Weak<dyn Spare>) {}
+
+    /// Whether what comes may be another's, who stood by.
+    fn is_another(&self) -> bool {
+        false
+    }
 
     /// Whether it is known that not all of it is to be had.
     fn is_broken(&self) -> bool {
@@ -71,7 +76,7 @@ pub(crate) struct OpenBody {
 struct ForTheFirst {
     spare: Option<Arc<dyn Spare>>,
     /// Where that is all of it.
-    gathering: Option<Box<Gathering>>,
+    gatherer: Option<Box<dyn Gatherer>>,
 }
 
 /// A chunk that has been read, and the room that it takes.
@@ -107,7 +112,7 @@ pub(crate) struct ChunkReader {
     current: Option<Chunk>,
     left: u64,
     trailers: Option<HeaderMap>,
-    gathering: Option<Box<Gathering>>,
+    gathering: Option<Gathering>,
     _spare: Option<Arc<dyn Spare>>,
 }
 
@@ -165,11 +170,10 @@ impl OpenBody {
     }
 
     /// Has it gathered by who reads it first, if that is all of it.
-    pub(crate) fn gathered(self, gathering: Gathering) -> Self {
+    pub(crate) fn gather_for(&self, gatherer: Box<dyn Gatherer>) {
         if let Ok(mut first) = self.for_the_first.lock() {
-            first.gathering = Some(Box::new(gathering));
+            first.gatherer = Some(gatherer);
         }
-        self
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -181,9 +185,13 @@ impl OpenBody {
 
 impl ChunkReader {
     pub(crate) fn new(body: &OpenBody, segments: Vec<Segment>, trailers: Option<HeaderMap>) -> Self {
-        let ForTheFirst { spare, gathering } =
+        let ForTheFirst { spare, gatherer } =
             body.for_the_first.lock().map(|mut first| mem::take(&mut *first)).unwrap_or_default();
         let is_whole = matches!(&segments[..], [Segment::Part(part)] if *part == (0..body.chunks.length));
+        // Without room to spare it is sent all the same.
+        let gathering = gatherer.filter(|_| is_whole).and_then(|gatherer| {
+            Some(Gathering::new(body.chunks.count(), gatherer, body.budget.reserve_spare(body.chunks.length)?))
+        });
         Self {
             source: Arc::clone(&body.source),
             chunks: body.chunks,
@@ -195,7 +203,7 @@ impl ChunkReader {
             steps: VecDeque::new(),
             current: None,
             trailers,
-            gathering: gathering.filter(|_| is_whole),
+            gathering,
             _spare: spare,
         }
     }
@@ -212,7 +220,8 @@ impl ChunkReader {
             Some(Step::Again(within)) => cut(self.current.as_ref(), within),
             Some(Step::Next(awaited, within)) => match ready!(awaited.poll_chunk(cx)) {
                 Ok(chunk) => {
-                    self.gathering = self.gathering.take().and_then(|all| all.with(chunk.index, &chunk.octets));
+                    let gathering = self.gathering.take().filter(|_| !self.source.is_another());
+                    self.gathering = gathering.and_then(|all| all.with(chunk.index, &chunk.octets));
                     cut(Some(self.current.insert(chunk)), within)
                 }
                 Err(error) => {
@@ -292,6 +301,7 @@ impl ChunkReader {
         self.source.broke_off();
         self.plan.clear();
         self.steps.clear();
+        self.gathering = None;
         self.trailers = None;
     }
 }

@@ -5,12 +5,14 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::budget::Reservation;
-use crate::store::entry::Chunks;
 
-/// Who wants it.
+/// Who wants it, until it is dropped.
 pub(crate) trait Gatherer: fmt::Debug + Send + Sync {
+    /// Whether it is still of use.
+    fn is_in_time(&self) -> bool;
+
     /// All of it has come.
-    fn has(&self, pieces: Vec<Bytes>);
+    fn has(self: Box<Self>, pieces: Vec<Bytes>);
 }
 
 /// What has come so far. Dropped, it was not all.
@@ -20,24 +22,27 @@ pub(crate) struct Gathering {
     count: u64,
     gatherer: Box<dyn Gatherer>,
     /// For the whole body.
-    _room: Reservation,
+    room: Reservation,
 }
 
 impl Gathering {
-    pub(crate) fn new(chunks: Chunks, room: Reservation, gatherer: Box<dyn Gatherer>) -> Self {
-        Self { pieces: Vec::new(), count: chunks.count(), gatherer, _room: room }
+    /// Of so many chunks.
+    pub(crate) fn new(count: u64, gatherer: Box<dyn Gatherer>, room: Reservation) -> Self {
+        Self { pieces: Vec::new(), count, gatherer, room }
     }
 
     /// One more chunk; itself, if there are more to come.
-    pub(crate) fn with(mut self: Box<Self>, index: u32, octets: &Bytes) -> Option<Box<Self>> {
-        if self.pieces.len() as u64 != u64::from(index) {
+    pub(crate) fn with(mut self, index: u32, octets: &Bytes) -> Option<Self> {
+        if self.pieces.len() as u64 != u64::from(index) || !self.gatherer.is_in_time() {
             return None;
         }
         self.pieces.push(octets.clone());
         if (self.pieces.len() as u64) < self.count {
             return Some(self);
         }
-        self.gatherer.has(std::mem::take(&mut self.pieces));
+        let Self { pieces, gatherer, room, .. } = self;
+        drop(room);
+        gatherer.has(pieces);
         None
     }
 }

@@ -279,8 +279,8 @@ impl CacheConfig {
     /// The most octets of bodies that are held in memory for all requests together on their way to the store. Into Redis
     /// a body goes in chunks of 256 KiB while it comes, and one takes an eighth of this, or 1 MiB, at the most; a body for
     /// the store in memory takes its length. Past it responses pass without being stored. Large bodies that are sent out of Redis
-    /// are read ahead of their clients as long as they hold less than four times as much together; past it each is read
-    /// one chunk at a time. Defaults to 32 MiB; it is 1 MiB at the least, and in memory
+    /// are read ahead of their clients as long as they hold less than four times as much together, with what is gathered for
+    /// [`near_cache`](Self::near_cache) and sent from it; past it each is read one chunk at a time. Defaults to 32 MiB; it is 1 MiB at the least, and in memory
     /// [`max_body_size`](Self::max_body_size).
     pub fn max_inflight_bytes(mut self, octets: u64) -> Self {
         self.max_inflight_bytes = octets;

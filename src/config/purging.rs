@@ -76,9 +76,13 @@ impl CacheConfig {
     }
 
     /// The longest body, in octets, that is kept in the memory tier in front of Redis. Defaults to a 64th of the tier, and
-    /// at least 32 KiB; it is no more than a quarter of the tier. A body of more than 32 KiB is read from Redis as it is
-    /// sent, and kept when somebody has had all of it: what is held until then counts as read ahead
-    /// ([`max_inflight_bytes`](Self::max_inflight_bytes)), and without room there it is not kept.
+    /// at least 32 KiB; it is no more than a quarter of the tier. The table has as many parts, each with a lock of its own,
+    /// as have room for four such bodies.
+    ///
+    /// A body of more than 32 KiB is read from Redis as it is sent, and kept when somebody has had all of it. What is held of
+    /// it until then, and each time that it is sent from memory, counts as read ahead
+    /// ([`max_inflight_bytes`](Self::max_inflight_bytes)): to be kept it has to find its room in one half of that, so that
+    /// with default settings no body of more than 64 MiB is, and without room to be sent from memory it is read from Redis.
     pub fn near_cache_max_entry(mut self, octets: u64) -> Self {
         self.near.max_entry = Some(octets);
         self

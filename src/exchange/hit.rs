@@ -18,7 +18,7 @@ use crate::key::CacheKey;
 use crate::observe::Outcome;
 use crate::observe::cache_status::digits;
 use crate::semantics::PresentedRequest;
-use crate::semantics::admission::is_retrieval;
+use crate::semantics::admission::{is_query, is_retrieval};
 use crate::semantics::precondition::{self, Precondition};
 use crate::semantics::range::{self, Selection};
 use crate::semantics::reuse::Reuse;
@@ -30,12 +30,16 @@ use crate::store::entry::{StoredBody, StoredResponse};
 pub(super) async fn take(
     shared: &Arc<Shared>,
     parts: &request::Parts,
-    held: Held,
+    mut held: Held,
     asked: &mut Asked,
 ) -> Option<(Arc<StoredResponse>, CacheKey)> {
     let key = held.key.clone();
     if held.response.body.is_loaded() {
         return Some((held.response, key));
+    }
+    if is_query(&parts.method) {
+        // Nobody would look for it in memory.
+        Arc::make_mut(&mut held.response).body.set_keeping(None);
     }
     let wanted = wanted(&PresentedRequest::of(parts), &held.response);
     open(shared, held, &wanted, asked).await.map(|stored| (stored, key))

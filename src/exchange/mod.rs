@@ -12,6 +12,7 @@ mod forward;
 mod hit;
 pub(crate) mod inspect;
 mod invalidate;
+mod keep;
 mod lease;
 mod lookup;
 pub(crate) mod near;
@@ -70,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) meter: Meter,
     pub(crate) recording: Budget,
-    /// Bounds what has been read of large bodies and not yet been sent.
+    /// Bounds what has been read of large bodies and not yet been sent, or is to be kept in memory.
     pub(crate) reading: Budget,
     pub(crate) uncacheable: UncacheableKeys,
     pub(crate) flights: Flights<collapse::Landing>,

@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::lookup::Asked;
 use super::{Miss, Shared, Teller, conclude, hit, refresh};
-use crate::body::CacheBody;
+use crate::body::{CacheBody, Reservation};
 use crate::error::BoxError;
 use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
@@ -29,6 +29,9 @@ const SHAPING: [header::HeaderName; 6] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
+/// Longer bodies take room as they are sent.
+const LARGE: u64 = 32 * 1024;
+
 /// A response in memory that answers a request.
 #[derive(Debug)]
 pub(crate) struct NearHit {
@@ -36,6 +39,8 @@ pub(crate) struct NearHit {
     variant: Option<VariantKey>,
     reuse: Reuse,
     now: Timestamp,
+    /// Of a large body, until it is sent: the memory tier may let it go before.
+    room: Option<Arc<Reservation>>,
 }
 
 impl NearHit {
@@ -51,7 +56,15 @@ impl NearHit {
         let (stored, variant) = shared.store.look_up_near(key, &parts.headers, now)?;
         let found = Found::Response(stored.as_ref());
         match decide(&PresentedRequest::of(parts), found, now, &shared.config.rules) {
-            Decision::Hit(reuse, _) => Some(Self { stored, variant, reuse, now }),
+            Decision::Hit(reuse, _) => {
+                let length = stored.body.len();
+                // Without room it is read piece by piece.
+                let room = match length > LARGE {
+                    true => Some(Arc::new(shared.reading.reserve(length)?)),
+                    false => None,
+                };
+                Some(Self { stored, variant, reuse, now, room })
+            }
             Decision::Forward(..) | Decision::Unsatisfiable(_) => None,
         }
     }
@@ -72,12 +85,12 @@ impl NearHit {
         Q: Body + Send + 'static,
         R: Body<Error: Into<BoxError>> + Send + 'static,
     {
-        let Self { stored, variant, reuse, now } = self;
+        let Self { stored, variant, reuse, now, room } = self;
         shared.counters.near_hits.increment();
         hit::note_use(shared, &key, variant);
         let refresh = refresh::of_hit(shared, &key, &parts, &reuse, &stored, now);
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
-        let response = tell(shared, &key, &PresentedRequest::of(&parts), stored, &reuse);
+        let response = tell(shared, &key, &PresentedRequest::of(&parts), (stored, room), &reuse);
         if let Some(stored) = behind {
             let miss = Box::new(Miss {
                 found_under: Some(Box::new(key.clone())),
@@ -100,7 +113,7 @@ fn tell<R>(
     shared: &Arc<Shared>,
     key: &CacheKey,
     request: &PresentedRequest<'_>,
-    stored: Arc<StoredResponse>,
+    (stored, room): (Arc<StoredResponse>, Option<Arc<Reservation>>),
     reuse: &Reuse,
 ) -> Response<CacheBody<R>> {
     let outcome = Outcome::hit(reuse.ttl);
@@ -109,12 +122,17 @@ fn tell<R>(
         shared.counters.hits.increment();
         shared.meter.request(&outcome);
         outcome.record(stored.status);
-        let mut response = Response::new(CacheBody::stored(stored.body.clone(), stored.trailers.clone()));
+        let body = room.map_or_else(|| stored.body.clone(), |room| stored.body.held_in(room));
+        let mut response = Response::new(CacheBody::stored(body, stored.trailers.clone()));
         (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);
         conclude(outcome, &mut response);
         return response;
     }
     let again = is_plain.then(|| Arc::clone(&stored));
+    let stored = match room {
+        Some(room) => Arc::new(StoredResponse { body: stored.body.held_in(room), ..stored.as_ref().clone() }),
+        None => stored,
+    };
     let mut response = hit::serve(shared, request, stored, reuse, outcome);
     Teller::new(Arc::clone(shared), key).tell(&mut response);
     if let Some(stored) = again {

@@ -17,16 +17,16 @@ use tokio::time;
 use tracing::Instrument;
 
 use super::Shared;
+use super::keep::NearKeeper;
 use super::lookup::{Asked, Held, read_body};
 use super::relay::Progress;
 use crate::body::chunks::{Chunk, ChunkSource, OpenBody, Spare};
-use crate::body::gather::{Gatherer, Gathering};
+use crate::body::gather::Gatherer;
 use crate::body::shared::Backing;
 use crate::error::{BodyError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{Cell, Chunks, StoredResponse};
-use crate::store::near::Keeping;
 use crate::store::{CellKey, Store};
 
 /// The chunks of one body in the store.
@@ -95,8 +95,7 @@ async fn open_chunks(
         }
         None => None,
     };
-    let keeper = held.response.body.keeping().filter(|_| wanted.len() as u64 == chunks.count());
-    let keeper = keeper.map(|keeping| NearKeeper::new(shared, &held, keeping));
+    let keeper = held.response.body.keeping().and_then(|keeping| NearKeeper::begin(shared, &held, chunks, keeping));
     let body = match at_hand {
         Some(chunk) if chunks.count() == 1 => {
             if let Some(keeper) = keeper {
@@ -105,10 +104,6 @@ async fn open_chunks(
             held.response.body.loaded(vec![chunk.octets], chunk.room)
         }
         at_hand => {
-            // Without room to gather it, it is not.
-            let gathering = keeper.and_then(|keeper| {
-                Some(Gathering::new(chunks, shared.reading.reserve_spare(chunks.length)?, Box::new(keeper)))
-            });
             let (shared, runtime) = (Arc::clone(shared), Handle::current());
             let budget = shared.reading.clone();
             let (key, variant) = (held.key.clone(), held.variant);
@@ -124,40 +119,13 @@ async fn open_chunks(
                 spare: StandBy::default(),
             };
             let open = OpenBody::new(Arc::new(source), chunks, budget, at_hand);
-            held.response.body.opened(match gathering {
-                Some(gathering) => open.gathered(gathering),
-                None => open,
-            })
+            if let Some(keeper) = keeper {
+                open.gather_for(keeper);
+            }
+            held.response.body.opened(open)
         }
     };
     Some(held.with_body(body))
-}
-
-/// Keeps a response in this process's memory when all of its body has been read.
-#[derive(Debug)]
-struct NearKeeper {
-    shared: Arc<Shared>,
-    key: CacheKey,
-    variant: Option<VariantKey>,
-    response: Arc<StoredResponse>,
-    keeping: Keeping,
-}
-
-impl NearKeeper {
-    fn new(shared: &Arc<Shared>, held: &Held, keeping: Keeping) -> Self {
-        let (shared, response) = (Arc::clone(shared), Arc::clone(&held.response));
-        Self { shared, key: held.key.clone(), variant: held.variant, response, keeping }
-    }
-}
-
-impl Gatherer for NearKeeper {
-    fn has(&self, pieces: Vec<Bytes>) {
-        // The room of what is kept is the memory tier's.
-        let body = self.response.body.loaded(pieces, Arc::new(self.shared.reading.take(0)));
-        let response = Arc::new(StoredResponse { body, ..self.response.as_ref().clone() });
-        let cell = CellKey { primary: &self.key, variant: self.variant };
-        self.shared.store.keep_near(cell, response, self.keeping);
-    }
 }
 
 /// A body that is being written in chunks, for those who cannot have it from memory any more.
@@ -208,6 +176,10 @@ impl ChunkSource for StoredChunks {
 
     fn stand_by(&self, spare: Weak<dyn Spare>) {
         let _ = self.spare.spare.set(spare);
+    }
+
+    fn is_another(&self) -> bool {
+        self.spare.is_on.load(Ordering::Acquire)
     }
 
     fn is_there(&self, index: u32) -> bool {

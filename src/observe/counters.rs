@@ -142,7 +142,8 @@ counters! {
         queued_fetches,
         /// Octets of bodies that are being recorded or written.
         bytes_in_flight,
-        /// Octets of large bodies that have been read from the store ahead of their clients.
+        /// Octets of large bodies that have been read from the store ahead of their
+        /// clients, are gathered for the memory tier, or are sent from it.
         bytes_read_ahead,
         /// Octets of the memory tier in front of Redis.
         near_bytes,

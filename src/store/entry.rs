@@ -167,9 +167,13 @@ impl StoredBody {
         self.keeping
     }
 
-    /// From now on.
-    pub(crate) fn may_be_kept(&mut self, keeping: Keeping) {
-        self.keeping = Some(keeping);
+    pub(crate) fn set_keeping(&mut self, keeping: Option<Keeping>) {
+        self.keeping = keeping;
+    }
+
+    /// The same body in a room of whoever sends it.
+    pub(crate) fn held_in(&self, room: Arc<Reservation>) -> Self {
+        Self { held: Some(room), ..self.clone() }
     }
 
     pub(crate) fn open(&self) -> Option<&OpenBody> {

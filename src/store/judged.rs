@@ -80,14 +80,39 @@ impl AnyStore {
         let (near, plane) = (self.near()?, self.plane());
         let connection = plane.read_over().filter(|_| plane.is_in_sync())?;
         let (response, variant) = near.look_up(key, request, now, connection)?;
-        let is_fresh = response.freshness.remaining(now).is_some() && !response.freshness.always_validate;
-        (is_fresh && plane.judge(key, &response.label) == Verdict::Good).then_some((response, variant))
+        self.is_near_good(key, &response, now).then_some((response, variant))
     }
 
-    /// Keeps a response in this process's memory whose body has been read by now.
-    pub(crate) fn keep_near(&self, key: CellKey<'_>, response: Arc<StoredResponse>, keeping: Keeping) {
+    /// Whether a response may be answered from memory.
+    fn is_near_good(&self, key: &CacheKey, response: &StoredResponse, now: Timestamp) -> bool {
+        let freshness = &response.freshness;
+        freshness.remaining(now).is_some()
+            && !freshness.always_validate
+            && self.plane().judge(key, &response.label) == Verdict::Good
+    }
+
+    /// Whether the body of a response is to be gathered, to be kept in this process's memory: one at a time.
+    pub(crate) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, keeping: Keeping) -> bool {
+        self.near().is_some_and(|near| near.begin_to_gather(key, chunks, keeping.connection))
+    }
+
+    pub(crate) fn end_gathering(&self, key: CellKey<'_>) {
+        if let Some(near) = self.near() {
+            near.end_gathering(key);
+        }
+    }
+
+    /// Whether nothing has come between since the head was read.
+    pub(crate) fn may_still_keep(&self, key: CellKey<'_>, keeping: Keeping) -> bool {
+        let changes = self.near().map(|near| near.changes(key.primary));
+        changes == Some(keeping.changes) && self.stamp().1 == Some(keeping.connection)
+    }
+
+    /// Keeps a response in this process's memory whose body has been read by now, if it could be answered from there.
+    pub(crate) fn keep_near(&self, key: CellKey<'_>, response: Arc<StoredResponse>, keeping: Keeping, now: Timestamp) {
         if let Some(near) = self.near()
-            && self.stamp().1 == Some(keeping.connection)
+            && self.may_still_keep(key, keeping)
+            && self.is_near_good(key.primary, &response, now)
         {
             near.keep(key, &Cell::Response(response), keeping);
         }
@@ -121,8 +146,11 @@ impl AnyStore {
         {
             let keeping = Keeping { connection, changes };
             match cell {
-                Cell::Response(response) if near.may_keep(response) => {
-                    Arc::make_mut(response).body.may_be_kept(keeping);
+                Cell::Response(response) if !response.body.is_loaded() => {
+                    near.make_way(key, response);
+                    let is_to_be_kept =
+                        near.may_keep(response) && self.is_near_good(key.primary, response, clock.now());
+                    Arc::make_mut(response).body.set_keeping(is_to_be_kept.then_some(keeping));
                 }
                 _ => near.keep(key, cell, keeping),
             }

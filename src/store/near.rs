@@ -3,17 +3,20 @@
 //! An entry ends by its own freshness, or by the purge clock; nothing else is needed to keep it right. So it is used only
 //! while the clock is known well enough, and while that was read from the server that the entry came from.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::HeaderMap;
 use quick_cache::Weighter;
 
 use super::CellKey;
-use super::entry::{Cell, StoredResponse};
+use super::entry::{Cell, Chunks, StoredResponse};
 use super::memory::{content_weight, label_weight};
+use crate::clock::Stopwatch;
 use crate::key::CacheKey;
-use crate::key::digests::{Recall, recall_weighed};
+use crate::key::digests::{Recall, Seed, recall_weighed};
 use crate::semantics::fields::wire_size;
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
@@ -22,9 +25,11 @@ use crate::semantics::vary::VariantKey;
 #[derive(Debug)]
 pub(crate) struct NearCache {
     cells: Recall<Name, Slot, ByOctets>,
-    /// How often anything was forgotten, by the first octet of the key.
-    changes: [AtomicU64; 256],
+    /// How often anything was forgotten, by the first octets of the key.
+    changes: Box<[AtomicU32]>,
     max_entry: u64,
+    /// Whose bodies are being gathered, and since when.
+    gathering: Mutex<HashMap<Name, Stopwatch, Seed>>,
 }
 
 /// A cell is verified to be the key's before it comes here: the digest tells it.
@@ -47,7 +52,7 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keeping {
     pub(crate) connection: u64,
-    pub(crate) changes: u64,
+    pub(crate) changes: u32,
 }
 
 /// A change of what the store has under these names, which begins here and ends when this is dropped: what is read
@@ -63,6 +68,10 @@ struct ByOctets;
 
 /// What a cell takes besides its content: the slot, the name, the response's own struct, and what allocators round up.
 const OVERHEAD: u64 = 640;
+/// Of changes: keys that share one keep each other's bodies out while these are read.
+const COUNTERS: usize = 16 * 1024;
+/// Who has not gathered a body by then may be slow: others try as well.
+const QUICK: Duration = Duration::from_secs(1);
 
 impl NearCache {
     pub(crate) fn new(max_octets: u64, max_entry: u64) -> Self {
@@ -71,7 +80,8 @@ impl NearCache {
         // Each part of the table has room for some of the longest.
         let most_parts = (max_octets / max_entry.saturating_mul(4).max(1)).max(1);
         let cells = recall_weighed(items, max_octets, ByOctets, most_parts);
-        Self { cells, changes: [const { AtomicU64::new(0) }; 256], max_entry }
+        let changes = (0..COUNTERS).map(|_| AtomicU32::new(0)).collect();
+        Self { cells, changes, max_entry, gathering: Mutex::default() }
     }
 
     /// The octets in use.
@@ -85,12 +95,12 @@ impl NearCache {
     }
 
     /// What has to be asked for before a cell is read that may be [kept](Self::keep).
-    pub(crate) fn changes(&self, key: &CacheKey) -> u64 {
+    pub(crate) fn changes(&self, key: &CacheKey) -> u32 {
         self.changes_of(key.digest()).load(Ordering::Acquire)
     }
 
-    fn changes_of(&self, digest: &[u8; CacheKey::DIGEST_LEN]) -> &AtomicU64 {
-        &self.changes[usize::from(digest[0])]
+    fn changes_of(&self, digest: &[u8; CacheKey::DIGEST_LEN]) -> &AtomicU32 {
+        &self.changes[usize::from(u16::from_le_bytes([digest[0], digest[1]])) % COUNTERS]
     }
 
     /// Keeps what was read over this connection, if it is of a kind, and of a size, to be kept, and nothing like it has
@@ -112,9 +122,47 @@ impl NearCache {
         }
     }
 
-    /// Whether a response is of a size to be kept, and has yet to be read.
-    pub(crate) fn may_keep(&self, response: &StoredResponse) -> bool {
-        !response.body.is_loaded() && response.body.len() <= self.max_entry
+    /// Whether a response is of a size to be kept when its body has been read.
+    pub(super) fn may_keep(&self, response: &StoredResponse) -> bool {
+        response.body.len() <= self.max_entry
+    }
+
+    /// Lets another response go that was kept there before this one was found.
+    pub(super) fn make_way(&self, key: CellKey<'_>, found: &StoredResponse) {
+        let name = Name::of(key);
+        let is_another = |cell: &Cell| match cell {
+            Cell::Response(kept) => kept.freshness.response_time != found.freshness.response_time,
+            _ => true,
+        };
+        if self.cells.peek(&name).is_some_and(|slot| is_another(&slot.cell)) {
+            self.cells.remove(&name);
+        }
+    }
+
+    /// Whether its body is to be gathered: unless it is kept, or somebody is at it.
+    pub(super) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> bool {
+        let name = Name::of(key);
+        let is_it = |cell: &Cell| matches!(cell, Cell::Response(kept) if kept.body.chunks() == Some(chunks));
+        let kept = self.cells.peek(&name);
+        if kept.is_some_and(|slot| slot.connection == connection && is_it(&slot.cell)) {
+            return false;
+        }
+        let mut gathering = self.gathering();
+        // A client that is slow keeps nobody else from it.
+        if gathering.get(&name).is_some_and(|since| since.elapsed() < QUICK) {
+            return false;
+        }
+        gathering.insert(name, Stopwatch::start());
+        true
+    }
+
+    pub(super) fn end_gathering(&self, key: CellKey<'_>) {
+        self.gathering().remove(&Name::of(key));
+    }
+
+    /// No panic can leave the map half changed.
+    fn gathering(&self) -> MutexGuard<'_, HashMap<Name, Stopwatch, Seed>> {
+        self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nor is it kept by those who are reading it.
@@ -177,7 +225,7 @@ impl Name {
 
 impl Weighter<Name, Slot> for ByOctets {
     fn weight(&self, _: &Name, slot: &Slot) -> u64 {
-        // The body is a part of the value that was read, which has all the rest in it as well.
+        // A short body is a part of the value that was read, which has all the rest in it as well.
         let again = match &slot.cell {
             Cell::Response(response) => {
                 let trailers = response.trailers.as_ref().map_or(0, wire_size);

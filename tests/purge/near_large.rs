@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tower_redis_cache::{CacheConfig, PurgeMode, PurgeTarget};
 
 use crate::support::scripted::{Reply, ok, status};
-use crate::support::story::{Stage, Story, ask, get, head};
+use crate::support::story::{Stage, Story, ask, get, head, seconds};
 
 const CHUNK: usize = 256 * 1024;
 const TIER: u64 = 64 << 20;
@@ -67,14 +67,16 @@ async fn who_has_had_a_part_of_a_body_leaves_nothing_in_memory() {
     is_in_redis(&story, "/a", length).await;
     story.client_asks(head("/a")).await.is_hit();
     story.client_asks(get("/a").header("if-none-match", "\"v\"")).await.is_hit().has_status(304);
-    for range in ["bytes=0-9", "bytes=1-", "bytes=0-0,300000-300009"] {
+    // The last of them is all chunks, and not all of the body.
+    for range in ["bytes=0-9", "bytes=0-0,300000-300009", "bytes=1-"] {
         story.client_asks(get("/a").header("range", range)).await.is_hit().has_status(206);
     }
     let mut reading = story.client_begins(get("/a")).await;
     reading.reads_on().await;
     reading.reads_on().await;
     reading.leaves();
-    assert_eq!((near_hits(&story), story.handle.stats().near_bytes), (0, 0));
+    let stats = story.handle.stats();
+    assert_eq!((stats.near_hits, stats.near_bytes, stats.bytes_read_ahead), (0, 0, 0));
     assert!(!is_from_memory(&story, "/a", length).await);
     assert!(is_from_memory(&story, "/a", length).await);
 }
@@ -104,6 +106,8 @@ async fn what_is_purged_changed_or_replaced_while_it_is_read_is_not_kept() {
             }
         }
         assert_eq!(reading.reads_to_the_end().await.body().len(), length, "{change}");
+        story.fills_are_done().await;
+        assert_eq!(story.handle.stats().near_bytes, 0, "{change}");
         let before = near_hits(&story);
         story.client_asks(get("/a")).await.has_body("new");
         assert_eq!(near_hits(&story), before, "{change}");
@@ -175,4 +179,100 @@ async fn without_room_to_gather_it_a_body_is_sent_all_the_same() {
         assert!(!is_from_memory(&story, target, length).await);
         assert_eq!(is_from_memory(&story, target, length).await, is_kept, "{length}");
     }
+}
+
+/// Who reads slowly does not bring back what another process has replaced: neither over the new one, nor in its place.
+#[tokio::test]
+async fn what_another_process_replaces_while_it_is_read_is_not_kept() {
+    let stage = Stage::redis();
+    let (story, other, length) = (near(&stage), near(&stage), 3 * CHUNK + 7);
+    for is_found_meanwhile in [true, false] {
+        is_in_redis(&story, "/a", length).await;
+        let mut reading = story.client_begins(get("/a")).await;
+        reading.reads_on().await;
+        story.time_passes(seconds(1));
+        other.time_passes(seconds(1));
+        other.origin_says(page(length + 1));
+        other.client_asks(get("/a").header("cache-control", "no-cache")).await.is_stored();
+        if is_found_meanwhile {
+            is_from_memory(&story, "/a", length + 1).await;
+        }
+        assert_eq!(reading.reads_to_the_end().await.body().len(), length);
+        story.fills_are_done().await;
+        story.client_asks(get("/a")).await.is_hit().has_body(octets(length + 1));
+    }
+}
+
+/// What is kept gives way to what another process has stored, as soon as that is seen.
+#[tokio::test]
+async fn a_newer_response_that_is_found_takes_the_place_of_what_is_in_memory() {
+    let stage = Stage::redis();
+    let (story, other) = (near(&stage), near(&stage));
+    is_in_redis(&story, "/a", 2 * CHUNK).await;
+    is_from_memory(&story, "/a", 2 * CHUNK).await;
+    assert!(is_from_memory(&story, "/a", 2 * CHUNK).await);
+    story.time_passes(seconds(1));
+    other.time_passes(seconds(1));
+    other.origin_says(page(3 * CHUNK));
+    other.client_asks(get("/a").header("cache-control", "no-cache")).await.is_stored();
+    // This one asks Redis, and has no more of it than its head.
+    let head = head("/a").header("cache-control", "max-age=60");
+    story.client_asks(head).await.is_hit().has_header("content-length", &(3 * CHUNK).to_string());
+    assert!(!is_from_memory(&story, "/a", 3 * CHUNK).await);
+    assert!(is_from_memory(&story, "/a", 3 * CHUNK).await);
+}
+
+#[tokio::test]
+async fn what_could_not_be_answered_from_memory_is_not_kept() {
+    let stage = Stage::redis();
+    let story = near_with(&stage, |config| config.stale_while_revalidate(seconds(600)));
+    is_in_redis(&story, "/stale", 2 * CHUNK).await;
+    story.time_passes(seconds(601));
+    story.client_asks(get("/stale")).await.is_hit().has_body(octets(2 * CHUNK));
+    story.origin_says(page(2 * CHUNK).cache_control("max-age=600, no-cache"));
+    story.client_asks(get("/validated")).await;
+    story.client_asks(get("/validated")).await;
+    assert!(story.handle.stats().near_bytes < 2 * CHUNK as u64);
+}
+
+/// One of those who read at the same time gathers for all.
+#[tokio::test]
+async fn of_many_who_read_one_gathers() {
+    let stage = Stage::redis();
+    let (story, length) = (near(&stage), 1 << 20);
+    is_in_redis(&story, "/a", length).await;
+    let mut reading = Vec::new();
+    for _ in 0..10 {
+        let mut one = story.client_begins(get("/a")).await;
+        one.reads_on().await;
+        reading.push(one);
+    }
+    // A chunk that is sent, and three ahead of it, of each; and the whole of one.
+    let most = 10 * 4 * CHUNK as u64 + length as u64;
+    let used = story.handle.stats().bytes_read_ahead;
+    assert!(used <= most, "{used}");
+    for one in reading {
+        assert_eq!(one.reads_to_the_end().await.body().len(), length);
+    }
+    story.fills_are_done().await;
+    assert!(is_from_memory(&story, "/a", length).await);
+    assert_eq!(story.handle.stats().bytes_read_ahead, 0);
+}
+
+/// The tier may let it go before it is sent: it counts as what is held for clients.
+#[tokio::test]
+async fn large_bodies_that_are_sent_from_memory_take_room_and_without_it_redis_is_asked() {
+    let stage = Stage::redis();
+    let (story, length) = (near_with(&stage, |config| config.max_inflight_bytes(1 << 20)), 1 << 20);
+    is_in_redis(&story, "/a", length).await;
+    is_from_memory(&story, "/a", length).await;
+    let mut reading = Vec::new();
+    for _ in 0..4 {
+        reading.push(story.client_begins(get("/a")).await);
+    }
+    assert_eq!((near_hits(&story), story.handle.stats().bytes_read_ahead), (4, 4 << 20));
+    assert!(!is_from_memory(&story, "/a", length).await);
+    drop(reading);
+    assert!(is_from_memory(&story, "/a", length).await);
+    assert_eq!(story.handle.stats().bytes_read_ahead, 0);
 }
