@@ -1,7 +1,7 @@
 //! Room for octets in memory, shared by all requests: whoever finds none goes without.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A bound on octets.
 #[derive(Clone, Debug)]
@@ -69,6 +69,20 @@ impl Budget {
     }
 }
 
+/// Room for what several hold together, for as long as one of them does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedRoom(Arc<Mutex<Weak<Reservation>>>);
+
+impl SharedRoom {
+    /// The room for so many octets, if somebody has it or there is some.
+    pub(crate) fn reserve(&self, budget: &Budget, octets: u64) -> Option<Arc<Reservation>> {
+        let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = room.upgrade().or_else(|| budget.reserve(octets).map(Arc::new))?;
+        *room = Arc::downgrade(&held);
+        Some(held)
+    }
+}
+
 impl Ledger {
     fn is_scarce(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.max / 2
@@ -130,6 +144,21 @@ mod tests {
         assert!(budget.reserve(6).is_none() && budget.reserve(5).is_some());
         drop(beyond);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn several_have_one_room_as_long_as_one_of_them_has_it() {
+        let (budget, room) = (Budget::new(10), SharedRoom::default());
+        let (one, other) = (room.reserve(&budget, 6).unwrap(), room.reserve(&budget, 6).unwrap());
+        assert_eq!(budget.used(), 6);
+        drop(one);
+        assert_eq!(budget.used(), 6);
+        drop(other);
+        assert_eq!(budget.used(), 0);
+        let all = budget.reserve(5).unwrap();
+        assert!(room.reserve(&budget, 6).is_none());
+        drop(all);
+        assert!(room.reserve(&budget, 6).is_some());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A body that is sent chunk by chunk is gathered meanwhile, for somebody who wants to have all of it afterwards.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,8 +12,8 @@ pub(crate) trait Gatherer: fmt::Debug + Send + Sync {
     /// Whether it is still of use.
     fn is_in_time(&self) -> bool;
 
-    /// All of it has come.
-    fn has(self: Box<Self>, pieces: Vec<Bytes>);
+    /// All of it has come, and is held in this room.
+    fn has(self: Box<Self>, pieces: Vec<Bytes>, room: Arc<Reservation>);
 }
 
 /// What has come so far. Dropped, it was not all.
@@ -41,8 +42,7 @@ impl Gathering {
             return Some(self);
         }
         let Self { pieces, gatherer, room, .. } = self;
-        drop(room);
-        gatherer.has(pieces);
+        gatherer.has(pieces, Arc::new(room));
         None
     }
 }

@@ -15,7 +15,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-pub(crate) use self::budget::{Budget, Reservation};
+pub(crate) use self::budget::{Budget, Reservation, SharedRoom};
 use self::chunks::{ChunkReader, Segment};
 use self::shared::SharedReader;
 use crate::collapse::permits::Permit;

@@ -44,7 +44,7 @@ pub(crate) enum Abandoned {
 /// Frames shorter than this share a buffer.
 const SMALL: usize = 4 * 1024;
 /// Frames of so many octets are most of what they were read into: hyper reads up to 408 KiB at once. Kept as they are they
-/// take four times their length at the most.
+/// take four times their length at the most, unless a service cuts them from a larger whole, which it has then itself.
 const LARGE: usize = 128 * 1024;
 const LARGEST: usize = 512 * 1024;
 const BUFFER: usize = 16 * 1024;

@@ -76,8 +76,8 @@ impl CacheConfig {
     }
 
     /// The longest body, in octets, that is kept in the memory tier in front of Redis. Defaults to a 64th of the tier, and
-    /// at least 32 KiB; it is no more than a quarter of the tier. The table has as many parts, each with a lock of its own,
-    /// as have room for four such bodies.
+    /// at least 32 KiB; it is no more than a quarter of the tier. The table has parts with a lock each, no more than have
+    /// room for four such bodies.
     ///
     /// A body of more than 32 KiB is read from Redis as it is sent, and kept when somebody has had all of it. What is held of
     /// it until then, and each time that it is sent from memory, counts as read ahead

@@ -195,11 +195,11 @@ pub(super) async fn clear<R>(
     since: Stopwatch,
 ) -> Clearance<R> {
     let (mut turns, mut wait) = (0, None::<Wait>);
-    let left = miss.asked.time_left(shared);
     // Whoever has waited for another lead looks anew.
-    let mut limit = if since.elapsed() >= left { shared.store_deadline() } else { left };
-    while let Some(look) = look(shared, &miss, parts, limit, prospects(shared, &miss, parts, wait.is_some())).await {
-        limit = shared.store_deadline();
+    let mut begun = (since.elapsed() < miss.asked.time_left(shared)).then_some(miss.asked.since);
+    while let Some(look) =
+        look(shared, &miss, parts, begun.take(), prospects(shared, &miss, parts, wait.is_some())).await
+    {
         if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {
             flight.decline();
             break;
@@ -288,8 +288,7 @@ async fn join_elsewhere<R>(
 /// For a refresh that nobody waits for: whether to go on with it. Where somebody else is at it, or has done it, it is of
 /// no use.
 pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &request::Parts, flight: &Flight) -> bool {
-    let looking =
-        look(shared, miss, parts, shared.store_deadline(), Prospects { bearable: Bearable::ALL, finds_nothing: false });
+    let looking = look(shared, miss, parts, None, Prospects { bearable: Bearable::ALL, finds_nothing: false });
     let Some(Look { lease, leased, found, .. }) = looking.await else { return true };
     let decision = decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules);
     if let Decision::Hit(reuse, held) = decision
@@ -315,7 +314,9 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
 fn prospects(shared: &Shared, miss: &Miss, parts: &request::Parts, has_waited: bool) -> Prospects {
     let bearable = patience::bearable(shared, miss, parts);
     // Whoever has waited has waited for something.
-    Prospects { bearable, finds_nothing: !has_waited && lookup::has_found_nothing(shared, miss, parts) }
+    let finds_nothing =
+        !has_waited && shared.store.looks_with_lease() && lookup::has_found_nothing(shared, miss, parts);
+    Prospects { bearable, finds_nothing }
 }
 
 /// Tries for the lease and looks again: whoever gets the lease sees what its last holder wrote. That is one round trip, and
@@ -325,9 +326,11 @@ async fn look(
     shared: &Arc<Shared>,
     miss: &Miss,
     parts: &request::Parts,
-    limit: Duration,
+    begun: Option<Stopwatch>,
     Prospects { bearable, finds_nothing }: Prospects,
 ) -> Option<Look> {
+    let since = begun.unwrap_or_else(Stopwatch::start);
+    let limit = shared.store_deadline().saturating_sub(since.elapsed());
     if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes(&miss.key) {
         return None;
     }
@@ -335,8 +338,9 @@ async fn look(
     let granted = |leased: Result<Leased, StoreError>| {
         leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()
     };
-    // Each has a deadline of its own. In a box: whoever waits for it would have to be as large.
-    let look_up = || Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, Stopwatch::start()));
+    // It ends by itself, and takes nothing of what is known of the lease with it. In boxes: whoever waits for them would
+    // have to be as large.
+    let look_up = || Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));
     if finds_nothing {
         let leased = granted(time::timeout(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
         let (found, asked) = match leased {
@@ -345,9 +349,9 @@ async fn look(
         };
         return Some(Look { lease, leased, found, asked });
     }
-    let looking = Box::pin(async { tokio::join!(lease.take(bearable, false), look_up()) });
-    let (leased, (found, asked)) = time::timeout(limit, looking).await.ok()?;
-    Some(Look { leased: granted(leased)?, lease, found, asked })
+    let taking = Box::pin(lease.take(bearable, false));
+    let (leased, (found, asked)) = tokio::join!(time::timeout(limit, taking), look_up());
+    Some(Look { leased: granted(leased.ok()?)?, lease, found, asked })
 }
 
 /// What is stored now, if it is what was waited for: another than this request had found, and fit for it.

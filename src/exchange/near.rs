@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::lookup::Asked;
 use super::{Miss, Shared, Teller, conclude, hit, refresh};
-use crate::body::{CacheBody, Reservation};
+use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
@@ -17,7 +17,7 @@ use crate::semantics::admission::is_retrieval_without_content;
 use crate::semantics::reuse::{Decision, Found, Refresh, Reuse, decide};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
-use crate::store::entry::StoredResponse;
+use crate::store::entry::{StoredBody, StoredResponse};
 
 /// By which two requests for the same may have different answers.
 const SHAPING: [header::HeaderName; 6] = [
@@ -29,9 +29,6 @@ const SHAPING: [header::HeaderName; 6] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
-/// Longer bodies take room as they are sent.
-const LARGE: u64 = 32 * 1024;
-
 /// A response in memory that answers a request.
 #[derive(Debug)]
 pub(crate) struct NearHit {
@@ -39,8 +36,8 @@ pub(crate) struct NearHit {
     variant: Option<VariantKey>,
     reuse: Reuse,
     now: Timestamp,
-    /// Of a large body, until it is sent: the memory tier may let it go before.
-    room: Option<Arc<Reservation>>,
+    /// A large body, in room of those who send it.
+    body: Option<StoredBody>,
 }
 
 impl NearHit {
@@ -57,13 +54,13 @@ impl NearHit {
         let found = Found::Response(stored.as_ref());
         match decide(&PresentedRequest::of(parts), found, now, &shared.config.rules) {
             Decision::Hit(reuse, _) => {
-                let length = stored.body.len();
+                let is_sent = || !hit::wanted(&PresentedRequest::of(parts), &stored).is_empty();
                 // Without room it is read piece by piece.
-                let room = match length > LARGE {
-                    true => Some(Arc::new(shared.reading.reserve(length)?)),
+                let body = match stored.body.takes_room() && is_sent() {
+                    true => Some(stored.body.to_be_sent(&shared.reading)?),
                     false => None,
                 };
-                Some(Self { stored, variant, reuse, now, room })
+                Some(Self { stored, variant, reuse, now, body })
             }
             Decision::Forward(..) | Decision::Unsatisfiable(_) => None,
         }
@@ -85,12 +82,12 @@ impl NearHit {
         Q: Body + Send + 'static,
         R: Body<Error: Into<BoxError>> + Send + 'static,
     {
-        let Self { stored, variant, reuse, now, room } = self;
+        let Self { stored, variant, reuse, now, body: sent } = self;
         shared.counters.near_hits.increment();
         hit::note_use(shared, &key, variant);
         let refresh = refresh::of_hit(shared, &key, &parts, &reuse, &stored, now);
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
-        let response = tell(shared, &key, &PresentedRequest::of(&parts), (stored, room), &reuse);
+        let response = tell(shared, &key, &PresentedRequest::of(&parts), (stored, sent), &reuse);
         if let Some(stored) = behind {
             let miss = Box::new(Miss {
                 found_under: Some(Box::new(key.clone())),
@@ -113,7 +110,7 @@ fn tell<R>(
     shared: &Arc<Shared>,
     key: &CacheKey,
     request: &PresentedRequest<'_>,
-    (stored, room): (Arc<StoredResponse>, Option<Arc<Reservation>>),
+    (stored, sent): (Arc<StoredResponse>, Option<StoredBody>),
     reuse: &Reuse,
 ) -> Response<CacheBody<R>> {
     let outcome = Outcome::hit(reuse.ttl);
@@ -122,15 +119,15 @@ fn tell<R>(
         shared.counters.hits.increment();
         shared.meter.request(&outcome);
         outcome.record(stored.status);
-        let body = room.map_or_else(|| stored.body.clone(), |room| stored.body.held_in(room));
+        let body = sent.unwrap_or_else(|| stored.body.clone());
         let mut response = Response::new(CacheBody::stored(body, stored.trailers.clone()));
         (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);
         conclude(outcome, &mut response);
         return response;
     }
     let again = is_plain.then(|| Arc::clone(&stored));
-    let stored = match room {
-        Some(room) => Arc::new(StoredResponse { body: stored.body.held_in(room), ..stored.as_ref().clone() }),
+    let stored = match sent {
+        Some(body) => Arc::new(StoredResponse { body, ..stored.as_ref().clone() }),
         None => stored,
     };
     let mut response = hit::serve(shared, request, stored, reuse, outcome);

@@ -95,11 +95,12 @@ async fn open_chunks(
         }
         None => None,
     };
-    let keeper = held.response.body.keeping().and_then(|keeping| NearKeeper::begin(shared, &held, chunks, keeping));
+    let keeper = held.response.body.keeping().filter(|_| wanted.len() as u64 == chunks.count());
+    let keeper = keeper.and_then(|keeping| NearKeeper::begin(shared, &held, chunks, keeping));
     let body = match at_hand {
         Some(chunk) if chunks.count() == 1 => {
             if let Some(keeper) = keeper {
-                keeper.has(vec![chunk.octets.clone()]);
+                keeper.has(vec![chunk.octets.clone()], Arc::clone(&chunk.room));
             }
             held.response.body.loaded(vec![chunk.octets], chunk.room)
         }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::near::Keeping;
-use crate::body::Reservation;
 use crate::body::chunks::{OpenBody, Segment};
+use crate::body::{Budget, Reservation, SharedRoom};
 use crate::purge::label::Label;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::search::SearchVariance;
@@ -77,6 +77,8 @@ pub(crate) struct StoredBody {
     open: Option<Arc<OpenBody>>,
     /// By which the response may be kept in memory once its chunks have been read.
     keeping: Option<Keeping>,
+    /// The room of those who send it, where it is kept in memory: that may let it go before they have sent it.
+    sending: Option<SharedRoom>,
 }
 
 /// Shared by those who send it: whoever takes a body takes no room.
@@ -155,7 +157,7 @@ impl StoredBody {
 
     /// The same body with its pieces, and the room that they take.
     pub(crate) fn loaded(&self, pieces: Vec<Bytes>, room: Arc<Reservation>) -> Self {
-        Self { pieces: pieces.into(), chunks: self.chunks, planned: None, held: Some(room), open: None, keeping: None }
+        Self { pieces: pieces.into(), chunks: self.chunks, held: Some(room), ..Self::default() }
     }
 
     /// The same body with the way to its chunks.
@@ -171,9 +173,20 @@ impl StoredBody {
         self.keeping = keeping;
     }
 
-    /// The same body in a room of whoever sends it.
-    pub(crate) fn held_in(&self, room: Arc<Reservation>) -> Self {
-        Self { held: Some(room), ..self.clone() }
+    /// The same body with its pieces, to be kept in memory, which has room of its own; who sends it takes room besides.
+    pub(crate) fn kept(&self, pieces: Vec<Bytes>) -> Self {
+        Self { pieces: pieces.into(), chunks: self.chunks, sending: Some(SharedRoom::default()), ..Self::default() }
+    }
+
+    /// The same body in the room that those have together who send it; `None` where there is none.
+    pub(crate) fn to_be_sent(&self, budget: &Budget) -> Option<Self> {
+        let Some(sending) = &self.sending else { return Some(self.clone()) };
+        Some(Self { held: Some(sending.reserve(budget, self.len())?), ..self.clone() })
+    }
+
+    /// Whether who sends it takes room.
+    pub(crate) fn takes_room(&self) -> bool {
+        self.sending.is_some()
     }
 
     pub(crate) fn open(&self) -> Option<&OpenBody> {
@@ -227,7 +240,7 @@ impl StoredBody {
                 Segment::Part(part) => pieces.extend(self.slice(&part)),
             }
         }
-        Self { pieces: pieces.into(), chunks: None, planned: None, held: self.held.clone(), open: None, keeping: None }
+        Self { pieces: pieces.into(), held: self.held.clone(), ..Self::default() }
     }
 }
 

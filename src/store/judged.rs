@@ -52,6 +52,14 @@ impl AnyStore {
         }
     }
 
+    /// Whether it can be seen as a lease is taken that there is nothing.
+    pub(crate) fn looks_with_lease(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.looks_with_lease(),
+            Self::Memory(_) => false,
+        }
+    }
+
     /// Records purges for all who use this store; the number of the last.
     pub(crate) async fn purge(&self, members: &[Member]) -> Result<Number, StoreError> {
         match self {
@@ -91,15 +99,20 @@ impl AnyStore {
             && self.plane().judge(key, &response.label) == Verdict::Good
     }
 
-    /// Whether the body of a response is to be gathered, to be kept in this process's memory: one at a time.
-    pub(crate) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, keeping: Keeping) -> bool {
-        self.near().is_some_and(|near| near.begin_to_gather(key, chunks, keeping.connection))
+    /// A ticket for who is to gather the body of a response, to be kept in this process's memory.
+    pub(crate) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, keeping: Keeping) -> Option<u64> {
+        self.near()?.begin_to_gather(key, chunks, keeping.connection)
     }
 
-    pub(crate) fn end_gathering(&self, key: CellKey<'_>) {
+    pub(crate) fn end_gathering(&self, key: CellKey<'_>, ticket: u64) {
         if let Some(near) = self.near() {
-            near.end_gathering(key);
+            near.end_gathering(key, ticket);
         }
+    }
+
+    /// Whether this process's memory has a response with this body.
+    pub(crate) fn has_near_body(&self, key: CellKey<'_>, chunks: Chunks, keeping: Keeping) -> bool {
+        self.near().is_some_and(|near| near.has_body(key, chunks, keeping.connection))
     }
 
     /// Whether nothing has come between since the head was read.
@@ -114,7 +127,7 @@ impl AnyStore {
             && self.may_still_keep(key, keeping)
             && self.is_near_good(key.primary, &response, now)
         {
-            near.keep(key, &Cell::Response(response), keeping);
+            near.keep_gathered(key, response, keeping);
         }
     }
 

@@ -4,7 +4,7 @@
 //! while the clock is known well enough, and while that was read from the server that the entry came from.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub(crate) struct NearCache {
     changes: Box<[AtomicU32]>,
     max_entry: u64,
     /// Whose bodies are being gathered, and since when.
-    gathering: Mutex<HashMap<Name, Stopwatch, Seed>>,
+    gathering: Mutex<HashMap<Name, Gathering, Seed>>,
+    tickets: AtomicU64,
 }
 
 /// A cell is verified to be the key's before it comes here: the digest tells it.
@@ -46,6 +47,14 @@ struct Slot {
     connection: u64,
     /// The octets of the key that the value has in it.
     key_length: u32,
+}
+
+/// Who gathers a body.
+#[derive(Debug)]
+struct Gathering {
+    chunks: Chunks,
+    since: Stopwatch,
+    ticket: u64,
 }
 
 /// When, and over which connection, a head was read: what is read of its body later may be kept as if it had come with it.
@@ -81,7 +90,7 @@ impl NearCache {
         let most_parts = (max_octets / max_entry.saturating_mul(4).max(1)).max(1);
         let cells = recall_weighed(items, max_octets, ByOctets, most_parts);
         let changes = (0..COUNTERS).map(|_| AtomicU32::new(0)).collect();
-        Self { cells, changes, max_entry, gathering: Mutex::default() }
+        Self { cells, changes, max_entry, gathering: Mutex::default(), tickets: AtomicU64::new(0) }
     }
 
     /// The octets in use.
@@ -131,7 +140,10 @@ impl NearCache {
     pub(super) fn make_way(&self, key: CellKey<'_>, found: &StoredResponse) {
         let name = Name::of(key);
         let is_another = |cell: &Cell| match cell {
-            Cell::Response(kept) => kept.freshness.response_time != found.freshness.response_time,
+            Cell::Response(kept) => {
+                kept.freshness.response_time != found.freshness.response_time
+                    || kept.body.chunks() != found.body.chunks()
+            }
             _ => true,
         };
         if self.cells.peek(&name).is_some_and(|slot| is_another(&slot.cell)) {
@@ -139,29 +151,47 @@ impl NearCache {
         }
     }
 
-    /// Whether its body is to be gathered: unless it is kept, or somebody is at it.
-    pub(super) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> bool {
-        let name = Name::of(key);
+    /// Whether it is a response with this body that is kept.
+    pub(super) fn has_body(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> bool {
         let is_it = |cell: &Cell| matches!(cell, Cell::Response(kept) if kept.body.chunks() == Some(chunks));
-        let kept = self.cells.peek(&name);
-        if kept.is_some_and(|slot| slot.connection == connection && is_it(&slot.cell)) {
-            return false;
-        }
-        let mut gathering = self.gathering();
-        // A client that is slow keeps nobody else from it.
-        if gathering.get(&name).is_some_and(|since| since.elapsed() < QUICK) {
-            return false;
-        }
-        gathering.insert(name, Stopwatch::start());
-        true
+        self.cells.peek(&Name::of(key)).is_some_and(|slot| slot.connection == connection && is_it(&slot.cell))
     }
 
-    pub(super) fn end_gathering(&self, key: CellKey<'_>) {
-        self.gathering().remove(&Name::of(key));
+    /// A ticket for who is to gather its body, unless it is kept, or somebody is at it.
+    pub(super) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> Option<u64> {
+        if self.has_body(key, chunks, connection) {
+            return None;
+        }
+        let (name, mut gathering) = (Name::of(key), self.gathering());
+        // A client that is slow keeps nobody else from it.
+        let is_at_it = |other: &Gathering| other.chunks == chunks && other.since.elapsed() < QUICK;
+        if gathering.get(&name).is_some_and(is_at_it) {
+            return None;
+        }
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        gathering.insert(name, Gathering { chunks, since: Stopwatch::start(), ticket });
+        Some(ticket)
+    }
+
+    /// Another may be at it by now.
+    pub(super) fn end_gathering(&self, key: CellKey<'_>, ticket: u64) {
+        let (name, mut gathering) = (Name::of(key), self.gathering());
+        if gathering.get(&name).is_some_and(|present| present.ticket == ticket) {
+            gathering.remove(&name);
+        }
+    }
+
+    /// Keeps it, unless it is a newer one that is kept.
+    pub(super) fn keep_gathered(&self, key: CellKey<'_>, response: Arc<StoredResponse>, keeping: Keeping) {
+        let received = response.freshness.response_time;
+        let is_newer = |cell: &Cell| matches!(cell, Cell::Response(kept) if kept.freshness.response_time > received);
+        if !self.cells.peek(&Name::of(key)).is_some_and(|slot| is_newer(&slot.cell)) {
+            self.keep(key, &Cell::Response(response), keeping);
+        }
     }
 
     /// No panic can leave the map half changed.
-    fn gathering(&self) -> MutexGuard<'_, HashMap<Name, Stopwatch, Seed>> {
+    fn gathering(&self) -> MutexGuard<'_, HashMap<Name, Gathering, Seed>> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

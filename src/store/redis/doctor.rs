@@ -34,12 +34,7 @@ const RIGHTS_WANTED: [(&str, &[&str], Severity, &str); 9] = [
     ("GET", &[], Severity::Broken, "nothing can be read"),
     ("SET", &["", "PX", PROBE], Severity::Broken, "nothing can be stored"),
     ("GETRANGE", &["0", "0"], Severity::Degraded, "what others have put under our keys is read whole, however long"),
-    (
-        "EXISTS",
-        &[],
-        Severity::Degraded,
-        "that a large body is not whole is found only on the way, and a miss looks twice",
-    ),
+    ("EXISTS", &[], Severity::Degraded, "that a large body is not whole is found only on the way"),
     ("PEXPIRE", &[PROBE], Severity::Degraded, "what is replaced ends later than it could"),
     (
         "UNLINK",

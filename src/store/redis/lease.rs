@@ -68,6 +68,11 @@ impl RedisStore {
         self.leases.instance
     }
 
+    /// Unless that is not granted.
+    pub(crate) fn looks_with_lease(&self) -> bool {
+        !self.unchecked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn hear(&self, key: &CacheKey) -> Hearing {
         self.purges.wake().hear(key)
     }
@@ -84,7 +89,7 @@ impl RedisStore {
             return Ok(Leased::Without);
         }
         let mut call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
-        if looks && !self.unchecked.load(Ordering::Relaxed) {
+        if looks {
             call = call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
         }
         let call = call.argument(lease.token.as_bytes()).millis(lifetime).argument(lease.token.instance());
