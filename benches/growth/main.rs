@@ -27,6 +27,10 @@ use std::env;
 use process::Server;
 use redis_server::RedisServer;
 
+/// As in the proxy: with glibc's it is luck how many page faults a large body costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CONNECTIONS: usize = 32;
 const HITS: usize = 100_000;
 /// How many responses, and octets of body in each.

@@ -25,6 +25,10 @@ use std::env;
 use process::Server;
 use redis_server::RedisServer;
 
+/// As in the proxy: with glibc's it is luck how many page faults a large body costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 32;
 const REQUESTS_PER_CONNECTION: usize = 1_500;
