@@ -109,10 +109,10 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.project();
         let polled = match this.kind.project() {
-            KindProj::Passing { body } => poll_passing(body, cx),
+            KindProj::Passing { body } => poll_frame(body, cx, BodyError::new),
             KindProj::Joined { front, body } => match front.next_frame() {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => poll_passing(body, cx),
+                None => poll_frame(body, cx, BodyError::new),
             },
             KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
@@ -145,12 +145,13 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
     }
 }
 
-fn poll_passing<B: Body<Error: Into<BoxError>>>(
+fn poll_frame<B: Body, E>(
     body: Pin<&mut B>,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    error: impl FnOnce(B::Error) -> E,
+) -> Poll<Option<Result<Frame<Bytes>, E>>> {
     let frame = ready!(body.poll_frame(cx));
-    Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(BodyError::new)))
+    Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(error)))
 }
 
 /// No copy where the data are `Bytes` already.
@@ -162,22 +163,14 @@ fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
 pub(crate) fn next_frame<B: Body<Error: Into<BoxError>>>(
     mut source: Pin<&mut B>,
 ) -> impl Future<Output = Option<Result<Frame<Bytes>, BoxError>>> {
-    poll_fn(move |cx| poll_frame(source.as_mut(), cx))
-}
-
-fn poll_frame<B: Body<Error: Into<BoxError>>>(
-    source: Pin<&mut B>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-    let frame = ready!(source.poll_frame(cx));
-    Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(Into::into)))
+    poll_fn(move |cx| poll_frame(source.as_mut(), cx, Into::into))
 }
 
 /// The next frame, if it is there.
 pub(crate) async fn frame_at_hand<B: Body<Error: Into<BoxError>>>(
     mut source: Pin<&mut B>,
 ) -> Option<Option<Result<Frame<Bytes>, BoxError>>> {
-    poll_fn(|cx| match poll_frame(source.as_mut(), cx) {
+    poll_fn(|cx| match poll_frame(source.as_mut(), cx, Into::into) {
         Poll::Ready(frame) => Poll::Ready(Some(frame)),
         Poll::Pending => Poll::Ready(None),
     })
