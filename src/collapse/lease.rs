@@ -7,8 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::failing::Failure;
+use super::failing::{Bearable, Failure};
 use crate::hex::write_hex;
+use crate::semantics::time::Timestamp;
 
 /// One process, or rather one layer in it.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,17 @@ pub(crate) enum Leased {
     /// This store has none, or this user may not use them; or this very process has it, for a fetch that nobody is to
     /// wait for any more.
     Without,
+}
+
+/// An attempt to take a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) lifetime: Duration,
+    /// The failures of the service that are no reason to try it again yet.
+    pub(crate) bearable: Bearable,
+    pub(crate) now: Timestamp,
+    /// Whether the key has anything at all is seen in the same step.
+    pub(crate) looks: bool,
 }
 
 /// What the key had when its lease was taken.

@@ -9,7 +9,7 @@ use tokio::time;
 
 use super::{Miss, Shared};
 use crate::collapse::failing::Bearable;
-use crate::collapse::lease::{Leased, Release, Token};
+use crate::collapse::lease::{Claim, Leased, Release, Token};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::staleness::Trouble;
@@ -46,7 +46,8 @@ impl Lease {
         // Who remembers no failure heeds none.
         let bearable = if self.shared.config.origin.failure_backoff.is_zero() { Bearable::NONE } else { bearable };
         let (lifetime, now) = (self.shared.config.pace.lifetime(), self.shared.clock().now());
-        let leased = self.shared.store.lease(self.key(), lifetime, bearable, now, looks).await?;
+        let claim = Claim { lifetime, bearable, now, looks };
+        let leased = self.shared.store.lease(self.key(), claim).await?;
         if !matches!(leased, Leased::Granted(_)) {
             self.end();
         }

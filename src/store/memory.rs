@@ -12,8 +12,7 @@ use quick_cache::sync::{EntryAction, EntryResult};
 use super::entry::{Cell, Chunks, Live, Told};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
-use crate::collapse::failing::Bearable;
-use crate::collapse::lease::{Leased, Release};
+use crate::collapse::lease::{Claim, Leased, Release};
 use crate::config::DEFAULT_MAX_RECORDS;
 use crate::error::StoreError;
 use crate::key::digests::{Recall, recall_weighed};
@@ -203,14 +202,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn lease(
-        &self,
-        _: LeaseKey<'_>,
-        _: Duration,
-        _: Bearable,
-        _: Timestamp,
-        _: bool,
-    ) -> Result<Leased, StoreError> {
+    async fn lease(&self, _: LeaseKey<'_>, _: Claim) -> Result<Leased, StoreError> {
         Ok(Leased::Without)
     }
 

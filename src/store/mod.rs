@@ -26,12 +26,10 @@ pub(crate) use self::select::{Kept, Lookup, Put};
 use self::entry::{Cell, Chunks, Live, Told};
 use self::near::NearCache;
 use crate::clock::Clock;
-use crate::collapse::failing::Bearable;
-use crate::collapse::lease::{Instance, Leased, Release, Token};
+use crate::collapse::lease::{Claim, Instance, Leased, Release, Token};
 use crate::doctor::{Finding, Severity};
 use crate::error::StoreError;
 use crate::key::CacheKey;
-use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 
 /// The name of a cell.
@@ -131,14 +129,7 @@ pub(crate) trait Store: Send + Sync {
     /// Takes a lease, if nobody has it, and the service did not fail in a way that can be borne, or may be tried again
     /// `now`; where it `looks`, whether the key has anything at all is seen in the same step. A store of one process has
     /// none.
-    fn lease(
-        &self,
-        lease: LeaseKey<'_>,
-        lifetime: Duration,
-        bearable: Bearable,
-        now: Timestamp,
-        looks: bool,
-    ) -> impl Future<Output = Result<Leased, StoreError>> + Send;
+    fn lease(&self, lease: LeaseKey<'_>, claim: Claim) -> impl Future<Output = Result<Leased, StoreError>> + Send;
 
     /// Tells all for a while that a key's responses are for nobody else, if nothing is stored for it.
     fn mark_uncacheable(&self, key: &CacheKey) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -418,17 +409,10 @@ impl Store for AnyStore {
         }
     }
 
-    async fn lease(
-        &self,
-        lease: LeaseKey<'_>,
-        lifetime: Duration,
-        bearable: Bearable,
-        now: Timestamp,
-        looks: bool,
-    ) -> Result<Leased, StoreError> {
+    async fn lease(&self, lease: LeaseKey<'_>, claim: Claim) -> Result<Leased, StoreError> {
         match self {
-            Self::Redis(store) => store.lease(lease, lifetime, bearable, now, looks).await,
-            Self::Memory(store) => store.lease(lease, lifetime, bearable, now, looks).await,
+            Self::Redis(store) => store.lease(lease, claim).await,
+            Self::Memory(store) => store.lease(lease, claim).await,
         }
     }
 

@@ -16,11 +16,11 @@ use super::scripts::{COMMIT, Call, RELEASE, RENEW, TAKE, YIELD};
 use super::wake::Hearing;
 use super::writes::{Expiry, Head};
 use super::{READER_MARGIN, RedisStore};
-use crate::collapse::failing::{self, Bearable};
-use crate::collapse::lease::{Ground, Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
+use crate::collapse::failing;
+use crate::collapse::lease::{Claim, Ground, Instance, Leased, Release, Token, UNCACHEABLE, UNSHARED};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
-use crate::semantics::time::{Timestamp, millis};
+use crate::semantics::time::millis;
 use crate::store::entry::Chunks;
 use crate::store::{CellKey, LeaseKey, Write};
 
@@ -77,14 +77,8 @@ impl RedisStore {
         self.purges.wake().hear(key)
     }
 
-    pub(super) async fn take_lease(
-        &self,
-        lease: LeaseKey<'_>,
-        lifetime: Duration,
-        bearable: Bearable,
-        now: Timestamp,
-        looks: bool,
-    ) -> Result<Leased, StoreError> {
+    pub(super) async fn take_lease(&self, lease: LeaseKey<'_>, claim: Claim) -> Result<Leased, StoreError> {
+        let Claim { lifetime, bearable, now, looks } = claim;
         if self.leases.scripts.lock().is_ok_and(|scripts| scripts.is_on()) {
             return Ok(Leased::Without);
         }

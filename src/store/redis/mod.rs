@@ -59,8 +59,7 @@ use super::entry::{Cell, Chunks, Live, Told};
 use super::near::NearCache;
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
-use crate::collapse::failing::Bearable;
-use crate::collapse::lease::{Leased, Release, UNCACHEABLE};
+use crate::collapse::lease::{Claim, Leased, Release, UNCACHEABLE};
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
@@ -69,7 +68,6 @@ use crate::observe::counters::Counters;
 use crate::purge::label::{Number, Stamp};
 use crate::purge::plane::Plane;
 use crate::purge::target::Member;
-use crate::semantics::time::Timestamp;
 
 /// A store in Redis.
 #[derive(Debug)]
@@ -369,15 +367,8 @@ impl Store for RedisStore {
         self.expire_chunks(key, chunks, lingering(chunks.length)).await.map(|_| ())
     }
 
-    async fn lease(
-        &self,
-        lease: LeaseKey<'_>,
-        lifetime: Duration,
-        bearable: Bearable,
-        now: Timestamp,
-        looks: bool,
-    ) -> Result<Leased, StoreError> {
-        self.take_lease(lease, lifetime, bearable, now, looks).await
+    async fn lease(&self, lease: LeaseKey<'_>, claim: Claim) -> Result<Leased, StoreError> {
+        self.take_lease(lease, claim).await
     }
 
     async fn mark_uncacheable(&self, key: &CacheKey) -> Result<(), StoreError> {
