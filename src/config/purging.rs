@@ -80,9 +80,9 @@ impl CacheConfig {
     /// room for four such bodies.
     ///
     /// A body of more than 32 KiB is read from Redis as it is sent, and kept when somebody has had all of it. What is held of
-    /// it until then, and each time that it is sent from memory, counts as read ahead
+    /// it until then, and once for all to whom it is sent from memory, counts as read ahead
     /// ([`max_inflight_bytes`](Self::max_inflight_bytes)): to be kept it has to find its room in one half of that, so that
-    /// with default settings no body of more than 64 MiB is, and without room to be sent from memory it is read from Redis.
+    /// with default settings none of more than some 63 MiB is, and without room to be sent from memory it is read from Redis.
     pub fn near_cache_max_entry(mut self, octets: u64) -> Self {
         self.near.max_entry = Some(octets);
         self

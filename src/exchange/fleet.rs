@@ -195,7 +195,7 @@ pub(super) async fn clear<R>(
     since: Stopwatch,
 ) -> Clearance<R> {
     let (mut turns, mut wait) = (0, None::<Wait>);
-    // Whoever has waited for another lead looks anew.
+    // Whoever has waited for another lead, or has used up its time, looks anew.
     let mut begun = (since.elapsed() < miss.asked.time_left(shared)).then_some(miss.asked.since);
     while let Some(look) =
         look(shared, &miss, parts, begun.take(), prospects(shared, &miss, parts, wait.is_some())).await

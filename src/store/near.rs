@@ -29,7 +29,7 @@ pub(crate) struct NearCache {
     changes: Box<[AtomicU32]>,
     max_entry: u64,
     /// Whose bodies are being gathered, and since when.
-    gathering: Mutex<HashMap<Name, Gathering, Seed>>,
+    gathering: Mutex<HashMap<Name, Underway, Seed>>,
     tickets: AtomicU64,
 }
 
@@ -51,7 +51,7 @@ struct Slot {
 
 /// Who gathers a body.
 #[derive(Debug)]
-struct Gathering {
+struct Underway {
     chunks: Chunks,
     since: Stopwatch,
     ticket: u64,
@@ -137,7 +137,7 @@ impl NearCache {
     }
 
     /// Lets another response go that was kept there before this one was found.
-    pub(super) fn make_way(&self, key: CellKey<'_>, found: &StoredResponse) {
+    pub(crate) fn make_way(&self, key: CellKey<'_>, found: &StoredResponse) {
         let name = Name::of(key);
         let is_another = |cell: &Cell| match cell {
             Cell::Response(kept) => {
@@ -152,29 +152,29 @@ impl NearCache {
     }
 
     /// Whether it is a response with this body that is kept.
-    pub(super) fn has_body(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> bool {
+    pub(crate) fn has_body(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> bool {
         let is_it = |cell: &Cell| matches!(cell, Cell::Response(kept) if kept.body.chunks() == Some(chunks));
         self.cells.peek(&Name::of(key)).is_some_and(|slot| slot.connection == connection && is_it(&slot.cell))
     }
 
     /// A ticket for who is to gather its body, unless it is kept, or somebody is at it.
-    pub(super) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> Option<u64> {
+    pub(crate) fn begin_to_gather(&self, key: CellKey<'_>, chunks: Chunks, connection: u64) -> Option<u64> {
         if self.has_body(key, chunks, connection) {
             return None;
         }
         let (name, mut gathering) = (Name::of(key), self.gathering());
         // A client that is slow keeps nobody else from it.
-        let is_at_it = |other: &Gathering| other.chunks == chunks && other.since.elapsed() < QUICK;
+        let is_at_it = |other: &Underway| other.chunks == chunks && other.since.elapsed() < QUICK;
         if gathering.get(&name).is_some_and(is_at_it) {
             return None;
         }
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        gathering.insert(name, Gathering { chunks, since: Stopwatch::start(), ticket });
+        gathering.insert(name, Underway { chunks, since: Stopwatch::start(), ticket });
         Some(ticket)
     }
 
     /// Another may be at it by now.
-    pub(super) fn end_gathering(&self, key: CellKey<'_>, ticket: u64) {
+    pub(crate) fn end_gathering(&self, key: CellKey<'_>, ticket: u64) {
         let (name, mut gathering) = (Name::of(key), self.gathering());
         if gathering.get(&name).is_some_and(|present| present.ticket == ticket) {
             gathering.remove(&name);
@@ -182,7 +182,7 @@ impl NearCache {
     }
 
     /// Keeps it, unless it is a newer one that is kept.
-    pub(super) fn keep_gathered(&self, key: CellKey<'_>, response: Arc<StoredResponse>, keeping: Keeping) {
+    pub(crate) fn keep_gathered(&self, key: CellKey<'_>, response: Arc<StoredResponse>, keeping: Keeping) {
         let received = response.freshness.response_time;
         let is_newer = |cell: &Cell| matches!(cell, Cell::Response(kept) if kept.freshness.response_time > received);
         if !self.cells.peek(&Name::of(key)).is_some_and(|slot| is_newer(&slot.cell)) {
@@ -191,7 +191,7 @@ impl NearCache {
     }
 
     /// No panic can leave the map half changed.
-    fn gathering(&self) -> MutexGuard<'_, HashMap<Name, Gathering, Seed>> {
+    fn gathering(&self) -> MutexGuard<'_, HashMap<Name, Underway, Seed>> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

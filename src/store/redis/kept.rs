@@ -14,7 +14,7 @@ use crate::semantics::freshness::Freshness;
 use crate::semantics::staleness::StalePermission;
 use crate::semantics::time::Timestamp;
 use crate::store::CellKey;
-use crate::store::entry::{Cell, StoredBody, StoredResponse};
+use crate::store::entry::{Cell, Chunks, StoredBody, StoredResponse};
 use crate::store::near::{Keeping, NearCache};
 
 const CONNECTION: u64 = 1;
@@ -145,4 +145,58 @@ fn what_was_being_read_when_it_was_forgotten_is_not_kept() {
     assert!(near.look_up(&key, &HeaderMap::new(), Timestamp::from_millis(0), CONNECTION).is_none());
     assert!(!is_kept(meanwhile), "it was read before the change was done");
     assert!(is_kept(near.changes(&key)));
+}
+
+fn chunks(generation: u128) -> Chunks {
+    Chunks { generation, length: 2 }
+}
+
+/// A response that was received then, with its body, which is in these chunks in Redis.
+fn gathered(key: &CacheKey, generation: u128, received: u64) -> Arc<StoredResponse> {
+    let read = codec::decode(CellKey::base(key), &value(key).into()).expect("it was written here");
+    let Cell::Response(response) = read else { panic!("a response was written") };
+    let mut response = Arc::unwrap_or_clone(response);
+    response.freshness.response_time = Timestamp::from_millis(received);
+    response.body = StoredBody::in_chunks(chunks(generation)).kept(vec![Bytes::from_static(b"xx")]);
+    Arc::new(response)
+}
+
+#[test]
+fn one_gathers_a_body_and_the_ticket_of_another_ends_nothing() {
+    let (near, key) = (NearCache::new(1 << 20, 64 * 1024), key(1));
+    let cell = CellKey::base(&key);
+    let begins = |generation| near.begin_to_gather(cell, chunks(generation), CONNECTION);
+    let first = begins(1).expect("nobody is at it");
+    assert_eq!(begins(1), None);
+    let second = begins(2).expect("that is another body");
+    near.end_gathering(cell, first);
+    assert_eq!(begins(2), None, "the second is still at it");
+    near.end_gathering(cell, second);
+    let third = begins(2).expect("nobody is at it");
+    near.end_gathering(cell, third);
+    let keeping = Keeping { connection: CONNECTION, changes: near.changes(&key) };
+    near.keep_gathered(cell, gathered(&key, 2, 9), keeping);
+    assert!(near.has_body(cell, chunks(2), CONNECTION) && begins(2).is_none(), "it is kept");
+    assert!(!near.has_body(cell, chunks(2), CONNECTION + 1), "that may be another server");
+    assert!(begins(3).is_some());
+}
+
+#[test]
+fn what_is_gathered_takes_no_newer_ones_place_and_gives_way_to_what_is_found() {
+    let (near, key) = (NearCache::new(1 << 20, 64 * 1024), key(1));
+    let cell = CellKey::base(&key);
+    let keeps = |generation, received| {
+        let keeping = Keeping { connection: CONNECTION, changes: near.changes(&key) };
+        near.keep_gathered(cell, gathered(&key, generation, received), keeping);
+        near.has_body(cell, chunks(generation), CONNECTION)
+    };
+    assert!(keeps(1, 5) && keeps(2, 6));
+    assert!(!keeps(1, 5) && near.has_body(cell, chunks(2), CONNECTION));
+    near.make_way(cell, &gathered(&key, 2, 6));
+    assert!(near.has_body(cell, chunks(2), CONNECTION), "it is the same");
+    near.make_way(cell, &gathered(&key, 3, 6));
+    assert!(!near.has_body(cell, chunks(2), CONNECTION), "its body is another");
+    assert!(keeps(2, 6));
+    near.make_way(cell, &gathered(&key, 2, 7));
+    assert!(!near.has_body(cell, chunks(2), CONNECTION), "its head is another");
 }
