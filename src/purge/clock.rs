@@ -35,6 +35,8 @@ pub(crate) struct Clock {
     floor: Number,
     /// All purges up to this number are known. Of later ones some may be: those that were made here.
     highest: Number,
+    /// The highest of the own numbers that were learnt since the reading that is under way began: it may not have seen them.
+    unread: Number,
     records: HashMap<Member, Number>,
     by_number: BTreeSet<(Number, Member)>,
     /// What the store has lost, and has to be given new numbers: till then it covers whatever it names, since the store
@@ -64,6 +66,7 @@ impl Clock {
             past: VecDeque::new(),
             floor: 1,
             highest: 0,
+            unread: 0,
             records: HashMap::new(),
             by_number: BTreeSet::new(),
             lost: HashMap::new(),
@@ -161,6 +164,11 @@ impl Clock {
         names.highest
     }
 
+    /// The store is about to be read.
+    pub(crate) fn begin_reading(&mut self) {
+        self.unread = 0;
+    }
+
     /// Takes over what the store has, and says what the store has lost of what is known here.
     pub(crate) fn take(&mut self, whole: &Whole) -> Next {
         let Whole { page, is_all } = whole;
@@ -171,8 +179,9 @@ impl Clock {
             }
             self.begin_anew(&page.making);
         }
-        // Numbers of its own that the store does not know any more are given again, and are no stamp for anything.
-        self.highest = page.highest;
+        // Numbers of its own that the store does not know any more are given again, and are no stamp for anything. Those
+        // that it gave while it was read are none of these.
+        self.highest = if *is_all { page.highest } else { page.highest.max(self.unread) };
         if *is_all {
             self.note_lost(page);
         } else {
@@ -216,6 +225,7 @@ impl Clock {
         }
         if is_next {
             self.highest = self.highest.max((first + members.len() as u64).saturating_sub(1));
+            self.unread = self.highest;
         }
         is_next
     }
@@ -413,6 +423,14 @@ mod tests {
         clock.take(&Whole { page: page(100, &[]), is_all: false });
         assert_eq!(clock.judge(&key, &label(100, "/", &["a"])), Verdict::Purged);
         assert_eq!(clock.judge(&key, &label(100, "/", &["b"])), Verdict::Good);
+        assert_eq!(clock.stamp().number, 101, "what sets out now is not taken for purged by it");
+        clock.begin_reading();
+        clock.take(&Whole { page: page(100, &[]), is_all: false });
+        assert_eq!(clock.stamp().number, 100, "it is not in the store any more");
+        // All of it is read where the store may be another.
+        assert!(clock.learn(&[Member::tag("a").unwrap()], 7, 101, 100));
+        clock.take(&all(page(100, &[])));
+        assert_eq!(clock.stamp().number, 100);
     }
 
     #[test]

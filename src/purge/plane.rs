@@ -215,6 +215,11 @@ impl Plane {
         });
     }
 
+    /// See [`Clock::begin_reading`].
+    pub(crate) fn begin_reading(&self) {
+        self.write(Clock::begin_reading);
+    }
+
     /// See [`Clock::take`].
     pub(crate) fn take(&self, whole: &Whole) -> Next {
         self.write(|clock| clock.take(whole))

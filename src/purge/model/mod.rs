@@ -239,10 +239,10 @@ impl World {
         let broken = self.broken;
         let instance = &mut self.instances[who];
         let over = if broken == DeltasForEver { 1 } else { instance.generation };
-        let (mut reading, since, generation) = instance
-            .reading
-            .take()
-            .unwrap_or_else(|| (Reading::begin(instance.cursor.take(), Some(over)), self.step, instance.generation));
+        let (mut reading, since, generation) = instance.reading.take().unwrap_or_else(|| {
+            instance.clock.begin_reading();
+            (Reading::begin(instance.cursor.take(), Some(over)), self.step, instance.generation)
+        });
         let Some(page) = instance.page.take() else {
             let mut page = self.store.page(&call, self.now, reading.after(), broken);
             if broken == NoRenewal {

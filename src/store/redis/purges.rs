@@ -278,6 +278,7 @@ impl Keeper {
             if cursor.is_none() {
                 self.only_writing.store(false, Ordering::Relaxed);
             }
+            self.plane.begin_reading();
             let reading = Reading::begin(cursor, generation);
             let Some(whole) = self.read_pages(reading).await? else { return Ok(None) };
             let Some(generation) = generation.filter(|generation| Some(*generation) == self.connection.generation())
