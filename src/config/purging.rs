@@ -79,7 +79,7 @@ impl CacheConfig {
     /// at least 32 KiB; it is no more than a quarter of the tier. The table has parts with a lock each, no more than have
     /// room for four such bodies.
     ///
-    /// A body of more than 32 KiB is read from Redis as it is sent, and kept when somebody has had all of it. What is held of
+    /// A body of more than 64 KiB is read from Redis as it is sent, and kept when somebody has had all of it. What is held of
     /// it until then, and once for all to whom it is sent from memory, counts as read ahead
     /// ([`max_inflight_bytes`](Self::max_inflight_bytes)): to be kept it has to find its room in one half of that, so that
     /// with default settings none of more than some 63 MiB is, and without room to be sent from memory it is read from Redis.

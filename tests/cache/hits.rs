@@ -60,7 +60,7 @@ on_both_stores! {
     }
 
     async fn bodies_of_all_sizes_come_back_byte_for_byte(stage) {
-        for size in [0, 1, 1_000, 32 * 1024, 32 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, 3_000_000] {
+        for size in [0, 1, 1_000, 64 * 1024, 64 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, 3_000_000] {
             let story = stage.story();
             let body: Vec<u8> = (0..size).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
             story.origin_says(ok(body.clone()).cache_control("max-age=60"));

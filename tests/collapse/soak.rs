@@ -16,7 +16,7 @@ use crate::support::story::{Stage, Story, get};
 
 const CLIENTS_AT_ONCE: usize = 16;
 /// Pages with bodies of these lengths.
-const LENGTHS: [usize; 8] = [0, 1, 30_000, 33_000, 120_000, 262_144, 600_001, 3_000_000];
+const LENGTHS: [usize; 8] = [0, 1, 30_000, 66_000, 120_000, 262_144, 600_001, 3_000_000];
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -28,7 +28,7 @@ fn setting(name: &str) -> Option<u64> {
 /// Octets that tell which page they are of.
 fn body_of(path: &str) -> String {
     let number: usize = path.trim_start_matches('/').parse().expect("a number");
-    let length = [0, 10, 5_000, 40_000, 270_000, 600_000][number % 6];
+    let length = [0, 10, 5_000, 70_000, 270_000, 600_000][number % 6];
     format!("{number:08}").repeat(length / 8 + 1)
 }
 

@@ -54,7 +54,7 @@ async fn is_from_memory(story: &Story, target: &str, length: usize) -> bool {
 async fn a_body_of_any_number_of_chunks_is_kept_when_it_was_read_whole() {
     let stage = Stage::redis();
     let story = near(&stage);
-    for (number, length) in [32 * 1024 + 1, CHUNK, CHUNK + 1, 1 << 20].into_iter().enumerate() {
+    for (number, length) in [64 * 1024 + 1, CHUNK, CHUNK + 1, 1 << 20].into_iter().enumerate() {
         let target = format!("/{number}");
         is_in_redis(&story, &target, length).await;
         assert!(!is_from_memory(&story, &target, length).await, "{length}");

@@ -67,7 +67,7 @@ const EXCEPT: u8 = 2;
 const ADDED_FIELDS: usize = 2;
 
 /// A body up to this size lives in its head's value.
-pub(crate) const INLINE_MAX: u64 = 32 * 1024;
+pub(crate) const INLINE_MAX: u64 = 64 * 1024;
 /// The size of all chunks but the last.
 pub(crate) const CHUNK_SIZE: usize = Chunks::SIZE as usize;
 /// No chunk's value is longer.
