@@ -43,10 +43,10 @@ impl<F, B, E> ResponseFuture<F, B, E> {
     }
 
     pub(crate) fn exchange(
-        story: impl Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static,
+        story: Pin<Box<impl Future<Output = Result<Response<CacheBody<B>>, E>> + Send + 'static>>,
         teller: Teller,
     ) -> Self {
-        Self { kind: Kind::Exchange { boxed: Box::pin(story), teller } }
+        Self { kind: Kind::Exchange { boxed: story, teller } }
     }
 }
 

@@ -112,6 +112,7 @@
 
 mod abreast;
 mod body;
+mod boxed;
 mod clock;
 mod collapse;
 mod config;

@@ -9,6 +9,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::body::CacheBody;
+use crate::boxed::boxed;
 use crate::error::BoxError;
 use crate::exchange::admit::Admitted;
 use crate::exchange::near::NearHit;
@@ -83,14 +84,17 @@ where
                 let ready = self.take_ready();
                 let teller = Teller::new(Arc::clone(&shared), &key);
                 if exchange::is_barren(&shared, &key, &parts) {
-                    return ResponseFuture::exchange(exchange::run_barren(shared, ready, key, parts, body), teller);
+                    return ResponseFuture::exchange(
+                        boxed(|| exchange::run_barren(shared, ready, key, parts, body)),
+                        teller,
+                    );
                 }
-                ResponseFuture::exchange(exchange::run(shared, ready, key, parts, body), teller)
+                ResponseFuture::exchange(boxed(|| exchange::run(shared, ready, key, parts, body)), teller)
             }
             Admitted::Invalidating(key) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
                 let teller = Teller::new(Arc::clone(&shared), &key);
-                ResponseFuture::exchange(exchange::run_invalidating(shared, ready, key, parts, body), teller)
+                ResponseFuture::exchange(boxed(|| exchange::run_invalidating(shared, ready, key, parts, body)), teller)
             }
         }
     }

@@ -111,7 +111,7 @@ pub(crate) struct ChunkReader {
     /// The chunk that was handed out last.
     current: Option<Chunk>,
     left: u64,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     gathering: Option<Gathering>,
     _spare: Option<Arc<dyn Spare>>,
 }
@@ -184,7 +184,7 @@ impl OpenBody {
 // ===== impl ChunkReader =====
 
 impl ChunkReader {
-    pub(crate) fn new(body: &OpenBody, segments: Vec<Segment>, trailers: Option<HeaderMap>) -> Self {
+    pub(crate) fn new(body: &OpenBody, segments: Vec<Segment>, trailers: Option<Box<HeaderMap>>) -> Self {
         let ForTheFirst { spare, gatherer } =
             body.for_the_first.lock().map(|mut first| mem::take(&mut *first)).unwrap_or_default();
         let is_whole = matches!(&segments[..], [Segment::Part(part)] if *part == (0..body.chunks.length));
@@ -215,7 +215,7 @@ impl ChunkReader {
         }
         self.read_ahead();
         let octets = match self.steps.front_mut() {
-            None => return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            None => return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))),
             Some(Step::Literal(octets)) => octets.clone(),
             Some(Step::Again(within)) => cut(self.current.as_ref(), within),
             Some(Step::Next(awaited, within)) => match ready!(awaited.poll_chunk(cx)) {

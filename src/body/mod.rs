@@ -38,9 +38,11 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Passing { #[pin] body: B },
-        Joined { front: Stored, #[pin] body: B },
+        Joined { front: Box<Stored>, #[pin] body: B },
         Shared { reader: SharedReader },
-        Stored { stored: Stored },
+        // What is not of this one piece is in boxes: whoever passes a body on moves all of it.
+        Whole { octets: Bytes },
+        Stored { stored: Box<Stored> },
         Chunked { reader: Box<ChunkReader> },
     }
 }
@@ -51,7 +53,7 @@ struct Stored {
     body: StoredBody,
     next: usize,
     left: u64,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl<B> CacheBody<B> {
@@ -71,17 +73,22 @@ impl<B> CacheBody<B> {
 
     /// The start of a body, and the rest of it.
     pub(crate) fn joined(front: StoredBody, body: B) -> Self {
-        Self::of(Kind::Joined { front: Stored::new(front, None), body })
+        Self::of(Kind::Joined { front: Box::new(Stored::new(front, None)), body })
     }
 
     /// A stored body: as it lies in memory, or read from the store while it is sent.
-    pub(crate) fn stored(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
-        match body.open() {
-            Some(open) => {
-                let whole = vec![Segment::Part(0..body.len())];
-                Self::of(Kind::Chunked { reader: Box::new(ChunkReader::new(open, whole, trailers)) })
-            }
-            None => Self::of(Kind::Stored { stored: Stored::new(body, trailers) }),
+    pub(crate) fn stored(body: StoredBody, trailers: Option<Box<HeaderMap>>) -> Self {
+        if let Some(open) = body.open() {
+            let whole = vec![Segment::Part(0..body.len())];
+            return Self::of(Kind::Chunked { reader: Box::new(ChunkReader::new(open, whole, trailers)) });
+        }
+        let body = match trailers {
+            None => body.into_only_piece(),
+            Some(_) => Err(body),
+        };
+        match body {
+            Ok(octets) => Self::of(Kind::Whole { octets }),
+            Err(body) => Self::of(Kind::Stored { stored: Box::new(Stored::new(body, trailers)) }),
         }
     }
 
@@ -98,7 +105,7 @@ impl<B> CacheBody<B> {
     }
 
     pub(crate) fn empty() -> Self {
-        Self::stored(StoredBody::default(), None)
+        Self::of(Kind::Whole { octets: Bytes::new() })
     }
 }
 
@@ -115,6 +122,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
                 None => poll_frame(body, cx, BodyError::new),
             },
             KindProj::Shared { reader } => reader.poll_frame(cx),
+            KindProj::Whole { octets } => Poll::Ready(at_once(octets).map(Ok)),
             KindProj::Stored { stored } => Poll::Ready(stored.next_frame().map(Ok)),
             KindProj::Chunked { reader } => reader.poll_frame(cx),
         };
@@ -129,6 +137,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
             Kind::Passing { body } => body.is_end_stream(),
             Kind::Joined { front, body } => front.left == 0 && body.is_end_stream(),
             Kind::Shared { reader } => reader.is_end_stream(),
+            Kind::Whole { octets } => octets.is_empty(),
             Kind::Stored { stored } => stored.left == 0 && stored.trailers.is_none(),
             Kind::Chunked { reader } => reader.is_end_stream(),
         }
@@ -139,6 +148,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for CacheBody<B> {
             Kind::Passing { body } => body.size_hint(),
             Kind::Joined { front, body } => lengthened(&body.size_hint(), front.left),
             Kind::Shared { reader } => reader.size_hint(),
+            Kind::Whole { octets } => SizeHint::with_exact(octets.len() as u64),
             Kind::Stored { stored } => stored.size_hint(),
             Kind::Chunked { reader } => reader.size_hint(),
         }
@@ -152,6 +162,11 @@ fn poll_frame<B: Body, E>(
 ) -> Poll<Option<Result<Frame<Bytes>, E>>> {
     let frame = ready!(body.poll_frame(cx));
     Poll::Ready(frame.map(|frame| frame.map(with_bytes).map_err(error)))
+}
+
+/// All that is left of what is in one piece.
+fn at_once(octets: &mut Bytes) -> Option<Frame<Bytes>> {
+    (!octets.is_empty()).then(|| Frame::data(std::mem::take(octets)))
 }
 
 /// No copy where the data are `Bytes` already.
@@ -194,7 +209,7 @@ fn lengthened(hint: &SizeHint, by: u64) -> SizeHint {
 }
 
 impl Stored {
-    fn new(body: StoredBody, trailers: Option<HeaderMap>) -> Self {
+    fn new(body: StoredBody, trailers: Option<Box<HeaderMap>>) -> Self {
         let left = body.len();
         Self { body, next: 0, left, trailers }
     }
@@ -215,6 +230,6 @@ impl Stored {
             self.left -= piece.len() as u64;
             return Some(Frame::data(piece.clone()));
         }
-        self.trailers.take().map(Frame::trailers)
+        self.trailers.take().map(|trailers| Frame::trailers(*trailers))
     }
 }

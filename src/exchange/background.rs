@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time;
 use tracing::Instrument;
 
+use crate::boxed::boxed;
+
 /// Counts tasks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Background {
@@ -109,13 +111,12 @@ impl Background {
 impl Place {
     /// Begins a task in this place, under this name. It yields nothing where it is stopped.
     #[inline]
-    pub(crate) fn begin<T: Send + 'static>(
+    pub(crate) fn begin<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         self,
         name: &'static str,
-        task: impl Future<Output = T> + Send + 'static,
+        task: impl FnOnce() -> F,
     ) -> JoinHandle<Option<T>> {
-        // At once: each call that it is passed on by would copy all of it.
-        self.begin_in(&Handle::current(), name, Box::pin(task))
+        self.begin_in(&Handle::current(), name, boxed(task))
     }
 
     pub(crate) fn begin_in<T: Send + 'static>(
@@ -189,14 +190,14 @@ mod tests {
         let background = Background::default();
         let held = Arc::new(());
         let owned = Arc::clone(&held);
-        let task = background.enter().unwrap().begin("test", async move {
+        let task = background.enter().unwrap().begin("test", || async move {
             let _owned = owned;
             std::future::pending::<()>().await;
         });
         assert!(!background.drain(Duration::from_secs(5)).await);
         assert_eq!((background.running(), Arc::strong_count(&held)), (0, 1));
         assert_eq!(task.await.unwrap(), None);
-        let next = background.enter().unwrap().begin("test", async { 7 });
+        let next = background.enter().unwrap().begin("test", || async { 7 });
         assert_eq!(next.await.unwrap(), Some(7), "only what ran then is stopped");
         assert!(background.drain(Duration::ZERO).await);
     }

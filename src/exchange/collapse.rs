@@ -191,7 +191,7 @@ where
     miss.asked.at = asked.at;
     match decision {
         Decision::Hit(reuse, held) => {
-            let (stored, _) = hit::take(shared, parts, held, &mut asked).await?;
+            let (stored, _) = hit::take(shared, &miss.key, parts, held, &mut asked).await?;
             spare::stand_by(shared, service, parts, &stored);
             Some(hit::serve(shared, &PresentedRequest::of(parts), stored, &reuse, Outcome::hit(reuse.ttl)))
         }
@@ -222,7 +222,7 @@ where
         Some(_) => forward::UNAWAITED_LIMIT,
         None => shared.config.unread_timeout.min(FORSAKEN),
     };
-    let fetching = async move {
+    let fetching = || async move {
         let fetched = {
             // Pinned where it is: whatever it is passed to would keep room for it once more.
             let fetched = pin!(async {

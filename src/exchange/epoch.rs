@@ -28,15 +28,15 @@ pub(super) struct Epoch {
     is_new: bool,
 }
 
-/// What is stored for a QUERY, and under which key; `key` is the request's own.
+/// What is stored for a QUERY, and under which key if not the request's own, `key`.
 pub(super) async fn look_up(
     shared: &Shared,
     key: &CacheKey,
     parts: &request::Parts,
     now: Timestamp,
     sight: Sight,
-) -> Result<(Lookup, Kept, CacheKey, Option<Epoch>), StoreError> {
-    let nothing = |epoch| Ok((Lookup::UriMiss, Kept::Alone, key.clone(), epoch));
+) -> Result<(Lookup, Kept, Option<Box<CacheKey>>, Option<Box<Epoch>>), StoreError> {
+    let nothing = |epoch: Option<Epoch>| Ok((Lookup::UriMiss, Kept::Alone, None, epoch.map(Box::new)));
     let Some(target) = target_of(shared, parts) else { return nothing(None) };
     let Some(Cell::Epoch(number)) = shared.store.get(CellKey::base(&cell_of(&target)), sight).await? else {
         return nothing(Some(Epoch { target, number: fastrand::u128(..), is_new: true }));
@@ -49,7 +49,7 @@ pub(super) async fn look_up(
         Lookup::Found(response, _) if shared.store.plane().is_outdated(&epoch.target, &response.label) => {
             nothing(Some(epoch))
         }
-        lookup => Ok((lookup, seen, key, Some(epoch))),
+        lookup => Ok((lookup, seen, Some(Box::new(key)), Some(Box::new(epoch)))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A recorded response goes into the store, off the client's path.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::search::{self, Search};
 use super::{Shared, label};
 use crate::body::recorder::Abandoned;
 use crate::body::shared::SharedBody;
+use crate::boxed::boxed;
 use crate::collapse::imminent::ImminentWrite;
 use crate::collapse::order::{Admission, Departure};
 use crate::error::StoreError;
@@ -54,7 +55,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub(super) fn discard(shared: &Arc<Shared>, key: CacheKey, chunks: Chunks) {
     let Some(place) = shared.background.enter_first() else { return };
     let shared = Arc::clone(shared);
-    place.begin("discard", async move {
+    place.begin("discard", || async move {
         let discarding = shared.store.discard(CellKey::base(&key), chunks);
         // What cannot be reached in time ends by itself.
         let _ = time::timeout(shared.config.store_write_timeout, discarding).await;
@@ -65,7 +66,7 @@ pub(super) fn discard(shared: &Arc<Shared>, key: CacheKey, chunks: Chunks) {
 fn discard_unless_held(shared: &Arc<Shared>, key: CacheKey, cells: [Option<VariantKey>; 2], chunks: Chunks) {
     let Some(place) = shared.background.enter_first() else { return };
     let shared = Arc::clone(shared);
-    place.begin("discard", async move {
+    place.begin("discard", || async move {
         let discarding = async {
             for variant in cells {
                 let held = shared.store.peek(CellKey { primary: &key, variant }).await?;
@@ -117,7 +118,7 @@ impl Fill {
             (None, Some(epoch)) => epoch.key(&sent.miss.key),
             (None, None) => sent.miss.key.clone(),
         };
-        if sent.miss.found_under.as_deref() == Some(&key) {
+        if *sent.miss.stored_under() == key {
             put.replaces.extend(sent.miss.stored.as_ref().and_then(|stored| stored.body.chunks()));
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
@@ -174,7 +175,7 @@ impl Fill {
         self.share(None);
         match self.shared.background.enter_first() {
             Some(place) => {
-                place.begin("rewrite", async move {
+                place.begin("rewrite", || async move {
                     let flight = self.flight.clone();
                     let writing = self.put_away();
                     match &flight {
@@ -196,21 +197,23 @@ impl Fill {
     }
 
     /// The body came whole.
-    pub(super) fn complete(&mut self, body: StoredBody, trailers: Option<HeaderMap>) {
+    pub(super) fn complete(&mut self, body: StoredBody, trailers: Option<Box<HeaderMap>>) {
         let response = StoredResponse { body, trailers, ..self.put.response.as_ref().clone() };
         self.put.response = Arc::new(response);
     }
 
-    /// Stores what is complete.
-    pub(super) async fn write(mut self) {
-        let chunks = self.put.response.body.chunks_to_be();
-        let cells = [None, Some(self.put.variant)];
-        match (self.put_away().await, chunks) {
-            (Some(PutOutcome::Stored), _) | (_, None) => {}
-            // No head leads to them, though they may have been given its time already.
-            (Some(_), Some(chunks)) => discard(&self.shared, self.key, chunks),
-            (None, Some(chunks)) => discard_unless_held(&self.shared, self.key, cells, chunks),
-        }
+    /// Stores what is complete. In a box of its own, as what comes before it takes longer.
+    pub(super) fn write(mut self) -> Pin<Box<impl Future<Output = ()>>> {
+        boxed(|| async move {
+            let chunks = self.put.response.body.chunks_to_be();
+            let cells = [None, Some(self.put.variant)];
+            match (self.put_away().await, chunks) {
+                (Some(PutOutcome::Stored), _) | (_, None) => {}
+                // No head leads to them, though they may have been given its time already.
+                (Some(_), Some(chunks)) => discard(&self.shared, self.key, chunks),
+                (None, Some(chunks)) => discard_unless_held(&self.shared, self.key, cells, chunks),
+            }
+        })
     }
 
     /// What became of it; `None` where that is not known.
@@ -285,7 +288,7 @@ fn note_written(shared: &Arc<Shared>) {
     }
     let Some(place) = shared.background.enter() else { return };
     let shared = Arc::clone(shared);
-    place.begin("entries", async move {
+    place.begin("entries", || async move {
         // What is not noted in time is so the next time.
         let _ = time::timeout(shared.config.store_write_timeout, shared.store.note_written()).await;
     });

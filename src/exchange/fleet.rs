@@ -372,7 +372,7 @@ async fn landing_of(
         return None;
     }
     let nominated = NominatedFields::of_response(&held.response.headers).ok()?;
-    let (response, _) = hit::take(shared, parts, held.clone(), &mut asked.clone()).await?;
+    let (response, _) = hit::take(shared, &miss.key, parts, held.clone(), &mut asked.clone()).await?;
     let variant = nominated.select(&parts.headers);
     Some(Landing { response, body: None, nominated, variant })
 }
@@ -382,8 +382,8 @@ async fn renew(shared: &Arc<Shared>, miss: &mut Miss, parts: &request::Parts, fo
     let found_at = lookup::found_at(&found);
     match decide(&PresentedRequest::of(parts), found, shared.clock().now(), &shared.config.rules) {
         Decision::Forward(reason, held) if reason != ForwardReason::Miss => {
-            miss.found_under = held.as_ref().map(|held| Box::new(held.key.clone()));
-            miss.stored = revalidate::candidate(shared, parts, held, &mut asked).await;
+            miss.found_under = held.as_ref().and_then(|held| held.elsewhere.clone());
+            miss.stored = revalidate::candidate(shared, &miss.key, parts, held, &mut asked).await;
             (miss.reason, miss.asked, miss.found_at, miss.variants) = (reason, asked, found_at, Vec::new());
         }
         _ => {}

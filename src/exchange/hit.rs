@@ -26,23 +26,25 @@ use crate::semantics::vary::VariantKey;
 use crate::store::CellKey;
 use crate::store::entry::{StoredBody, StoredResponse};
 
-/// The response, with the start of its body where the answer needs one, and its key; `None` where that is not to be had.
+/// The response, with the start of its body where the answer needs one, and its key if that is not the request's own;
+/// `None` where that is not to be had.
 pub(super) async fn take(
     shared: &Arc<Shared>,
+    own: &CacheKey,
     parts: &request::Parts,
     mut held: Held,
     asked: &mut Asked,
-) -> Option<(Arc<StoredResponse>, CacheKey)> {
-    let key = held.key.clone();
+) -> Option<(Arc<StoredResponse>, Option<Box<CacheKey>>)> {
     if held.response.body.is_loaded() {
-        return Some((held.response, key));
+        return Some((held.response, held.elsewhere));
     }
     if is_query(&parts.method) {
         // Nobody would look for it in memory.
         Arc::make_mut(&mut held.response).body.set_keeping(None);
     }
     let wanted = wanted(&PresentedRequest::of(parts), &held.response);
-    open(shared, held, &wanted, asked).await.map(|stored| (stored, key))
+    let elsewhere = held.elsewhere.clone();
+    open(shared, own, held, &wanted, asked).await.map(|stored| (stored, elsewhere))
 }
 
 /// Tells the store that a response was used, where that decides which of them go.
@@ -52,7 +54,7 @@ pub(super) fn note_use(shared: &Arc<Shared>, key: &CacheKey, variant: Option<Var
     }
     let Some(place) = shared.background.enter_last() else { return };
     let (shared, key) = (Arc::clone(shared), key.clone());
-    place.begin("use", async move {
+    place.begin("use", || async move {
         let noting = shared.store.note_use(CellKey { primary: &key, variant });
         // It is noted the next time.
         let _ = time::timeout(shared.config.store_write_timeout, noting).await;

@@ -66,7 +66,7 @@ pub(crate) async fn inspect(shared: &Arc<Shared>, mut parts: request::Parts) -> 
         (false, Some(_)) => Tier::Redis,
         (false, None) => Tier::Memory,
     });
-    let selected = held.map(|held| shown(shared, &held.key, &held.response));
+    let selected = held.map(|held| shown(shared, held.key(&key), &held.response));
     let outcome = match &selected {
         Some(response) if !outcome.is_hit() => outcome.with_ttl(Ttl::between(response.lifetime, response.age)),
         _ => outcome,

@@ -149,6 +149,6 @@ async fn invalidate(shared: &Arc<Shared>, key: CacheKey, targets: Vec<request::P
     let site = targets.first().map(|parts| Site::of(&parts.uri, &parts.headers)).unwrap_or_default();
     let groups = groups::invalidated(response).iter().map(|group| Member::group(&site, group)).collect();
     let (owned, ending) = (Arc::clone(shared), Ending { keys, members: groups, targets });
-    let ending = place.begin("invalidate", async move { ending.end(&owned, PurgeMode::Hard).await.is_complete() });
+    let ending = place.begin("invalidate", || async move { ending.end(&owned, PurgeMode::Hard).await.is_complete() });
     matches!(time::timeout(shared.store_patience(), ending).await, Ok(Ok(Some(true))))
 }

@@ -10,7 +10,6 @@ use tokio::runtime::Handle;
 use tokio::time;
 
 use super::Shared;
-use super::lookup::Held;
 use crate::body::Reservation;
 use crate::body::gather::Gatherer;
 use crate::key::CacheKey;
@@ -37,10 +36,15 @@ pub(super) struct NearKeeper {
 
 impl NearKeeper {
     /// `None` where somebody else does, or it is kept already.
-    pub(super) fn begin(shared: &Arc<Shared>, held: &Held, chunks: Chunks, keeping: Keeping) -> Option<Box<Self>> {
-        let ticket = shared.store.begin_to_gather(held.cell(), chunks, keeping)?;
-        let received = held.response.freshness.response_time;
-        let (shared, key, variant) = (Arc::clone(shared), held.key.clone(), held.variant);
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        cell: CellKey<'_>,
+        response: &StoredResponse,
+        (chunks, keeping): (Chunks, Keeping),
+    ) -> Option<Box<Self>> {
+        let ticket = shared.store.begin_to_gather(cell, chunks, keeping)?;
+        let received = response.freshness.response_time;
+        let (shared, key, variant) = (Arc::clone(shared), cell.primary.clone(), cell.variant);
         Some(Box::new(Self { shared, key, variant, chunks, received, keeping, ticket, runtime: Handle::current() }))
     }
 

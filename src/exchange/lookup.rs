@@ -9,6 +9,7 @@ use tokio::time;
 
 use super::epoch::{self, Epoch};
 use super::{Miss, Shared, search};
+use crate::boxed::boxed;
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
 use crate::error::{StoreError, StoreErrorKind};
@@ -28,14 +29,19 @@ use crate::store::{CellKey, Kept, Lookup, Sight, Store, select};
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) response: Arc<StoredResponse>,
-    /// The key that it is stored under.
-    pub(super) key: CacheKey,
+    /// The key that it is stored under, where that is not the one it was looked up by.
+    pub(super) elsewhere: Option<Box<CacheKey>>,
     pub(super) variant: Option<VariantKey>,
 }
 
 impl Held {
-    pub(super) fn cell(&self) -> CellKey<'_> {
-        CellKey { primary: &self.key, variant: self.variant }
+    /// The key that it is stored under; `own` is the one it was looked up by.
+    pub(super) fn key<'a>(&'a self, own: &'a CacheKey) -> &'a CacheKey {
+        self.elsewhere.as_deref().unwrap_or(own)
+    }
+
+    pub(super) fn cell<'a>(&'a self, own: &'a CacheKey) -> CellKey<'a> {
+        CellKey { primary: self.key(own), variant: self.variant }
     }
 
     pub(super) fn with_body(self, body: StoredBody) -> Arc<StoredResponse> {
@@ -125,9 +131,10 @@ pub(super) async fn look_up(
     let (now, begun) = (shared.clock().now(), Meter::stopwatch());
     let asking = pin!(async {
         match is_query(&parts.method) {
-            true => Box::pin(epoch::look_up(shared, key, parts, now, sight)).await,
+            true => boxed(|| epoch::look_up(shared, key, parts, now, sight)).await,
             false => {
-                look_up_all(shared, key, parts, now, sight).await.map(|(lookup, seen, key)| (lookup, seen, key, None))
+                let found = look_up_all(shared, key, parts, now, sight).await;
+                found.map(|(lookup, seen, elsewhere)| (lookup, seen, elsewhere, None))
             }
         }
     });
@@ -135,17 +142,17 @@ pub(super) async fn look_up(
     shared.meter.store_answered(begun);
     reclaim(shared);
     match answer {
-        Ok((lookup, seen, key, epoch)) => {
-            (asked.seen, asked.epoch, asked.is_answered) = (seen, epoch.map(Box::new), true);
+        Ok((lookup, seen, elsewhere, epoch)) => {
+            (asked.seen, asked.epoch, asked.is_answered) = (seen, epoch, true);
             let found = match lookup {
-                Lookup::Found(response, variant) => Found::Response(Held { response, key, variant }),
+                Lookup::Found(response, variant) => Found::Response(Held { response, elsewhere, variant }),
                 Lookup::VaryMiss(index) => {
                     asked.index = Some(index);
                     Found::VaryMiss
                 }
                 Lookup::UriMiss => Found::UriMiss,
                 Lookup::Uncacheable => {
-                    shared.uncacheable.heard(&key, now);
+                    shared.uncacheable.heard(elsewhere.as_deref().unwrap_or(key), now);
                     Found::UriMiss
                 }
             };
@@ -166,7 +173,7 @@ fn reclaim(shared: &Arc<Shared>) {
     }
     let Some(place) = shared.background.enter() else { return };
     let shared = Arc::clone(shared);
-    place.begin("reclaim", async move {
+    place.begin("reclaim", || async move {
         let reclaiming = async {
             for dead in &dead {
                 // What this process stores in its place meanwhile stays. What another does may be fetched once more.
@@ -210,22 +217,24 @@ pub(super) fn variant_wanted(found: &Found<Held>, asked: &Asked, parts: &request
     }
 }
 
-/// Under the request's own key, and where that has nothing, under those of equal queries.
+/// Under the request's own key, and where that has nothing, under those of equal queries: then with the one that has it.
 async fn look_up_all(
     shared: &Shared,
     key: &CacheKey,
     parts: &request::Parts,
     now: Timestamp,
     sight: Sight,
-) -> Result<(Lookup, Kept, CacheKey), StoreError> {
+) -> Result<(Lookup, Kept, Option<Box<CacheKey>>), StoreError> {
     let (lookup, seen) = select::look_up(&shared.store, key, &parts.headers, now, sight).await?;
     let is_found = !matches!(lookup, Lookup::UriMiss | Lookup::Uncacheable);
     if is_found || !is_retrieval_without_content(&parts.method) || search::are_none(shared, now) {
-        return Ok((lookup, seen, key.clone()));
+        return Ok((lookup, seen, None));
     }
     // In a box of its own, as all that a hit has no use for.
-    let found = Box::pin(look_up_equal(shared, key, parts, now, sight)).await?;
-    Ok(found.unwrap_or_else(|| (lookup, seen, key.clone())))
+    match boxed(|| look_up_equal(shared, key, parts, now, sight)).await? {
+        Some((lookup, seen, canonical)) => Ok((lookup, seen, Some(Box::new(canonical)))),
+        None => Ok((lookup, seen, None)),
+    }
 }
 
 /// A response for a query that differs from the request's in nothing that matters.
@@ -252,16 +261,21 @@ async fn look_up_equal(
 }
 
 /// Loads the whole body of a response that was found, in what is left of the deadline; `None` where it is not to be had.
-pub(super) async fn load(shared: &Shared, held: Held, asked: &mut Asked) -> Option<Arc<StoredResponse>> {
+pub(super) async fn load(
+    shared: &Shared,
+    own: &CacheKey,
+    held: Held,
+    asked: &mut Asked,
+) -> Option<Arc<StoredResponse>> {
     let Some(chunks) = held.response.body.chunks().filter(|_| !held.response.body.is_loaded()) else {
         return Some(held.response);
     };
     let loading = async {
         let room = shared.reading.reserve(chunks.length).ok_or(StoreError::new(StoreErrorKind::Busy))?;
-        let pieces = shared.store.load(held.cell(), chunks).await?;
+        let pieces = shared.store.load(held.cell(own), chunks).await?;
         Ok(pieces.map(|pieces| held.response.body.loaded(pieces, Arc::new(room))))
     };
-    let body = read_body(shared, &held.key, asked, Box::pin(loading).as_mut()).await?;
+    let body = read_body(shared, held.key(own), asked, Box::pin(loading).as_mut()).await?;
     Some(held.with_body(body))
 }
 

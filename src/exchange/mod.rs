@@ -171,7 +171,7 @@ impl Teller {
 #[derive(Debug)]
 struct Miss {
     key: CacheKey,
-    /// The key of what is stored, which is another where queries are equal by No-Vary-Search.
+    /// The key of what is stored, where that is another: queries are equal by No-Vary-Search, or it is that of a QUERY.
     found_under: Option<Box<CacheKey>>,
     /// The variant that the request wants, as far as it can be known.
     variant: Option<VariantKey>,
@@ -245,16 +245,17 @@ where
     let mut found_under = None;
     let (reason, stored) = match decision {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
-        Decision::Hit(reuse, held) => match hit::take(&shared, &parts, held, &mut asked).await {
-            Some((stored, held_key)) => {
+        Decision::Hit(reuse, held) => match hit::take(&shared, &key, &parts, held, &mut asked).await {
+            Some((stored, elsewhere)) => {
                 spare::stand_by(&shared, &service, &parts, &stored);
-                hit::note_use(&shared, &held_key, variant);
-                let refresh = refresh::of_hit(&shared, &held_key, &parts, &reuse, &stored, now);
+                let held_key = elsewhere.as_deref().unwrap_or(&key);
+                hit::note_use(&shared, held_key, variant);
+                let refresh = refresh::of_hit(&shared, held_key, &parts, &reuse, &stored, now);
                 let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
                 let request = PresentedRequest::of(&parts);
                 let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
                 if behind.is_some() {
-                    let (reason, found_under, variants) = (ForwardReason::Stale, Some(Box::new(held_key)), Vec::new());
+                    let (reason, found_under, variants) = (ForwardReason::Stale, elsewhere, Vec::new());
                     let miss = Miss { key, found_under, variant, reason, asked, stored: behind, found_at, variants };
                     refresh::begin(shared, service, Box::new(miss), parts, body, refresh);
                 }
@@ -266,8 +267,8 @@ where
             None => (ForwardReason::UriMiss, None),
         },
         Decision::Forward(reason, held) => {
-            found_under = held.as_ref().map(|held| Box::new(held.key.clone()));
-            let candidate = revalidate::candidate(&shared, &parts, held, &mut asked).await;
+            found_under = held.as_ref().and_then(|held| held.elsewhere.clone());
+            let candidate = revalidate::candidate(&shared, &key, &parts, held, &mut asked).await;
             candidate.iter().for_each(|stored| spare::stand_by(&shared, &service, &parts, stored));
             (reason, candidate)
         }

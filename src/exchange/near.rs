@@ -90,7 +90,7 @@ impl NearHit {
         let response = tell(shared, &key, &PresentedRequest::of(&parts), (stored, sent), &reuse);
         if let Some(stored) = behind {
             let miss = Box::new(Miss {
-                found_under: Some(Box::new(key.clone())),
+                found_under: None,
                 key,
                 variant,
                 reason: ForwardReason::Stale,

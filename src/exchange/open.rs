@@ -23,6 +23,7 @@ use super::relay::Progress;
 use crate::body::chunks::{Chunk, ChunkSource, OpenBody, Spare};
 use crate::body::gather::Gatherer;
 use crate::body::shared::Backing;
+use crate::boxed::boxed;
 use crate::error::{BodyError, StoreErrorKind};
 use crate::key::CacheKey;
 use crate::semantics::vary::VariantKey;
@@ -66,13 +67,14 @@ const TURNS: u32 = 10;
 /// The response with its body, or with the way to it; `None` where the `wanted` parts are not to be had.
 pub(super) async fn open(
     shared: &Arc<Shared>,
+    own: &CacheKey,
     held: Held,
     wanted: &[Range<u64>],
     asked: &mut Asked,
 ) -> Option<Arc<StoredResponse>> {
     match held.response.body.chunks() {
         Some(chunks) if !held.response.body.is_loaded() => {
-            Box::pin(open_chunks(shared, held, chunks, wanted, asked)).await
+            boxed(|| open_chunks(shared, own, held, chunks, wanted, asked)).await
         }
         _ => Some(held.response),
     }
@@ -80,6 +82,7 @@ pub(super) async fn open(
 
 async fn open_chunks(
     shared: &Arc<Shared>,
+    own: &CacheKey,
     held: Held,
     chunks: Chunks,
     wanted: &[Range<u64>],
@@ -89,14 +92,15 @@ async fn open_chunks(
     let at_hand = match wanted.first() {
         Some(&index) => {
             let room = Arc::new(shared.reading.take(chunks.length_of(index)));
-            let reading = pin!(shared.store.open(held.cell(), chunks, &wanted));
-            let octets = read_body(shared, &held.key, asked, reading).await?;
+            let reading = pin!(shared.store.open(held.cell(own), chunks, &wanted));
+            let octets = read_body(shared, held.key(own), asked, reading).await?;
             Some(Chunk { index, octets, room })
         }
         None => None,
     };
     let keeper = held.response.body.keeping().filter(|_| wanted.len() as u64 == chunks.count());
-    let keeper = keeper.and_then(|keeping| NearKeeper::begin(shared, &held, chunks, keeping));
+    let keeper =
+        keeper.and_then(|keeping| NearKeeper::begin(shared, held.cell(own), &held.response, (chunks, keeping)));
     let body = match at_hand {
         Some(chunk) if chunks.count() == 1 => {
             if let Some(keeper) = keeper {
@@ -107,7 +111,7 @@ async fn open_chunks(
         at_hand => {
             let (shared, runtime) = (Arc::clone(shared), Handle::current());
             let budget = shared.reading.clone();
-            let (key, variant) = (held.key.clone(), held.variant);
+            let (key, variant) = (held.key(own).clone(), held.variant);
             let is_torn = AtomicBool::new(false);
             let source = StoredChunks {
                 shared,

@@ -80,7 +80,7 @@ pub(super) fn has_answered(shared: &Arc<Shared>, sent: &Sent) {
     }
     let Some(place) = shared.background.enter_first() else { return };
     let (shared, key) = (Arc::clone(shared), sent.miss.key.clone());
-    place.begin("recovery", async move {
+    place.begin("recovery", || async move {
         // What cannot be removed in time ends by itself.
         let _ = time::timeout(shared.config.store_write_timeout, shared.store.forget_failure(&key)).await;
     });
@@ -173,7 +173,7 @@ where
 {
     let ((mut reply, answering), (_client, client_left)) = (oneshot::channel(), oneshot::channel());
     let shared = Arc::clone(&standby.shared);
-    let fetching = async move {
+    let fetching = || async move {
         let deserted = async {
             reply.closed().await;
             time::sleep(UNAWAITED_LIMIT).await;

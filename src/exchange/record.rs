@@ -117,7 +117,7 @@ where
         B: Send + 'static,
     {
         let place = self.desk.place.take().expect("what is recorded without a flight has a place");
-        place.begin("record", self.run());
+        place.begin("record", || self.run());
     }
 
     /// Reads the body to its end, or for as long as somebody wants it, and stores it.
@@ -438,7 +438,7 @@ impl Desk {
         match (keeper.recorder.finish(), kept_trailers) {
             (Ok(length), Ok(kept_trailers)) => {
                 self.body.end(trailers);
-                self.store(length, kept_trailers).await;
+                self.store(length, kept_trailers.map(Box::new)).await;
             }
             (Err(reason), _) | (_, Err(reason)) => {
                 self.close();
@@ -449,7 +449,7 @@ impl Desk {
     }
 
     /// The flight goes on until all is written: whoever comes meanwhile would find nothing in the store.
-    async fn store(&mut self, length: u64, trailers: Option<HeaderMap>) {
+    async fn store(&mut self, length: u64, trailers: Option<Box<HeaderMap>>) {
         let Some(Keeper { mut fill, mut upload, kept, .. }) = self.keeper.take() else { return };
         let (is_piecemeal, limit) = (upload.is_piecemeal(), self.shared.config.store_write_timeout);
         let stored = match is_piecemeal {

@@ -78,7 +78,7 @@ pub(super) fn begin<S, Q, R>(
     // It is not as urgent as what clients wait for.
     let Admission::Granted(permit) = shared.permits.try_enter() else { return };
     for_everybody(&mut parts);
-    let refreshing = async move {
+    let refreshing = || async move {
         let flight = Arc::new(Flight::new(flight));
         if !fleet::clear_refresh(&shared, &miss, &parts, &flight).await {
             return;

@@ -164,7 +164,7 @@ impl Lookout {
     /// Begins when those it looks out for have begun.
     pub(super) fn begin(self: Box<Self>) {
         let Self { place, watch } = *self;
-        place.begin("relay", watch.run());
+        place.begin("relay", || watch.run());
     }
 }
 

@@ -12,6 +12,7 @@ use super::open::open;
 use super::{Miss, Names, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
 use crate::collapse::uncacheable::is_of_the_key;
+use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
 use crate::semantics::PresentedRequest;
 use crate::semantics::reuse::{Cause, Reuse, reuse_in_trouble, reuse_stale};
@@ -27,6 +28,7 @@ use crate::store::{Store, select};
 /// that is not whole is found out before a 304 leaves nothing else to answer with. A start to be completed comes whole.
 pub(super) async fn candidate(
     shared: &Arc<Shared>,
+    own: &CacheKey,
     parts: &request::Parts,
     held: Option<Held>,
     asked: &mut Asked,
@@ -36,10 +38,10 @@ pub(super) async fn candidate(
     let of_use = ValidationRequest::of(&stored.headers).is_some() || !stored.freshness.stale.forbidden;
     match parts.method {
         Method::HEAD => Some(held.response),
-        _ if of_use && stored.status == StatusCode::PARTIAL_CONTENT => lookup::load(shared, held, asked).await,
+        _ if of_use && stored.status == StatusCode::PARTIAL_CONTENT => lookup::load(shared, own, held, asked).await,
         _ if of_use => {
             let wanted = hit::wanted(&PresentedRequest::of(parts), stored);
-            open(shared, held, &wanted, asked).await
+            open(shared, own, held, &wanted, asked).await
         }
         _ => None,
     }
@@ -262,7 +264,7 @@ fn forget(shared: &Arc<Shared>, sent: &Sent, refusal: Option<Refusal>) {
     let marked = marked.map(|_| sent.miss.key.clone());
     let shared = Arc::clone(shared);
     shared.order.invalidate(&key);
-    place.begin("forget", async move {
+    place.begin("forget", || async move {
         let forgetting = async {
             select::invalidate(&shared.store, &key).await?;
             match &marked {

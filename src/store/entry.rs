@@ -39,7 +39,8 @@ pub(crate) struct StoredResponse {
     /// How long the service took to answer, for early refreshing.
     pub(crate) origin_latency: Duration,
     pub(crate) body: StoredBody,
-    pub(crate) trailers: Option<HeaderMap>,
+    /// In a box, as all that few responses have: whoever moves one moves all of it.
+    pub(crate) trailers: Option<Box<HeaderMap>>,
     /// By which it is purged.
     pub(crate) label: Arc<Label>,
 }
@@ -67,6 +68,13 @@ pub(crate) struct Told {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredBody {
     pieces: Pieces,
+    /// In a box of its own, as all that short bodies have no use for.
+    aside: Option<Box<Aside>>,
+}
+
+/// What is to be known of a body besides its pieces.
+#[derive(Clone, Debug, Default)]
+struct Aside {
     /// The writing of the body that is in the store, where it is kept in chunks.
     chunks: Option<Chunks>,
     /// The writing that it is to be, where it has yet to be written.
@@ -137,78 +145,108 @@ impl From<Vec<Bytes>> for Pieces {
 
 impl StoredBody {
     pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
-        Self { pieces: pieces.into(), ..Self::default() }
+        Self { pieces: pieces.into(), aside: None }
+    }
+
+    fn with_aside(pieces: Vec<Bytes>, aside: Aside) -> Self {
+        Self { pieces: pieces.into(), aside: Some(Box::new(aside)) }
+    }
+
+    /// The same body, with this changed.
+    fn changed(&self, change: impl FnOnce(&mut Aside)) -> Self {
+        let mut changed = self.clone();
+        change(changed.aside.get_or_insert_default());
+        changed
     }
 
     /// A body that is yet to be written, as these chunks.
     pub(crate) fn planned(pieces: Vec<Bytes>, chunks: Option<Chunks>) -> Self {
-        Self { pieces: pieces.into(), planned: chunks, ..Self::default() }
+        match chunks {
+            Some(_) => Self::with_aside(pieces, Aside { planned: chunks, ..Aside::default() }),
+            None => Self::new(pieces),
+        }
     }
 
     /// The chunks in which it is, or is to be, in the store.
     pub(crate) fn chunks_to_be(&self) -> Option<Chunks> {
-        self.chunks.or(self.planned)
+        let aside = self.aside.as_ref()?;
+        aside.chunks.or(aside.planned)
     }
 
     /// A body that is still to be read.
     pub(crate) fn in_chunks(chunks: Chunks) -> Self {
-        Self { chunks: Some(chunks), ..Self::default() }
+        Self::with_aside(Vec::new(), Aside { chunks: Some(chunks), ..Aside::default() })
     }
 
     /// The same body with its pieces, and the room that they take.
     pub(crate) fn loaded(&self, pieces: Vec<Bytes>, room: Arc<Reservation>) -> Self {
-        Self { pieces: pieces.into(), chunks: self.chunks, held: Some(room), ..Self::default() }
+        Self::with_aside(pieces, Aside { chunks: self.chunks(), held: Some(room), ..Aside::default() })
     }
 
     /// The same body with the way to its chunks.
     pub(crate) fn opened(&self, open: OpenBody) -> Self {
-        Self { open: Some(Arc::new(open)), ..self.clone() }
+        self.changed(|aside| aside.open = Some(Arc::new(open)))
     }
 
     pub(crate) fn keeping(&self) -> Option<Keeping> {
-        self.keeping
+        self.aside.as_ref()?.keeping
     }
 
     pub(crate) fn set_keeping(&mut self, keeping: Option<Keeping>) {
-        self.keeping = keeping;
+        self.aside.get_or_insert_default().keeping = keeping;
     }
 
     /// The same body with its pieces, to be kept in memory, which has room of its own; who sends it takes room besides.
     pub(crate) fn kept(&self, pieces: Vec<Bytes>) -> Self {
-        Self { pieces: pieces.into(), chunks: self.chunks, sending: Some(SharedRoom::default()), ..Self::default() }
+        let sending = Some(SharedRoom::default());
+        Self::with_aside(pieces, Aside { chunks: self.chunks(), sending, ..Aside::default() })
     }
 
     /// The same body in the room that those have together who send it; `None` where there is none.
     pub(crate) fn to_be_sent(&self, budget: &Budget) -> Option<Self> {
-        let Some(sending) = &self.sending else { return Some(self.clone()) };
-        Some(Self { held: Some(sending.reserve(budget, self.len())?), ..self.clone() })
+        let Some(sending) = self.sending() else { return Some(self.clone()) };
+        let room = sending.reserve(budget, self.len())?;
+        Some(self.changed(|aside| aside.held = Some(room)))
     }
 
     /// Whether who sends it takes room.
     pub(crate) fn takes_room(&self) -> bool {
-        self.sending.is_some()
+        self.sending().is_some()
+    }
+
+    fn sending(&self) -> Option<&SharedRoom> {
+        self.aside.as_ref()?.sending.as_ref()
+    }
+
+    /// The only piece of a body of which there is no more to know; none is an empty one.
+    pub(crate) fn into_only_piece(self) -> Result<Bytes, Self> {
+        match (self.pieces, self.aside) {
+            (Pieces::None, None) => Ok(Bytes::new()),
+            (Pieces::One(piece), None) => Ok(piece),
+            (pieces, aside) => Err(Self { pieces, aside }),
+        }
     }
 
     pub(crate) fn open(&self) -> Option<&OpenBody> {
-        self.open.as_deref()
+        self.aside.as_ref()?.open.as_deref()
     }
 
     /// Whether it can be sent.
     pub(crate) fn is_at_hand(&self) -> bool {
-        self.is_loaded() || self.open.is_some()
+        self.is_loaded() || self.open().is_some()
     }
 
     /// Whether all of it is in memory.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.chunks.is_none() || !self.pieces().is_empty()
+        self.chunks().is_none() || !self.pieces().is_empty()
     }
 
     pub(crate) fn chunks(&self) -> Option<Chunks> {
-        self.chunks
+        self.aside.as_ref()?.chunks
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.chunks.map_or_else(|| self.pieces().iter().map(|piece| piece.len() as u64).sum(), |chunks| chunks.length)
+        self.chunks().map_or_else(|| self.pieces().iter().map(|piece| piece.len() as u64).sum(), |chunks| chunks.length)
     }
 
     pub(crate) fn pieces(&self) -> &[Bytes] {
@@ -240,13 +278,16 @@ impl StoredBody {
                 Segment::Part(part) => pieces.extend(self.slice(&part)),
             }
         }
-        Self { pieces: pieces.into(), held: self.held.clone(), ..Self::default() }
+        match self.aside.as_ref().and_then(|aside| aside.held.clone()) {
+            Some(room) => Self::with_aside(pieces, Aside { held: Some(room), ..Aside::default() }),
+            None => Self::new(pieces),
+        }
     }
 }
 
 impl PartialEq for StoredBody {
     fn eq(&self, other: &Self) -> bool {
-        self.pieces() == other.pieces() && self.chunks == other.chunks
+        self.pieces() == other.pieces() && self.chunks() == other.chunks()
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) fn content_weight(cell: &Cell) -> u64 {
         Cell::Response(response) => {
             response.body.len()
                 + fields_weight(&response.headers)
-                + response.trailers.as_ref().map_or(0, fields_weight)
+                + response.trailers.as_deref().map_or(0, fields_weight)
                 + label_weight(&response.label)
         }
         Cell::Index(index) => {

@@ -258,7 +258,7 @@ impl Weighter<Name, Slot> for ByOctets {
         // A short body is a part of the value that was read, which has all the rest in it as well.
         let again = match &slot.cell {
             Cell::Response(response) => {
-                let trailers = response.trailers.as_ref().map_or(0, wire_size);
+                let trailers = response.trailers.as_deref().map_or(0, wire_size);
                 (wire_size(&response.headers) + trailers) as u64 + label_weight(&response.label)
             }
             Cell::Index(_) | Cell::Search(_) | Cell::Epoch(_) | Cell::Uncacheable => 0,

@@ -422,7 +422,7 @@ fn read_response(mut reader: Reader<'_>) -> Result<StoredResponse, Rejection> {
     let headers = read_fields(&mut reader)?;
     let trailers = match reader.u8()? {
         0 => None,
-        _ => Some(read_fields(&mut reader)?),
+        _ => Some(Box::new(read_fields(&mut reader)?)),
     };
     let body_length = reader.u64()?;
     let freshness = Freshness { lifetime, corrected_initial_age, response_time, stale, always_validate };

@@ -33,7 +33,7 @@ fn response(body: Vec<Bytes>) -> StoredResponse {
         request_time: Timestamp::from_millis(1_700_000_000_000),
         origin_latency: Duration::from_millis(123),
         body: StoredBody::new(body),
-        trailers: Some(trailers),
+        trailers: Some(Box::new(trailers)),
         label: Arc::new(Label {
             stamp: Stamp { incarnation: 0xfedc_ba98_7654_3210, number: 1_764_194_637_123_456 },
             site: Site { authority: "example.com".into(), path: "/a".into() },
