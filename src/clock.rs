@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::time;
+
 use crate::semantics::time::Timestamp;
 
 /// Where the cache reads the time of day from. The default is the system's clock.
@@ -105,5 +107,16 @@ impl Stopwatch {
 
     pub(crate) fn elapsed(self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What had elapsed when another was started.
+    pub(crate) fn elapsed_at(self, other: Self) -> Duration {
+        other.started.saturating_duration_since(self.started)
+    }
+
+    /// When so much will have elapsed, for who waits until then.
+    pub(crate) fn after(self, span: Duration) -> time::Instant {
+        const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        time::Instant::from_std(self.started + span.min(FAR))
     }
 }

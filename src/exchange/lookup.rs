@@ -124,7 +124,7 @@ pub(super) async fn look_up(
     since: Stopwatch,
 ) -> (Found<Held>, Asked) {
     let mut asked = Asked::since(shared.order.present(), since);
-    if !shared.store.is_available() {
+    if !shared.store.is_available_at(since) {
         asked.failure = Some(StoreErrorKind::Unavailable);
         return (Found::Unavailable, asked);
     }
@@ -138,7 +138,7 @@ pub(super) async fn look_up(
             }
         }
     });
-    let answer = in_time(shared, asked.time_left(shared), asking).await;
+    let answer = in_time(shared, asked.since, shared.store_deadline(), asking).await;
     shared.meter.store_answered(begun);
     reclaim(shared);
     match answer {
@@ -294,7 +294,7 @@ pub(super) async fn read_body<T>(
     // With less it would be no wonder.
     let left = shared.store_patience().saturating_sub(asked.since.elapsed());
     let had_time = left * 3 >= shared.store_patience();
-    match in_time(shared, left, reading).await {
+    match in_time(shared, asked.since, shared.store_patience(), reading).await {
         Ok(read) => {
             shared.slow_bodies.came(key, now);
             read
@@ -316,7 +316,7 @@ pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked)
     let Some(index) = asked.index.clone() else { return Vec::new() };
     let now = shared.clock().now();
     let asking = pin!(select::variants(&shared.store, key, &index, now));
-    let found = in_time(shared, asked.time_left(shared), asking).await.unwrap_or_default();
+    let found = in_time(shared, asked.since, shared.store_deadline(), asking).await.unwrap_or_default();
     let strong = |stored: &StoredResponse| {
         stored.headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned()
     };
@@ -335,10 +335,11 @@ pub(super) async fn variants(shared: &Shared, key: &CacheKey, asked: &mut Asked)
 /// What is asked for is pinned where it is: passed by value, each of these futures would keep room for it once more.
 async fn in_time<T>(
     shared: &Shared,
-    left: Duration,
+    since: Stopwatch,
+    limit: Duration,
     asking: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
 ) -> Result<T, StoreErrorKind> {
-    match time::timeout(left, asking).await {
+    match time::timeout_at(since.after(limit), asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             tracing::debug!(store.error = %error, "look-up failed");

@@ -81,7 +81,8 @@ fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> Header
         text.extend_from_slice(StatusCode::as_str(&status).as_bytes());
     }
     if let Some(ttl) = outcome.ttl {
-        write!(text, "; ttl={}", ttl.as_secs()).expect("memory takes any text");
+        text.extend_from_slice(b"; ttl=");
+        text.extend_from_slice(itoa::Buffer::new().format(ttl.as_secs()).as_bytes());
     }
     if outcome.stored {
         text.extend_from_slice(b"; stored");
@@ -102,9 +103,7 @@ fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> Header
 
 /// Digits, in one allocation.
 pub(crate) fn digits(number: u64) -> HeaderValue {
-    let mut text = SmallVec::<[u8; 20]>::new();
-    write!(text, "{number}").expect("memory takes any text");
-    field_value(&text)
+    field_value(itoa::Buffer::new().format(number).as_bytes())
 }
 
 fn field_value(text: &[u8]) -> HeaderValue {

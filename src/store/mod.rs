@@ -25,7 +25,7 @@ pub(crate) use self::select::{Kept, Lookup, Put};
 
 use self::entry::{Cell, Chunks, Live, Told};
 use self::near::NearCache;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::collapse::lease::{Claim, Instance, Leased, Release, Token};
 use crate::doctor::{Finding, Severity};
 use crate::error::StoreError;
@@ -199,8 +199,13 @@ pub(crate) enum AnyStore {
 impl AnyStore {
     /// Whether a look-up is worth its wait. A store that is known to be away is not asked.
     pub(crate) fn is_available(&self) -> bool {
+        self.is_available_at(Stopwatch::start())
+    }
+
+    /// The same for who has just started a stopwatch.
+    pub(crate) fn is_available_at(&self, now: Stopwatch) -> bool {
         match self {
-            Self::Redis(store) => store.is_available(),
+            Self::Redis(store) => store.is_available(now),
             Self::Memory(_) => true,
         }
     }

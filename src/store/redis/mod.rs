@@ -58,7 +58,7 @@ pub(crate) use self::wake::Hearing;
 use super::entry::{Cell, Chunks, Live, Told};
 use super::near::NearCache;
 use super::{CellKey, LeaseKey, Sight, Store, Write};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::collapse::lease::{Claim, Leased, Release, UNCACHEABLE};
 use crate::config::CacheConfig;
 use crate::error::{StoreError, StoreErrorKind};
@@ -150,8 +150,8 @@ impl RedisStore {
         }
     }
 
-    pub(crate) fn is_available(&self) -> bool {
-        self.purges.start();
+    pub(crate) fn is_available(&self, now: Stopwatch) -> bool {
+        self.purges.start(now);
         self.connection.is_available()
     }
 

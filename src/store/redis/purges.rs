@@ -115,14 +115,14 @@ impl Purges {
         }
     }
 
-    /// Sees to it that the copy is kept.
-    pub(super) fn start(&self) {
+    /// Sees to it that the copy is kept; `now` has just been started.
+    pub(super) fn start(&self, now: Stopwatch) {
         let Ok(mut running) = self.keeper.running.lock() else { return };
-        if running.is_some_and(|sign| sign.elapsed() < LOST + self.keeper.heartbeat) {
+        if running.is_some_and(|sign| sign.elapsed_at(now) < LOST + self.keeper.heartbeat) {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        *running = Some(Stopwatch::start());
+        *running = Some(now);
         drop(running);
         let keeping = keep(Keeping(Arc::clone(&self.keeper)), self.alive.subscribe());
         runtime.spawn(keeping.instrument(tracing::debug_span!(parent: None, "purges")));
@@ -130,7 +130,7 @@ impl Purges {
 
     /// Records purges; the number of the last. They are known here by then, and so is what was purged before.
     pub(super) async fn record(&self, members: &[Member]) -> Result<Number, StoreError> {
-        self.start();
+        self.start(Stopwatch::start());
         for _ in 0..ATTEMPTS {
             let generation = self.keeper.connection.generation();
             let Recorded { making, first, before } = self.keeper.record(members, 0).await?;
