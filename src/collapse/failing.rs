@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
+use super::remembered::Remembered;
 use crate::key::CacheKey;
-use crate::key::digests::{Recall, recall};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::time::Timestamp;
 
 /// Keys whose last fetch failed.
+#[derive(Debug)]
 pub(crate) struct FailingKeys {
     span: Duration,
-    failed: Recall<[u8; CacheKey::DIGEST_LEN], Failure>,
+    failed: Remembered<Failure>,
 }
 
 /// One failure of the service.
@@ -38,8 +39,6 @@ pub(crate) enum Attempt {
     /// It has just failed, in this way.
     Later(Trouble),
 }
-
-const MAX_KEYS: usize = 8 * 1024;
 
 /// As which a failure is told.
 const ERROR_STATUS: char = 'e';
@@ -82,15 +81,12 @@ impl Bearable {
 impl FailingKeys {
     /// Lets one attempt pass in each span; a span of zero lets all.
     pub(crate) fn new(span: Duration) -> Self {
-        Self { span, failed: recall(MAX_KEYS) }
+        Self { span, failed: Remembered::new() }
     }
 
     /// Who hears that it is due has the attempt: others hear so when the next span is over, or the service has answered.
     pub(crate) fn attempt(&self, key: &CacheKey, now: Timestamp) -> Attempt {
-        if self.failed.is_empty() {
-            return Attempt::Due;
-        }
-        match self.failed.get(key.digest()) {
+        match self.failed.of(key) {
             Some(failure) if failure.until > now => Attempt::Later(failure.trouble),
             Some(failure) => {
                 self.note(key, failure.trouble, now);
@@ -103,7 +99,7 @@ impl FailingKeys {
     /// The service has failed.
     pub(crate) fn note(&self, key: &CacheKey, trouble: Trouble, now: Timestamp) {
         if let Some(failure) = self.failure(trouble, now) {
-            self.failed.insert(*key.digest(), failure);
+            self.failed.note(key, failure);
         }
     }
 
@@ -111,7 +107,7 @@ impl FailingKeys {
     pub(crate) fn hear(&self, key: &CacheKey, failure: Failure, now: Timestamp) {
         if failure.until > now && !self.span.is_zero() {
             let until = failure.until.min(now.plus(self.span));
-            self.failed.insert(*key.digest(), Failure { until, ..failure });
+            self.failed.note(key, Failure { until, ..failure });
         }
     }
 
@@ -122,13 +118,7 @@ impl FailingKeys {
 
     /// The service has answered. Whether it had failed.
     pub(crate) fn forget(&self, key: &CacheKey) -> bool {
-        !self.failed.is_empty() && self.failed.remove(key.digest()).is_some()
-    }
-}
-
-impl std::fmt::Debug for FailingKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FailingKeys").field("span", &self.span).field("count", &self.failed.len()).finish()
+        self.failed.forget(key).is_some()
     }
 }
 
@@ -190,15 +180,6 @@ mod tests {
         let (keys, key) = (FailingKeys::new(Duration::ZERO), CacheKey::from("k"));
         keys.note(&key, Trouble::Disconnected, NOW);
         assert_eq!(keys.attempt(&key, NOW), Attempt::Due);
-        assert!(keys.failed.is_empty());
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let keys = FailingKeys::new(SPAN);
-        for n in 0..3 * MAX_KEYS {
-            keys.note(&CacheKey::from(n.to_string()), Trouble::Disconnected, NOW);
-        }
-        assert!(keys.failed.len() <= MAX_KEYS);
+        assert!(!keys.failed.has_any());
     }
 }

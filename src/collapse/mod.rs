@@ -7,5 +7,6 @@ pub(crate) mod lease;
 pub(crate) mod order;
 pub(crate) mod permits;
 pub(crate) mod recent;
+pub(crate) mod remembered;
 pub(crate) mod slow;
 pub(crate) mod uncacheable;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::remembered::{MAX_KEYS, Remembered};
 use crate::key::CacheKey;
 use crate::key::digests::{Recall, recall};
 use crate::purge::label::Stamp;
@@ -37,23 +38,22 @@ type Digest = [u8; CacheKey::DIGEST_LEN];
 /// The last events of recent keys.
 pub(crate) struct Order {
     next: AtomicU64,
-    invalidated: Recall<Digest, Departure>,
+    invalidated: Remembered<Departure>,
     stored: Recall<(Digest, VariantKey), (Departure, Option<Chunks>)>,
     /// Writes of one key go one after another. Keys share them.
     turns: [Mutex<()>; TURNS],
-    written: Recall<Digest, Departure>,
+    written: Remembered<Departure>,
 }
 
-const MAX_KEYS: usize = 8 * 1024;
 const TURNS: usize = 256;
 
 impl Order {
     pub(crate) fn new() -> Self {
         Self {
             next: AtomicU64::new(0),
-            invalidated: recall(MAX_KEYS),
+            invalidated: Remembered::new(),
             stored: recall(MAX_KEYS),
-            written: recall(MAX_KEYS),
+            written: Remembered::new(),
             turns: [const { Mutex::const_new(()) }; TURNS],
         }
     }
@@ -74,22 +74,22 @@ impl Order {
 
     /// What was admitted is in the store, for whoever looks from now on.
     pub(crate) fn note_written(&self, key: &CacheKey) {
-        self.written.insert(*key.digest(), self.event());
+        self.written.note(key, self.event());
     }
 
     /// Whether something came into the store that a look-up which began then may have missed.
     pub(crate) fn is_written_since(&self, key: &CacheKey, then: Departure) -> bool {
-        self.written.get(key.digest()).is_some_and(|at| then <= at)
+        self.written.of(key).is_some_and(|at| then <= at)
     }
 
     /// Whatever set out before now is out of date.
     pub(crate) fn invalidate(&self, key: &CacheKey) {
-        self.invalidated.insert(*key.digest(), self.event());
+        self.invalidated.note(key, self.event());
     }
 
     /// Whether the key was invalidated after this.
     pub(crate) fn is_outdated(&self, key: &CacheKey, departure: Departure) -> bool {
-        self.invalidated.get(key.digest()).is_some_and(|at| departure < at)
+        self.invalidated.of(key).is_some_and(|at| departure < at)
     }
 
     /// Waits until nobody else in this process writes under the key: of two writes that meet, the later one has to find

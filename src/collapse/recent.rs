@@ -1,21 +1,18 @@
 //! A short, bounded memory of keys.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::remembered::Remembered;
 use crate::key::CacheKey;
-use crate::key::digests::{Recall, recall};
 use crate::semantics::time::Timestamp;
 
 /// Keys of which something was found out a short time ago.
+#[derive(Debug)]
 pub(crate) struct RecentKeys {
-    until: Recall<[u8; CacheKey::DIGEST_LEN], Timestamp>,
+    until: Remembered<Timestamp>,
     span: Duration,
-    /// Of most kinds of news there is never any.
-    has_any: AtomicBool,
 }
 
-const MAX_KEYS: usize = 8 * 1024;
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl RecentKeys {
@@ -25,35 +22,24 @@ impl RecentKeys {
 
     /// For so long.
     pub(crate) fn lasting(span: Duration) -> Self {
-        Self { until: recall(MAX_KEYS), span, has_any: AtomicBool::new(false) }
+        Self { until: Remembered::new(), span }
     }
 
     /// Once there was some.
     pub(crate) fn has_any(&self) -> bool {
-        self.has_any.load(Ordering::Acquire)
+        self.until.has_any()
     }
 
     pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
-        self.has_any() && self.until.get(key.digest()).is_some_and(|until| until > now)
+        self.until.of(key).is_some_and(|until| until > now)
     }
 
     pub(crate) fn note(&self, key: &CacheKey, now: Timestamp) {
-        self.until.insert(*key.digest(), now.plus(self.span));
-        if !self.has_any() {
-            self.has_any.store(true, Ordering::Release);
-        }
+        self.until.note(key, now.plus(self.span));
     }
 
     pub(crate) fn forget(&self, key: &CacheKey) {
-        if self.has_any() {
-            self.until.remove(key.digest());
-        }
-    }
-}
-
-impl std::fmt::Debug for RecentKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RecentKeys").field("count", &self.until.len()).finish()
+        self.until.forget(key);
     }
 }
 
@@ -72,14 +58,5 @@ mod tests {
         assert!(!keys.has(&key, NOW.plus(Duration::from_secs(60))));
         keys.forget(&key);
         assert!(!keys.has(&key, NOW));
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let keys = RecentKeys::new();
-        for n in 0..3 * MAX_KEYS {
-            keys.note(&CacheKey::from(n.to_string()), NOW);
-        }
-        assert!(keys.until.len() <= MAX_KEYS);
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use super::remembered::Remembered;
 use crate::key::CacheKey;
-use crate::key::digests::{Recall, recall};
 use crate::semantics::time::Timestamp;
 
 /// A bounded memory of keys whose bodies came late. Such a body is left alone for a second, and for twice as long each
 /// time that it comes late again, so that one stall costs little and a body that never comes is waited for seldom.
 #[derive(Debug)]
 pub(crate) struct SlowBodies {
-    pauses: Recall<[u8; CacheKey::DIGEST_LEN], Pause>,
+    pauses: Remembered<Pause>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,23 +26,22 @@ impl Pause {
     }
 }
 
-const MAX_KEYS: usize = 8 * 1024;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl SlowBodies {
     pub(crate) fn new() -> Self {
-        Self { pauses: recall(MAX_KEYS) }
+        Self { pauses: Remembered::new() }
     }
 
     /// Whether the body is left alone now.
     pub(crate) fn has(&self, key: &CacheKey, now: Timestamp) -> bool {
-        !self.pauses.is_empty() && self.pauses.get(key.digest()).is_some_and(|pause| pause.is_on(now))
+        self.pauses.of(key).is_some_and(|pause| pause.is_on(now))
     }
 
     /// Somebody waited for it in vain.
     pub(crate) fn came_late(&self, key: &CacheKey, now: Timestamp) {
-        let last = self.pauses.get(key.digest()).filter(|pause| pause.until.plus(LONGEST) > now);
+        let last = self.pauses.of(key).filter(|pause| pause.until.plus(LONGEST) > now);
         // Others who waited at the same time say nothing new.
         if !last.is_some_and(|last| last.is_on(now)) {
             self.pause(key, last.map_or(FIRST, |last| (last.length * 2).min(LONGEST)), now);
@@ -56,13 +55,13 @@ impl SlowBodies {
 
     /// It came, to somebody who had begun at `begun`: what others met since then stays.
     pub(crate) fn came(&self, key: &CacheKey, begun: Timestamp) {
-        if !self.pauses.is_empty() && !self.has(key, begun) {
-            self.pauses.remove(key.digest());
+        if self.pauses.has_any() && !self.has(key, begun) {
+            self.pauses.forget(key);
         }
     }
 
     fn pause(&self, key: &CacheKey, length: Duration, now: Timestamp) {
-        self.pauses.insert(*key.digest(), Pause { length, until: now.plus(length) });
+        self.pauses.note(key, Pause { length, until: now.plus(length) });
     }
 }
 
@@ -122,14 +121,5 @@ mod tests {
         let (slow, key) = (SlowBodies::new(), CacheKey::from("k"));
         slow.broke_off(&key, NOW);
         assert!(slow.has(&key, after(59_999)) && !slow.has(&key, after(60_000)));
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let slow = SlowBodies::new();
-        for n in 0..3 * MAX_KEYS {
-            slow.came_late(&CacheKey::from(n.to_string()), NOW);
-        }
-        assert!(slow.pauses.len() <= MAX_KEYS);
     }
 }

@@ -17,6 +17,7 @@ use crate::collapse::uncacheable::BARREN;
 use crate::error::StoreErrorKind;
 use crate::observe::{ForwardReason, Outcome, Ttl};
 use crate::semantics::storing::{BodyLength, ReceivedHead, Refusal, Storability, Storable, storability};
+use crate::semantics::time::Timestamp;
 
 /// What is to be done with a response.
 pub(super) enum Prospect {
@@ -37,19 +38,21 @@ pub(super) fn prospect(shared: &Arc<Shared>, sent: &Sent, head: &response::Parts
         response_time: shared.clock().now(),
     };
     let storable = match storability(&sent.request(), &received, &sent.route, &shared.config.rules) {
-        Storability::Refuse(refusal) => return Prospect::Pass(refused(shared, sent, outcome, refusal)),
+        Storability::Refuse(refusal) => {
+            return Prospect::Pass(refused(shared, sent, outcome, (refusal, received.response_time)));
+        }
         Storability::Store(storable) => storable,
     };
     let Ok(tags) = shared.config.purges.tagger.tags(head) else {
-        return Prospect::Pass(refused(shared, sent, outcome, Refusal::Tags));
+        return Prospect::Pass(refused(shared, sent, outcome, (Refusal::Tags, received.response_time)));
     };
     shared.uncacheable.forget(&sent.miss.key);
     record(shared, sent, &received, (storable, tags), outcome)
 }
 
-fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, refusal: Refusal) -> Outcome {
+fn refused(shared: &Shared, sent: &Sent, outcome: Outcome, (refusal, now): (Refusal, Timestamp)) -> Outcome {
     shared.counters.refused.increment();
-    let is_of_the_key = shared.uncacheable.note(&sent.miss.key, refusal, shared.clock().now());
+    let is_of_the_key = shared.uncacheable.note(&sent.miss.key, refusal, now);
     if is_of_the_key && has_just_found_nothing(sent) && !outcome.is_server_error() {
         shared.uncacheable.note_barren(&sent.miss.key, sent.request_time);
     }
