@@ -251,25 +251,25 @@ impl KeyBuilder {
     }
 
     pub(crate) fn part(&mut self, part: &[u8]) {
-        self.push(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.push(part);
-    }
-
-    fn push(&mut self, octets: &[u8]) {
-        let end = self.length + octets.len();
-        match self.inline.get_mut(self.length..end) {
-            Some(place) => place.copy_from_slice(octets),
+        let prefix = u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let end = self.length + prefix.len() + part.len();
+        match self.inline.get_mut(self.length..end).and_then(|place| place.split_first_chunk_mut()) {
+            Some((length, place)) => {
+                *length = prefix;
+                place.copy_from_slice(part);
+            }
             None => {
                 if self.long.is_empty() {
                     self.long.extend_from_slice(&self.inline[..self.length]);
                 }
-                self.long.extend_from_slice(octets);
+                self.long.extend_from_slice(&prefix);
+                self.long.extend_from_slice(part);
             }
         }
         self.length = end;
     }
 
-    pub(crate) fn finish(self) -> CacheKey {
+    pub(crate) fn finish(&self) -> CacheKey {
         CacheKey::from_octets(if self.long.is_empty() { &self.inline[..self.length] } else { &self.long })
     }
 }

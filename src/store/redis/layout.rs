@@ -155,10 +155,14 @@ pub(super) fn hash_tag(key: &[u8]) -> &[u8] {
     tagged.unwrap_or(key)
 }
 
-fn push_hex(name: &mut Name, bytes: &[u8]) {
-    let start = name.len();
-    name.resize(start + 2 * bytes.len(), 0);
-    write_hex(&mut name[start..], bytes);
+fn push_hex(name: &mut Name, octets: &[u8]) {
+    const AT_ONCE: usize = 32;
+    for octets in octets.chunks(AT_ONCE) {
+        let mut digits = [0; 2 * AT_ONCE];
+        let digits = &mut digits[..2 * octets.len()];
+        write_hex(digits, octets);
+        name.extend_from_slice(digits);
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What Redis does in one step. A script is sent whole only to a server that does not know it yet.
 
 use std::fmt;
-use std::io::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -83,9 +82,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    pub(super) fn number(mut self, number: impl fmt::Display) -> Self {
-        write!(self.octets, "{number}").expect("a vector takes all");
-        self.argument([])
+    pub(super) fn number(self, number: impl itoa::Integer) -> Self {
+        self.argument(itoa::Buffer::new().format(number))
     }
 
     /// A span of time that is not over at once, in ms.
