@@ -64,8 +64,16 @@ const PASS: &[&str] = &[
     "http-cache-tower-server",
     "hitbox-memory",
 ];
-const MISS: &[&str] =
-    &["hyper-proxy", "layer-redis", "proxy-redis", "nginx", "varnish", "tower-http-cache-redis", "hitbox-redis"];
+const MISS: &[&str] = &[
+    "hyper-proxy",
+    "redis-get-set",
+    "layer-redis",
+    "proxy-redis",
+    "nginx",
+    "varnish",
+    "tower-http-cache-redis",
+    "hitbox-redis",
+];
 const PACED: &[&str] =
     &["hyper", "redis-get", "layer-near", "layer-redis", "proxy-near", "proxy-redis", "nginx", "varnish"];
 const CROWDED: &[&str] = &[
