@@ -35,8 +35,7 @@ pub(crate) struct Clock {
     floor: Number,
     /// All purges up to this number are known. Of later ones some may be: those that were made here.
     highest: Number,
-    /// The highest of the own numbers that were learnt since the reading that is under way began: it may not have seen them.
-    unread: Number,
+    reading: Under,
     records: HashMap<Member, Number>,
     by_number: BTreeSet<(Number, Member)>,
     /// What the store has lost, and has to be given new numbers: till then it covers whatever it names, since the store
@@ -44,6 +43,22 @@ pub(crate) struct Clock {
     lost: HashMap<Member, Number>,
     kinds: Kinds,
     max_records: usize,
+}
+
+/// The reading of the store that is under way, or was the last.
+#[derive(Clone, Copy, Debug)]
+struct Under {
+    /// The connection.
+    way: Option<u64>,
+    /// The highest number that was known when it began.
+    top_before: Number,
+    /// The highest of those that were learnt since: it may not have seen them.
+    unread: Number,
+}
+
+impl Under {
+    /// It is not known what the store knew.
+    const NOTHING: Self = Self { way: None, top_before: Number::MAX, unread: 0 };
 }
 
 /// Which kinds of records there may be, so that the others are not looked for.
@@ -66,7 +81,7 @@ impl Clock {
             past: VecDeque::new(),
             floor: 1,
             highest: 0,
-            unread: 0,
+            reading: Under::NOTHING,
             records: HashMap::new(),
             by_number: BTreeSet::new(),
             lost: HashMap::new(),
@@ -78,6 +93,12 @@ impl Clock {
     /// A clock that is nobody else's copy.
     pub(crate) fn own(max_records: usize) -> Self {
         Self { incarnation: 1, highest: 1, ..Self::new(max_records) }
+    }
+
+    /// To break a rule.
+    #[cfg(test)]
+    pub(super) fn unread(&mut self) -> &mut Number {
+        &mut self.reading.unread
     }
 
     #[cfg(test)]
@@ -164,9 +185,9 @@ impl Clock {
         names.highest
     }
 
-    /// The store is about to be read.
-    pub(crate) fn begin_reading(&mut self) {
-        self.unread = 0;
+    /// The store is about to be read, over this connection.
+    pub(crate) fn begin_reading(&mut self, way: Option<u64>) {
+        self.reading = Under { way, top_before: self.top(), unread: 0 };
     }
 
     /// Takes over what the store has, and says what the store has lost of what is known here.
@@ -180,10 +201,11 @@ impl Clock {
             self.begin_anew(&page.making);
         }
         // Numbers of its own that the store does not know any more are given again, and are no stamp for anything. Those
-        // that it gave while it was read are none of these.
-        self.highest = if *is_all { page.highest } else { page.highest.max(self.unread) };
+        // that it gave while it was read are none of these, where it knew all that was known before.
+        let knew_all = self.reading.top_before <= page.highest;
+        self.highest = if knew_all { page.highest.max(self.reading.unread) } else { page.highest };
         if *is_all {
-            self.note_lost(page);
+            self.note_lost(page, knew_all);
         } else {
             let is_there =
                 |member: &Member, since| page.records.iter().any(|(there, at)| there == member && *at > since);
@@ -208,13 +230,24 @@ impl Clock {
         }
         let surplus = self.past.len().saturating_sub(MAX_PAST);
         self.past.drain(..surplus);
-        *self = Self { incarnation: making.id, past: std::mem::take(&mut self.past), ..Self::new(self.max_records) };
+        let (past, reading) = (std::mem::take(&mut self.past), Under { way: self.reading.way, ..Under::NOTHING });
+        *self = Self { incarnation: making.id, past, reading, ..Self::new(self.max_records) };
     }
 
-    /// Purges under the numbers that the store has given them, from this one on, when it had given none above `before`.
-    /// Where that is not all that was known here, or the store has another making of the clock, it is `false`: then there
-    /// are purges that have to be read first.
-    pub(crate) fn learn(&mut self, members: &[Member], making: Incarnation, first: Number, before: Number) -> bool {
+    /// Purges under the numbers that the store has given them over this connection, from this one on, when it had given
+    /// none above `before`. Where that is not all that was known here, or the store has another making of the clock, it is
+    /// `false`: then there are purges that have to be read first.
+    pub(crate) fn learn(
+        &mut self,
+        members: &[Member],
+        (making, way): (Incarnation, Option<u64>),
+        first: Number,
+        before: Number,
+    ) -> bool {
+        if way != self.reading.way {
+            // Who knows what that store has of it.
+            self.reading.top_before = Under::NOTHING.top_before;
+        }
         if self.incarnation != making {
             return false;
         }
@@ -225,7 +258,7 @@ impl Clock {
         }
         if is_next {
             self.highest = self.highest.max((first + members.len() as u64).saturating_sub(1));
-            self.unread = self.highest;
+            self.reading.unread = self.highest;
         }
         is_next
     }
@@ -261,11 +294,12 @@ impl Clock {
         }
     }
 
-    /// What is known here and not there, where all that is there is on this page.
-    fn note_lost(&mut self, page: &Page) {
+    /// What is known here and not there, where all that is there is on this page, but for what came while it was read.
+    fn note_lost(&mut self, page: &Page, knew_all: bool) {
         let there: HashMap<&Member, Number> = page.records.iter().map(|(member, number)| (member, *number)).collect();
         let is_lost = |member: &Member, number| there.get(member).is_none_or(|known| *known < number);
-        let records = self.by_number.iter().filter(|(number, _)| *number > page.floor);
+        let is_newer = |number| knew_all && number > page.highest;
+        let records = self.by_number.iter().filter(|(number, _)| *number > page.floor && !is_newer(*number));
         let lost: Vec<_> = records.filter(|(number, member)| is_lost(member, *number)).cloned().collect();
         self.lost.values_mut().for_each(|since| *since = page.highest);
         for (number, member) in lost {
@@ -333,6 +367,12 @@ mod tests {
         Page { making: Making::after([6], 7), floor, highest, records, next: None }
     }
 
+    /// Over the connection that is read.
+    fn learn(clock: &mut Clock, members: &[Member], making: Incarnation, first: Number, before: Number) -> bool {
+        let way = clock.reading.way;
+        clock.learn(members, (making, way), first, before)
+    }
+
     fn all(page: Page) -> Whole {
         Whole { page, is_all: true }
     }
@@ -364,16 +404,16 @@ mod tests {
         ] {
             let expected = |verdict| if covered { verdict } else { Verdict::Good };
             let mut hard = clock();
-            assert!(hard.learn(std::slice::from_ref(&purged), 7, 101, 100));
+            assert!(learn(&mut hard, std::slice::from_ref(&purged), 7, 101, 100));
             assert_eq!(hard.judge(&key, &entry), expected(Verdict::Purged), "{purged:?} {entry:?}");
             assert_eq!(
                 hard.judge(&key, &Label { stamp: Stamp { incarnation: 7, number: 101 }, ..entry.clone() }),
                 Verdict::Good
             );
             let mut soft = clock();
-            assert!(soft.learn(&[purged.clone().in_mode(PurgeMode::Soft)], 7, 101, 100));
+            assert!(learn(&mut soft, &[purged.clone().in_mode(PurgeMode::Soft)], 7, 101, 100));
             assert_eq!(soft.judge(&key, &entry), expected(Verdict::Stale(101)), "{purged:?} {entry:?}");
-            assert!(soft.learn(&[purged], 7, 102, 101));
+            assert!(learn(&mut soft, &[purged], 7, 102, 101));
             assert_eq!(soft.judge(&key, &entry), expected(Verdict::Purged));
         }
     }
@@ -401,9 +441,9 @@ mod tests {
     #[test]
     fn an_own_purge_says_nothing_of_those_before_it() {
         let (key, mut clock) = (CacheKey::from("k"), clock());
-        assert!(!clock.learn(&[Member::tag("a").unwrap()], 8, 101, 100), "another making");
+        assert!(!learn(&mut clock, &[Member::tag("a").unwrap()], 8, 101, 100), "another making");
         assert_eq!((clock.len(), clock.stamp().number, clock.top()), (0, 100, 100));
-        assert!(!clock.learn(&[Member::tag("a").unwrap()], 7, 102, 101));
+        assert!(!learn(&mut clock, &[Member::tag("a").unwrap()], 7, 102, 101));
         assert_eq!((clock.stamp().number, clock.top()), (100, 102));
         let judge = |clock: &Clock, number, tag| {
             clock.judge(&key, &Label { stamp: Stamp { incarnation: 7, number }, ..label(0, "/", &[tag]) })
@@ -419,25 +459,42 @@ mod tests {
     #[test]
     fn a_reading_that_comes_late_does_not_hide_a_purge() {
         let (key, mut clock) = (CacheKey::from("k"), clock());
-        assert!(clock.learn(&[Member::tag("a").unwrap()], 7, 101, 100));
+        clock.begin_reading(None);
+        assert!(learn(&mut clock, &[Member::tag("a").unwrap()], 7, 101, 100));
         clock.take(&Whole { page: page(100, &[]), is_all: false });
         assert_eq!(clock.judge(&key, &label(100, "/", &["a"])), Verdict::Purged);
         assert_eq!(clock.judge(&key, &label(100, "/", &["b"])), Verdict::Good);
         assert_eq!(clock.stamp().number, 101, "what sets out now is not taken for purged by it");
-        clock.begin_reading();
+        clock.begin_reading(Some(1));
         clock.take(&Whole { page: page(100, &[]), is_all: false });
         assert_eq!(clock.stamp().number, 100, "it is not in the store any more");
-        // All of it is read where the store may be another.
-        assert!(clock.learn(&[Member::tag("a").unwrap()], 7, 101, 100));
-        clock.take(&all(page(100, &[])));
-        assert_eq!(clock.stamp().number, 100);
+    }
+
+    #[test]
+    fn what_is_purged_while_all_is_read_is_not_lost() {
+        let tags = |tags: &[&str]| tags.iter().map(|tag| Member::tag(tag).unwrap()).collect::<Vec<_>>();
+        let restore = |names: &[&str]| Next::Restore { lost: tags(names), floor: 100 };
+        for (way, known, next, stamp) in [
+            (Some(1), &[][..], Next::InStep, 101),
+            // Over another connection: the store that is read may have nothing of it.
+            (Some(2), &[], restore(&["a"]), 100),
+            // The store has lost what was known before: who knows what numbers it gives anew.
+            (Some(1), &["b"], restore(&["a", "b"]), 100),
+        ] {
+            let mut clock = clock();
+            assert!(learn(&mut clock, &tags(known), 7, 101, 100));
+            let next_number = 101 + known.len() as u64;
+            clock.begin_reading(Some(1));
+            assert!(clock.learn(&tags(&["a"]), (7, way), next_number, next_number - 1));
+            assert_eq!((clock.take(&all(page(100, &[]))), clock.stamp().number), (next, stamp), "{way:?} {known:?}");
+        }
     }
 
     #[test]
     fn records_are_bounded_and_the_floor_rises_to_those_that_go() {
         let mut clock = Clock { max_records: 2, ..clock() };
         for (tag, number) in [("a", 101), ("b", 102), ("a", 103), ("c", 104)] {
-            assert!(clock.learn(&[Member::tag(tag).unwrap()], 7, number, number - 1));
+            assert!(learn(&mut clock, &[Member::tag(tag).unwrap()], 7, number, number - 1));
         }
         assert_eq!((clock.len(), clock.floor(), clock.stamp().number), (2, 102, 104));
         clock.raise_floor(104);

@@ -216,8 +216,8 @@ impl Plane {
     }
 
     /// See [`Clock::begin_reading`].
-    pub(crate) fn begin_reading(&self) {
-        self.write(Clock::begin_reading);
+    pub(crate) fn begin_reading(&self, way: Option<u64>) {
+        self.write(|clock| clock.begin_reading(way));
     }
 
     /// See [`Clock::take`].
@@ -226,8 +226,14 @@ impl Plane {
     }
 
     /// See [`Clock::learn`].
-    pub(crate) fn learn(&self, members: &[Member], making: Incarnation, first: Number, before: Number) -> bool {
-        self.write(|clock| clock.learn(members, making, first, before))
+    pub(crate) fn learn(
+        &self,
+        members: &[Member],
+        from: (Incarnation, Option<u64>),
+        first: Number,
+        before: Number,
+    ) -> bool {
+        self.write(|clock| clock.learn(members, from, first, before))
     }
 
     /// The same for a clock that is nobody else's, under numbers no smaller than `now`, in microseconds since 1970.
@@ -235,7 +241,7 @@ impl Plane {
         self.write(|clock| {
             let Stamp { incarnation, number: before } = clock.stamp();
             let first = now.max(before + 1);
-            clock.learn(members, incarnation, first, before);
+            clock.learn(members, (incarnation, None), first, before);
             clock.stamp().number
         })
     }

@@ -202,7 +202,7 @@ impl AnyStore {
         self.is_available_at(Stopwatch::start())
     }
 
-    /// The same for who has just started a stopwatch.
+    /// The same for who has started a stopwatch a moment ago.
     pub(crate) fn is_available_at(&self, now: Stopwatch) -> bool {
         match self {
             Self::Redis(store) => store.is_available(now),

@@ -1,9 +1,15 @@
 //! What is under way while it is purged.
 
-use tower_redis_cache::{EmptyBody, PurgeMode, PurgeTarget};
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_redis_cache::{CacheConfig, EmptyBody, PurgeMode, PurgeTarget, RedisCacheLayer};
 
 use crate::on_both_stores;
-use crate::support::gate::{Gate, eventually};
+use crate::support::gate::{Gate, PATIENCE, eventually};
+use crate::support::redis::RedisServer;
 use crate::support::scripted::{Reply, ScriptBody, ok, status};
 use crate::support::story::{get, seconds};
 use crate::targets::{is_purged, url};
@@ -149,5 +155,41 @@ on_both_stores! {
             late.await.expect("an answer").has_status(code).has_body(body);
             story.fills_are_done().await;
         }
+    }
+}
+
+/// Its own record may come here before the answer to a reading of the purge clock that went out before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_post_is_good_whatever_else_is_purged_meanwhile() {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 400;
+    let server = RedisServer::start();
+    let config = CacheConfig::new(server.url()).expect("a URL");
+    let config = config.store_timeout(PATIENCE / 2).store_write_timeout(PATIENCE / 2);
+    let service = RedisCacheLayer::new(config).layer(service_fn(|request: Request<ScriptBody>| async move {
+        let response = Response::builder().header("cache-control", "max-age=600");
+        let response = response.header("content-location", request.uri().path()).body(ScriptBody::default());
+        Ok::<_, Infallible>(response.expect("a response"))
+    }));
+    let clients = (0..CLIENTS).map(|client| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let ask = async |method: &str, target: &str| {
+                let request = Request::builder().method(method).uri(target).header("host", "example.com");
+                let request = request.body(ScriptBody::default()).expect("a request");
+                let (head, body) = service.clone().oneshot(request).await.expect("an answer").into_parts();
+                body.collect().await.expect("a body");
+                head.headers["cache-status"].to_str().expect("text").to_owned()
+            };
+            for round in 0..ROUNDS {
+                let target = format!("/{client}/{round}");
+                let posted = ask("POST", &target).await;
+                let got = ask("GET", &target).await;
+                assert!(posted.ends_with("; stored") && got.contains("; hit"), "{posted}, and then {got}");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("all were hits");
     }
 }

@@ -64,6 +64,8 @@ rules! {
     LateAnswers,
     /// Who has purged takes all that was purged before for known.
     OwnPurgeClaimsAll,
+    /// What was learnt while the store was read counts for all readings to come.
+    UnreadForEver,
 }
 
 use Broken::*;
@@ -240,7 +242,11 @@ impl World {
         let instance = &mut self.instances[who];
         let over = if broken == DeltasForEver { 1 } else { instance.generation };
         let (mut reading, since, generation) = instance.reading.take().unwrap_or_else(|| {
-            instance.clock.begin_reading();
+            let unread = *instance.clock.unread();
+            instance.clock.begin_reading(Some(instance.generation));
+            if broken == UnreadForEver {
+                *instance.clock.unread() = unread;
+            }
             (Reading::begin(instance.cursor.take(), Some(over)), self.step, instance.generation)
         });
         let Some(page) = instance.page.take() else {
@@ -304,9 +310,9 @@ impl World {
 
     fn learns(&mut self, who: usize, members: &[Member], recorded: Recorded) -> bool {
         let Recorded { making, first, before } = recorded;
-        let clock = &mut self.instances[who].clock;
+        let Instance { clock, generation, .. } = &mut self.instances[who];
         let before = if self.broken == OwnPurgeClaimsAll { clock.stamp().number } else { before };
-        clock.learn(members, making, first, before)
+        clock.learn(members, (making, Some(*generation)), first, before)
     }
 
     /// Reads until the copy and the store are in step.

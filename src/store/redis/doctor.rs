@@ -291,7 +291,7 @@ impl RedisStore {
 
     async fn purges_found(&self) -> Finding {
         let since = Stopwatch::start();
-        self.purges.start(Stopwatch::start());
+        self.purges.start(since);
         let is_settled = || !matches!(self.purge_news(), PurgeNews::Heartbeat) && self.plane().is_in_sync();
         while !is_settled() && !self.plane().is_denied() && since.elapsed() < NEWS {
             time::sleep(NEWS_POLL).await;

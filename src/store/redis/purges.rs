@@ -115,14 +115,14 @@ impl Purges {
         }
     }
 
-    /// Sees to it that the copy is kept; `now` has just been started.
+    /// Sees to it that the copy is kept; `now` was started a moment ago.
     pub(super) fn start(&self, now: Stopwatch) {
         let Ok(mut running) = self.keeper.running.lock() else { return };
         if running.is_some_and(|sign| sign.elapsed_at(now) < LOST + self.keeper.heartbeat) {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        *running = Some(now);
+        *running = Some(Stopwatch::start());
         drop(running);
         let keeping = keep(Keeping(Arc::clone(&self.keeper)), self.alive.subscribe());
         runtime.spawn(keeping.instrument(tracing::debug_span!(parent: None, "purges")));
@@ -138,7 +138,7 @@ impl Purges {
                 // The server that has it may be gone, and it with the server.
                 continue;
             }
-            if !self.keeper.plane.learn(members, making, first, before) {
+            if !self.keeper.plane.learn(members, (making, generation), first, before) {
                 self.keeper.plane.synced_anew().await?;
             }
             return Ok((first + members.len() as u64).saturating_sub(1));
@@ -278,7 +278,7 @@ impl Keeper {
             if cursor.is_none() {
                 self.only_writing.store(false, Ordering::Relaxed);
             }
-            self.plane.begin_reading();
+            self.plane.begin_reading(generation);
             let reading = Reading::begin(cursor, generation);
             let Some(whole) = self.read_pages(reading).await? else { return Ok(None) };
             let Some(generation) = generation.filter(|generation| Some(*generation) == self.connection.generation())
@@ -296,7 +296,7 @@ impl Keeper {
             match next {
                 Next::InStep => return Ok(Some(generation)),
                 Next::Renew(replaced) => self.renew(replaced).await?,
-                Next::Restore { lost, floor } => match self.restore(lost, floor).await {
+                Next::Restore { lost, floor } => match self.restore(lost, floor, generation).await {
                     Ok(()) => self.has_warned.restored.store(false, Ordering::Relaxed),
                     // Till it can be written, it is known here.
                     Err(error) if error.kind() == StoreErrorKind::Full => return Ok(Some(generation)),
@@ -352,13 +352,14 @@ impl Keeper {
     }
 
     /// Sees to it that the store has what it has lost. What comes of it is read again.
-    async fn restore(&self, lost: Vec<Member>, floor: Number) -> Result<(), StoreError> {
+    async fn restore(&self, lost: Vec<Member>, floor: Number, generation: u64) -> Result<(), StoreError> {
         if !self.has_warned.restored.swap(true, Ordering::Relaxed) {
             tracing::warn!(records = lost.len(), "the store has lost purges, which are recorded anew");
         }
         for some in lost.chunks(MAX_TARGETS).chain(lost.is_empty().then_some(&lost[..])) {
             let Recorded { making, first, before } = self.record(some, floor).await?;
-            self.plane.learn(some, making, first, before);
+            // What is known of it by then is read again in any case.
+            self.plane.learn(some, (making, Some(generation)), first, before);
         }
         Ok(())
     }
