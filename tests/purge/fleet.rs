@@ -462,3 +462,27 @@ async fn what_is_found_purged_leaves_redis() {
     eventually("what is dead is gone", || stays().len() <= 1).await;
     assert_eq!(one.handle.stats().reclaimed, 3);
 }
+
+#[tokio::test]
+async fn a_purge_is_not_refused_because_much_else_is_asked() {
+    let stage = Stage::redis();
+    let story = process(&stage);
+    all_have_page("/a", &[&story]).await;
+    stage.server().stop();
+    let asking: Vec<_> = (0..1_100).map(|number| client(&story, get(&format!("/{number}")))).collect();
+    eventually("one look-up is too many", || asking.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    let purging = {
+        let story = story.clone();
+        tokio::spawn(async move { is_purged(&story, PurgeTarget::tag("t")).await })
+    };
+    tokio::task::yield_now().await;
+    assert!(!purging.is_finished(), "it waits for Redis");
+    stage.server().cont();
+    purging.await.expect("it is recorded");
+    let mut refused = 0;
+    for client in asking {
+        refused += usize::from(client.await.expect("an answer").outcome().detail() == Some("store-busy"));
+    }
+    assert!(refused > 0, "the bound was reached");
+    story.client_asks(get("/a")).await.is_forwarded_for("uri-miss").has_body("new");
+}

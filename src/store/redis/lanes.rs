@@ -1,5 +1,6 @@
 //! Lanes: one multiplexed connection for heads and one for bodies, so that a small answer never waits behind a large
-//! one. Commands in flight are bounded on each; one more than that is refused at once, unless a body has to go on.
+//! one. Commands in flight are bounded on each; one more than that is refused at once, unless a body has to go on, or
+//! something has to end.
 
 use std::sync::Mutex;
 
@@ -21,6 +22,7 @@ pub(crate) enum LaneName {
 pub(crate) struct Lane {
     link: Mutex<Option<Linked>>,
     in_flight: Semaphore,
+    first: Semaphore,
     turns: Semaphore,
     pub(crate) breaker: Breaker,
 }
@@ -41,18 +43,25 @@ pub(crate) struct Turn<'a> {
 
 /// Commands in flight on one lane.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
+/// Besides those, of such as may not be refused.
+const MAX_FIRST: usize = 256;
 /// Those of them that can wait for their turn: the server answers one command after another, so that each large answer
 /// that it is at work on is in the way of all small ones, on whatever connection. A few keep it busy.
 const MAX_TURNS: usize = 4;
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        let (in_flight, turns) = (Semaphore::new(MAX_IN_FLIGHT), Semaphore::new(MAX_TURNS));
-        Self { link: Mutex::new(None), in_flight, turns, breaker: Breaker::new() }
+        let [in_flight, first, turns] = [MAX_IN_FLIGHT, MAX_FIRST, MAX_TURNS].map(Semaphore::new);
+        Self { link: Mutex::new(None), in_flight, first, turns, breaker: Breaker::new() }
     }
 
     pub(crate) fn enter(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
+    }
+
+    /// The same for what may not be left undone because much else is asked: it waits for its like alone.
+    pub(crate) async fn enter_first(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.first.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Busy))
     }
 
     /// The same, waiting for its turn: whoever came first has it first.
@@ -95,6 +104,20 @@ mod tests {
         let queued = lane.queue();
         let (permit, ()) = tokio::join!(queued, async { drop(entered) });
         assert!(permit.is_ok() && lane.enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_refused_waits_for_its_like_alone() {
+        let lane = Lane::new();
+        let _entered: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| lane.enter().unwrap()).collect();
+        let mut first = Vec::new();
+        for _ in 0..MAX_FIRST {
+            first.push(lane.enter_first().await.unwrap());
+        }
+        let mut next = pin!(lane.enter_first());
+        assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        first.pop();
+        assert!(next.await.is_ok());
     }
 
     #[tokio::test]

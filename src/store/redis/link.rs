@@ -89,6 +89,20 @@ pub(crate) enum Access {
     Script {
         writes: bool,
     },
+    /// A script of the purge clock.
+    Clock {
+        writes: bool,
+    },
+}
+
+impl Access {
+    /// As what it counts.
+    fn kind(self) -> Self {
+        match self {
+            Self::Clock { writes } => Self::Script { writes },
+            other => other,
+        }
+    }
 }
 
 /// A command whose answer is awaited. Dropped before it came, after as long as the server may take, it counts as one that
@@ -186,7 +200,7 @@ impl Link {
         access: Access,
         command: &Cmd,
     ) -> Result<Value, Failure> {
-        let in_flight = self.lane(lane).enter().map_err(Failure::ignored)?;
+        let in_flight = self.enter(lane, access).await?;
         self.answer(lane, access, command, &in_flight).await
     }
 
@@ -228,7 +242,7 @@ impl Link {
         access: Access,
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
-        let _in_flight = self.lane(lane).enter().map_err(Failure::ignored)?;
+        let _in_flight = self.enter(lane, access).await?;
         let (mut linked, waiting) = self.begin(lane).await?;
         let answers = linked.connection.send_packed_commands(commands, 0, commands.len()).await;
         waiting.answered();
@@ -242,6 +256,16 @@ impl Link {
             None => self.succeeded(lane, access),
         }
         Ok(answers)
+    }
+
+    /// What ends something waits for a place, and all else does without.
+    async fn enter(&self, lane: LaneName, access: Access) -> Result<SemaphorePermit<'_>, Failure> {
+        let lane = self.lane(lane);
+        let place = match access {
+            Access::Remove | Access::Clock { .. } => lane.enter_first().await,
+            Access::Read | Access::Write | Access::Script { .. } => lane.enter(),
+        };
+        place.map_err(Failure::ignored)
     }
 
     pub(super) fn lane(&self, name: LaneName) -> &Lane {
@@ -281,7 +305,7 @@ impl Link {
 
     fn succeeded(&self, lane: LaneName, access: Access) {
         self.lane(lane).breaker.succeeded();
-        if matches!(access, Access::Write | Access::Script { writes: true })
+        if matches!(access.kind(), Access::Write | Access::Script { writes: true })
             && let Ok(mut writes) = self.writes.lock()
             && writes.end()
         {
@@ -290,7 +314,7 @@ impl Link {
     }
 
     fn judge(self: &Arc<Self>, lane: LaneName, access: Access, generation: u64, failure: &Failure) {
-        match (failure.verdict, access) {
+        match (failure.verdict, access.kind()) {
             (Verdict::Replace, _) => self.go_down(generation, &failure.error),
             (Verdict::NoScript | Verdict::Elsewhere, _) => self.lane(lane).breaker.succeeded(),
             // A server that does not know scripts at all.
@@ -308,7 +332,9 @@ impl Link {
                 Access::Remove | Access::Script { .. },
             )
             | (Verdict::ForeignType, _) => self.lane(lane).breaker.succeeded(),
-            (Verdict::Count, _) | (_, Access::Read) => self.count_failure(lane, generation, &failure.error),
+            (Verdict::Count, _) | (_, Access::Read | Access::Clock { .. }) => {
+                self.count_failure(lane, generation, &failure.error)
+            }
         }
     }
 
