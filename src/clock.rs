@@ -114,7 +114,7 @@ impl Stopwatch {
         other.started.saturating_duration_since(self.started)
     }
 
-    /// When so much will have elapsed, for who waits until then.
+    /// When so much will have elapsed, for who waits until then. Where tokio's clock is paused, that is another time.
     pub(crate) fn after(self, span: Duration) -> time::Instant {
         const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
         time::Instant::from_std(self.started + span.min(FAR))

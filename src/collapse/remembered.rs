@@ -31,10 +31,11 @@ impl<V: Clone> Remembered<V> {
     }
 
     pub(crate) fn note(&self, key: &CacheKey, news: V) {
-        self.by_key.insert(*key.digest(), news);
+        // First: who looks once it is there is not to pass it by.
         if !self.has_any() {
             self.has_any.store(true, Ordering::Release);
         }
+        self.by_key.insert(*key.digest(), news);
     }
 
     /// What was known of it.

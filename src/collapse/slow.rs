@@ -55,7 +55,7 @@ impl SlowBodies {
 
     /// It came, to somebody who had begun at `begun`: what others met since then stays.
     pub(crate) fn came(&self, key: &CacheKey, begun: Timestamp) {
-        if self.pauses.has_any() && !self.has(key, begun) {
+        if !self.has(key, begun) {
             self.pauses.forget(key);
         }
     }

@@ -202,7 +202,7 @@ impl Fill {
         self.put.response = Arc::new(response);
     }
 
-    /// Stores what is complete. In a box of its own, as what comes before it takes longer.
+    /// Stores what is complete. The rest of a fetch, which takes longer, need not have room for this.
     pub(super) fn write(mut self) -> Pin<Box<impl Future<Output = ()>>> {
         boxed(|| async move {
             let chunks = self.put.response.body.chunks_to_be();

@@ -193,7 +193,11 @@ impl StoredBody {
     }
 
     pub(crate) fn set_keeping(&mut self, keeping: Option<Keeping>) {
-        self.aside.get_or_insert_default().keeping = keeping;
+        match &mut self.aside {
+            Some(aside) => aside.keeping = keeping,
+            None if keeping.is_none() => {}
+            None => self.aside.get_or_insert_default().keeping = keeping,
+        }
     }
 
     /// The same body with its pieces, to be kept in memory, which has room of its own; who sends it takes room besides.

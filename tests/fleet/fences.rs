@@ -38,7 +38,7 @@ async fn who_has_lost_the_lease_writes_nothing() {
 
 #[tokio::test]
 async fn the_body_of_a_write_that_was_fenced_off_ends_soon() {
-    for length in [50_000, 800_000] {
+    for length in [70_000, 800_000] {
         let stage = Stage::redis();
         let one = process(&stage);
         let gate = Gate::closed();
@@ -52,7 +52,9 @@ async fn the_body_of_a_write_that_was_fenced_off_ends_soon() {
         late.await.expect("an answer").has_body(&body);
         one.fills_are_done().await;
         assert_eq!(fenced(&one), 1);
-        for key in stage.server().keys("*") {
+        let keys = stage.server().keys("*");
+        assert!(keys.iter().any(|key| key.contains(":b:")), "the body was written: {keys:?}");
+        for key in keys {
             let left: i64 = stage.server().cli(&["PTTL", &key]).parse().expect("a number");
             let is_of_the_body = key.contains(":b:") || key.contains(":live:");
             assert!(is_of_the_body && left < 60_000, "{key} lives for {left} ms");

@@ -1,4 +1,4 @@
-//! What the others are compared with: no cache, but the least that could answer.
+//! What the others are compared with: no caches, but the least that could answer, and store.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
