@@ -303,3 +303,24 @@ async fn when_a_service_panics_another_process_takes_over() {
     other.client_asks(get("/a")).await.is_stored().has_body("page");
     all_is_well_in_the_end(&stage, &[&other]).await;
 }
+
+#[tokio::test]
+async fn a_lease_is_given_back_however_much_else_is_asked() {
+    let stage = Stage::redis();
+    let one = process(&stage);
+    let gate = Gate::closed();
+    one.origin_says(status(500).head_after(&gate));
+    let failing = client(&one, get("/a"));
+    is_asked(&one, 1).await;
+    one.origin_says(ok("page").cache_control("max-age=60"));
+    stage.server().stop();
+    let asking: Vec<_> = (0..1_100).map(|number| client(&one, get(&format!("/{number}")))).collect();
+    eventually("one look-up is too many", || asking.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    gate.open();
+    failing.await.expect("an answer").has_status(500);
+    stage.server().cont();
+    for client in asking {
+        client.await.expect("an answer").has_status(200);
+    }
+    all_is_well_in_the_end(&stage, &[&one]).await;
+}

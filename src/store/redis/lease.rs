@@ -246,7 +246,7 @@ impl RedisStore {
     }
 
     async fn run_and_tell(&self, call: Call<'_>) -> Result<(), StoreError> {
-        if let Some(answer) = self.run(call, Access::Script { writes: false }).await? {
+        if let Some(answer) = self.run(call, Access::Ending { writes: false }).await? {
             self.is_done(answer);
         }
         Ok(())

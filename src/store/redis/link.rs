@@ -89,8 +89,8 @@ pub(crate) enum Access {
     Script {
         writes: bool,
     },
-    /// A script of the purge clock.
-    Clock {
+    /// One that ends something, or tells what has ended: it is not refused because much else is asked.
+    Ending {
         writes: bool,
     },
 }
@@ -99,7 +99,7 @@ impl Access {
     /// As what it counts.
     fn kind(self) -> Self {
         match self {
-            Self::Clock { writes } => Self::Script { writes },
+            Self::Ending { writes } => Self::Script { writes },
             other => other,
         }
     }
@@ -262,7 +262,7 @@ impl Link {
     async fn enter(&self, lane: LaneName, access: Access) -> Result<SemaphorePermit<'_>, Failure> {
         let lane = self.lane(lane);
         let place = match access {
-            Access::Remove | Access::Clock { .. } => lane.enter_first().await,
+            Access::Remove | Access::Ending { .. } => lane.enter_first().await,
             Access::Read | Access::Write | Access::Script { .. } => lane.enter(),
         };
         place.map_err(Failure::ignored)
@@ -332,7 +332,7 @@ impl Link {
                 Access::Remove | Access::Script { .. },
             )
             | (Verdict::ForeignType, _) => self.lane(lane).breaker.succeeded(),
-            (Verdict::Count, _) | (_, Access::Read | Access::Clock { .. }) => {
+            (Verdict::Count, _) | (_, Access::Read | Access::Ending { .. }) => {
                 self.count_failure(lane, generation, &failure.error)
             }
         }

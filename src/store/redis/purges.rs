@@ -332,14 +332,14 @@ impl Keeper {
         };
         if replaced.is_none() && !self.only_writing.load(Ordering::Relaxed) {
             let reading = call().argument("").only_reading();
-            match self.run(reading, Access::Clock { writes: false }).await? {
+            match self.run(reading, Access::Ending { writes: false }).await? {
                 Some(Value::Nil) => {}
                 Some(answer) => return decode(answer).map(Some),
                 None => self.only_writing.store(true, Ordering::Relaxed),
             }
         }
         let call = call().argument("w");
-        match self.run(call, Access::Clock { writes: replaced.is_some() }).await? {
+        match self.run(call, Access::Ending { writes: replaced.is_some() }).await? {
             Some(answer) => decode(answer).map(Some),
             None => Ok(None),
         }
@@ -370,7 +370,7 @@ impl Keeper {
         for member in members {
             call = call.argument(member.as_octets());
         }
-        match self.run(call, Access::Clock { writes: true }).await? {
+        match self.run(call, Access::Ending { writes: true }).await? {
             Some(answer) => Recorded::decode(answer),
             None => Err(StoreError::with_detail(StoreErrorKind::Denied, "scripts or sorted sets are not granted")),
         }
