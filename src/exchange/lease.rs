@@ -132,8 +132,8 @@ impl Lease {
         });
     }
 
-    /// Tells the store something without waiting for it. It has been sent when this returns, so that whatever this
-    /// process asks next comes after it.
+    /// Tells the store something without waiting for it. It has been sent when this returns, unless too much of the kind
+    /// waits, so that whatever this process asks next comes after it.
     fn send<F>(&self, message: impl FnOnce(Arc<Shared>, CacheKey, Option<VariantKey>, Token) -> F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -235,8 +235,8 @@ impl Clock {
     }
 
     /// Purges under the numbers that the store has given them over this connection, from this one on, when it had given
-    /// none above `before`. Where that is not all that was known here, or the store has another making of the clock, it is
-    /// `false`: then there are purges that have to be read first.
+    /// none above `before`. Where that is not all that was known here, or the store is not the one that is read, or has
+    /// another making of the clock, it is `false`: then there are purges that have to be read first.
     pub(crate) fn learn(
         &mut self,
         members: &[Member],
@@ -251,7 +251,7 @@ impl Clock {
         if self.incarnation != making {
             return false;
         }
-        let is_next = before <= self.highest;
+        let is_next = way == self.reading.way && before <= self.highest;
         for (member, number) in members.iter().zip(first..) {
             self.lost.remove(member);
             self.record(member.clone(), number);
@@ -485,7 +485,8 @@ mod tests {
             assert!(learn(&mut clock, &tags(known), 7, 101, 100));
             let next_number = 101 + known.len() as u64;
             clock.begin_reading(Some(1));
-            assert!(clock.learn(&tags(&["a"]), (7, way), next_number, next_number - 1));
+            let is_known = clock.learn(&tags(&["a"]), (7, way), next_number, next_number - 1);
+            assert_eq!(is_known, way == Some(1));
             assert_eq!((clock.take(&all(page(100, &[]))), clock.stamp().number), (next, stamp), "{way:?} {known:?}");
         }
     }

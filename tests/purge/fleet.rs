@@ -9,7 +9,7 @@ use crate::support::redis::RedisServer;
 use crate::support::scripted::{Reply, ok, status};
 use crate::support::story::{Stage, Story, ask, get, whole_second};
 use crate::targets::{is_cached, is_purged, url};
-use crate::troupe::{client, is_asked, process};
+use crate::troupe::{client, is_asked, process, process_with};
 
 const CLOCK: &str = "trc:{purge}";
 /// Nothing is heard by this within a test.
@@ -466,7 +466,7 @@ async fn what_is_found_purged_leaves_redis() {
 #[tokio::test]
 async fn a_purge_is_not_refused_because_much_else_is_asked() {
     let stage = Stage::redis();
-    let story = process(&stage);
+    let story = process_with(&stage, |config| config.store_timeout(PATIENCE * 2).store_write_timeout(PATIENCE * 2));
     all_have_page("/a", &[&story]).await;
     stage.server().stop();
     let asking: Vec<_> = (0..1_100).map(|number| client(&story, get(&format!("/{number}")))).collect();

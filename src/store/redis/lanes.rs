@@ -59,9 +59,13 @@ impl Lane {
         self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
     }
 
-    /// The same for what may not be left undone because much else is asked: it waits for its like alone.
+    /// The same for what may not be left undone because much else is asked: where no place is free it waits for its like
+    /// alone.
     pub(crate) async fn enter_first(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        self.first.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Busy))
+        match self.first.try_acquire().or_else(|_| self.in_flight.try_acquire()) {
+            Ok(place) => Ok(place),
+            Err(_) => self.first.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Busy)),
+        }
     }
 
     /// The same, waiting for its turn: whoever came first has it first.
@@ -109,14 +113,15 @@ mod tests {
     #[tokio::test]
     async fn what_may_not_be_refused_waits_for_its_like_alone() {
         let lane = Lane::new();
-        let _entered: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| lane.enter().unwrap()).collect();
         let mut first = Vec::new();
-        for _ in 0..MAX_FIRST {
+        let _entered: Vec<_> = (1..MAX_IN_FLIGHT).map(|_| lane.enter().unwrap()).collect();
+        for _ in 0..=MAX_FIRST {
             first.push(lane.enter_first().await.unwrap());
         }
+        assert_eq!(lane.enter().unwrap_err().kind(), StoreErrorKind::Busy);
         let mut next = pin!(lane.enter_first());
         assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        first.pop();
+        drop(first.swap_remove(0));
         assert!(next.await.is_ok());
     }
 

@@ -140,6 +140,9 @@ impl Purges {
             }
             if !self.keeper.plane.learn(members, (making, generation), first, before) {
                 self.keeper.plane.synced_anew().await?;
+                if generation != self.keeper.connection.generation() {
+                    continue;
+                }
             }
             return Ok((first + members.len() as u64).saturating_sub(1));
         }
