@@ -43,11 +43,11 @@ pub(crate) struct Turn<'a> {
 
 /// Commands in flight on one lane.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
-/// Besides those, of such as may not be refused.
-const MAX_FIRST: usize = 256;
 /// Those of them that can wait for their turn: the server answers one command after another, so that each large answer
 /// that it is at work on is in the way of all small ones, on whatever connection. A few keep it busy.
 const MAX_TURNS: usize = 4;
+/// Besides all those, of such as may not be refused.
+const MAX_FIRST: usize = 256;
 
 impl Lane {
     pub(crate) fn new() -> Self {
