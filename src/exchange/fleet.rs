@@ -54,6 +54,8 @@ enum Joined<R> {
     /// It is for other values of the nominated fields: this is the request's own variant.
     Vary(VariantKey),
     Nothing,
+    /// The lease is held no longer, and it is time to look.
+    Over,
 }
 
 /// Somebody who waits for another process, since the request began.
@@ -79,7 +81,7 @@ struct Prospects {
     finds_nothing: bool,
 }
 
-/// Changes of the variant that is wanted, before a lead goes without a lease.
+/// Changes of the variant that is wanted, before a lead goes without a lease, and looks without a pause.
 const MOST_TURNS: usize = 4;
 
 // ===== impl Flight =====
@@ -208,10 +210,8 @@ pub(super) async fn clear<R>(
         if let Found::Response(held) = &look.found
             && let Some(landing) = Box::pin(landing_of(shared, &miss, parts, held, &look.asked)).await
         {
-            match answer_with(shared, &miss, parts, flight, landing) {
-                Some(response) => return Clearance::Answer(response),
-                None => break,
-            }
+            let Some(response) = answer_with(shared, &miss, parts, flight, landing) else { break };
+            return Clearance::Answer(response);
         }
         let wanted = lookup::variant_wanted(&look.found, &look.asked, parts).or(miss.variant);
         let is_other = wanted != miss.variant;
@@ -239,8 +239,9 @@ pub(super) async fn clear<R>(
                 match Box::pin(join_elsewhere(shared, &miss, parts, flight, holder)).await {
                     Joined::Answer(response) => return Clearance::Answer(response),
                     Joined::Vary(own) if turns < MOST_TURNS => (turns, miss.variant) = (turns + 1, Some(own)),
-                    Joined::Vary(_) | Joined::Nothing if wait.pause(shared).await => {}
-                    Joined::Vary(_) | Joined::Nothing => return out_of_time(shared, miss, parts, flight),
+                    Joined::Over if turns < MOST_TURNS => turns += 1,
+                    _ if wait.pause(shared).await => {}
+                    _ => return out_of_time(shared, miss, parts, flight),
                 }
             }
         }
@@ -282,6 +283,7 @@ async fn join_elsewhere<R>(
         },
         Boarding::Vary(own) => Joined::Vary(own),
         Boarding::Nothing => Joined::Nothing,
+        Boarding::Over => Joined::Over,
     }
 }
 

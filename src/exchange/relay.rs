@@ -23,7 +23,7 @@ use crate::key::CacheKey;
 use crate::purge::clock::Verdict;
 use crate::semantics::collapse::is_for_others;
 use crate::semantics::vary::{NominatedFields, VariantKey};
-use crate::store::entry::{Cell, Chunks, Live, StoredResponse, Told};
+use crate::store::entry::{Attended, Cell, Chunks, Live, StoredResponse, Told};
 use crate::store::{CellKey, Hearing, LeaseKey, Store};
 
 /// What there is to be had of a fetch elsewhere.
@@ -32,6 +32,8 @@ pub(super) enum Boarding {
     /// It is for other values of the fields that its response nominates: this is the request's own variant.
     Vary(VariantKey),
     Nothing,
+    /// The lease is held no longer.
+    Over,
 }
 
 /// How much of a body can be read, as its readers know it.
@@ -79,8 +81,12 @@ pub(super) async fn board(
 ) -> Boarding {
     let lease = LeaseKey { cell: CellKey { primary: &miss.key, variant: miss.variant }, token: &holder };
     let hearing = shared.store.hear(&miss.key);
-    let Ok(Some(Told { live, is_for_newcomers: true })) = attend(shared, lease).await else { return Boarding::Nothing };
-    let Live { response, variant, written } = live;
+    let told = match attend(shared, lease).await {
+        Ok(Attended::Told(told)) if told.is_for_newcomers => told,
+        Ok(Attended::Told(_) | Attended::Over) => return Boarding::Over,
+        Ok(Attended::Silence) | Err(_) => return Boarding::Nothing,
+    };
+    let Live { response, variant, written } = told.live;
     let (Ok(nominated), Some(chunks)) = (NominatedFields::of_response(&response.headers), response.body.chunks())
     else {
         return Boarding::Nothing;
@@ -122,7 +128,7 @@ pub(super) async fn board(
     Boarding::Landed(Landing { response, body: None, nominated, variant }, Box::new(Lookout { place, watch }))
 }
 
-async fn attend(shared: &Shared, lease: LeaseKey<'_>) -> Result<Option<Told>, StoreError> {
+async fn attend(shared: &Shared, lease: LeaseKey<'_>) -> Result<Attended, StoreError> {
     let attending = shared.store.attend(lease, shared.config.pace.lifetime());
     let told = time::timeout(shared.store_patience(), attending).await;
     told.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
@@ -178,9 +184,9 @@ impl Watch {
                 return;
             }
             match attend(&self.shared, self.lease()).await {
-                Ok(told) => {
+                Ok(heard) => {
                     silent = None;
-                    self.note(told).await;
+                    self.note(heard).await;
                 }
                 Err(error) => {
                     tracing::debug!(store.error = %error, "nothing is heard of a fetch elsewhere");
@@ -196,9 +202,10 @@ impl Watch {
         LeaseKey { cell: CellKey { primary: &self.key, variant: self.variants[0] }, token: &self.holder }
     }
 
-    async fn note(&self, told: Option<Told>) {
-        match told {
-            Some(Told { live, is_for_newcomers }) if live.response.body.chunks() == Some(self.chunks) => {
+    async fn note(&self, heard: Attended) {
+        match heard {
+            Attended::Told(told) if told.live.response.body.chunks() == Some(self.chunks) => {
+                let Told { live, is_for_newcomers } = *told;
                 if !is_for_newcomers {
                     self.flight.close();
                 }

@@ -56,6 +56,16 @@ pub(crate) struct Live {
     pub(crate) written: u64,
 }
 
+/// What is heard of a fetch elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) enum Attended {
+    Told(Box<Told>),
+    /// Nothing is told of it, or nothing that is understood. Whoever waits for it is told of what comes.
+    Silence,
+    /// Nothing is told of it, and it is at an end.
+    Over,
+}
+
 /// What is told of a fetch elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use quick_cache::Weighter;
 use quick_cache::sync::{EntryAction, EntryResult};
 
-use super::entry::{Cell, Chunks, Live, Told};
+use super::entry::{Attended, Cell, Chunks, Live};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::Clock;
 use crate::collapse::lease::{Claim, Leased, Release};
@@ -232,8 +232,8 @@ impl Store for MemoryStore {
         Ok(false)
     }
 
-    async fn attend(&self, _: LeaseKey<'_>, _: Duration) -> Result<Option<Told>, StoreError> {
-        Ok(None)
+    async fn attend(&self, _: LeaseKey<'_>, _: Duration) -> Result<Attended, StoreError> {
+        Ok(Attended::Silence)
     }
 
     async fn withdraw(&self, _: LeaseKey<'_>) -> Result<bool, StoreError> {

@@ -23,7 +23,7 @@ pub(crate) use self::redis::seal::Seals;
 pub(crate) use self::redis::{Hearing, RedisStore};
 pub(crate) use self::select::{Kept, Lookup, Put};
 
-use self::entry::{Cell, Chunks, Live, Told};
+use self::entry::{Attended, Cell, Chunks, Live};
 use self::near::NearCache;
 use crate::clock::{Clock, Stopwatch};
 use crate::collapse::lease::{Claim, Instance, Leased, Release, Token};
@@ -161,7 +161,7 @@ pub(crate) trait Store: Send + Sync {
         is_told: bool,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Tells the other processes for `lifetime` what there is of a fetch under a lease; whether any of them reads it.
+    /// Tells the other processes for `lifetime` what there is of a fetch under a lease; whether any of them wants it.
     fn announce(
         &self,
         lease: LeaseKey<'_>,
@@ -169,14 +169,14 @@ pub(crate) trait Store: Send + Sync {
         lifetime: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// What another process tells of its fetch, if it does. It knows for `lifetime` that somebody reads it.
+    /// What another process tells of its fetch. It knows for `lifetime` that somebody waits for it or reads it.
     fn attend(
         &self,
         lease: LeaseKey<'_>,
         lifetime: Duration,
-    ) -> impl Future<Output = Result<Option<Told>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Attended, StoreError>> + Send;
 
-    /// Ceases to tell of a fetch, unless somebody reads it: then it is `false`.
+    /// Ceases to tell of a fetch, unless somebody wants it: then it is `false`.
     fn withdraw(&self, lease: LeaseKey<'_>) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Writes cells and gives the lease back, all in one step; `false`, and nothing is written, if it is lost or, where
@@ -463,7 +463,7 @@ impl Store for AnyStore {
         }
     }
 
-    async fn attend(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Option<Told>, StoreError> {
+    async fn attend(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Attended, StoreError> {
         match self {
             Self::Redis(store) => store.attend(lease, lifetime).await,
             Self::Memory(store) => store.attend(lease, lifetime).await,

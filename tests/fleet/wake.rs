@@ -56,6 +56,59 @@ async fn who_waits_looks_as_soon_as_it_is_told() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_what_nobody_waits_for() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    let long = ok(vec![b'x'; 300_000]).cache_control("max-age=60");
+    one.origin_says_in_turn([ok("page").cache_control("max-age=60"), ok("own").cache_control("private"), long]);
+    one.client_asks(get("/stored")).await.is_stored();
+    one.client_asks(get("/refused")).await.has_body("own");
+    one.client_asks(get("/long")).await.is_stored();
+    other.client_asks(get("/stored")).await.is_hit();
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+    assert_eq!(stage.server().calls("publish"), 0);
+}
+
+#[tokio::test]
+async fn who_waits_is_told_that_it_is_over_whatever_the_end() {
+    for ending in [ok("page").cache_control("max-age=60"), ok("own").cache_control("private")] {
+        let stage = Stage::redis();
+        let (one, other) = (process(&stage), process(&stage));
+        let gate = Gate::closed();
+        one.origin_says(ending.head_after(&gate));
+        other.origin_says(ok("own").cache_control("private"));
+        let first = client(&one, get("/a"));
+        is_asked(&one, 1).await;
+        let second = client(&other, get("/a"));
+        waits(&stage, &other).await;
+        assert_eq!(stage.server().calls("publish"), 0, "there is nothing to be told yet");
+        gate.open();
+        first.await.expect("an answer");
+        second.await.expect("an answer");
+        all_is_well_in_the_end(&stage, &[&one, &other]).await;
+        assert_ne!(stage.server().calls("publish"), 0);
+    }
+}
+
+/// What the script says is what the wait goes by: a lease that was given back a moment ago tells nobody.
+#[tokio::test]
+async fn who_begins_to_wait_learns_at_once_that_there_is_nothing_to_wait_for() {
+    const SCRIPT: &str = include_str!("../../src/store/redis/lua/attend.lua");
+    let server = RedisServer::start();
+    let attend = || server.cli(&["EVAL", SCRIPT, "3", "{a}:lease", "{a}:told", "{a}:mark", "token", "60000", "100"]);
+    let is_marked = || server.cli(&["EXISTS", "{a}:mark"]) == "1";
+    assert!(attend() == "0" && !is_marked());
+    server.cli(&["SET", "{a}:lease", "-token"]);
+    assert!(attend() == "0" && !is_marked(), "nobody waits for it any longer");
+    server.cli(&["SET", "{a}:lease", "token"]);
+    assert!(attend() == "1" && is_marked());
+    server.cli(&["SET", "{a}:told", "head"]);
+    assert_eq!(attend(), "head\n1");
+    server.cli(&["DEL", "{a}:lease"]);
+    assert_eq!(attend(), "head\n0");
+}
+
+#[tokio::test]
 async fn whose_ear_is_cut_off_learns_it_all_the_same() {
     let stage = Stage::redis();
     let (one, other) = (process(&stage), process(&stage));

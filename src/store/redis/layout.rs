@@ -8,10 +8,10 @@
 //! | `<ns>:{K}:lease`, `<ns>:{K}:<variant>:lease` | who fetches it at present, for a moment |
 //! | `<ns>:{K}:failing` | that the service failed for it, and when it is to be tried again |
 //! | `<ns>:{K}…:live:<token>` | the head of what is fetched under that lease, and how much of its body is there |
-//! | `<ns>:{K}…:live:<token>:read` | whether some other process reads that |
+//! | `<ns>:{K}…:live:<token>:read` | whether some other process waits for that or reads it |
 //! | `<ns>:{purge}` | the purge clock, a sorted set; also the channel on which it is told that something was purged |
 //! | `<ns>:{purge}:probe` | nothing, for a second: written to learn whether the server tells of changes by itself |
-//! | `<ns>:{wake}` | nothing: the channel on which it is told that a lease was given back, or more of a body is there |
+//! | `<ns>:{wake}` | nothing: the channel on which those who wait are told that a lease was given back, or more is there |
 //! | `<ns>:{probe}` | nothing: read to learn whether the server answers |
 //! | `<ns>:{entries:<lists>:<n>}` | a share of what there is, by its last use, a sorted set, where `max_entries` is set |
 //! | `<ns>:{doctor}`, `<ns>:{doctor}:set` | nothing, for a second: what is granted is tried out on them |
@@ -76,8 +76,8 @@ impl Layout {
         name
     }
 
-    /// That somebody reads what is fetched under it.
-    pub(crate) fn live_read(&self, lease: LeaseKey<'_>) -> Name {
+    /// That somebody waits elsewhere for what is fetched under it, or reads it.
+    pub(crate) fn awaited(&self, lease: LeaseKey<'_>) -> Name {
         let mut name = self.live(lease);
         name.extend_from_slice(b":read");
         name
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(layout.entry(b"short"), None);
         assert_eq!(&*layout.lease(variant), format!("{base}:{}:lease", "ab".repeat(20)).as_bytes());
         let token = crate::collapse::lease::Instance::new().token();
-        let live = layout.live_read(LeaseKey { cell: CellKey::base(&key), token: &token });
+        let live = layout.awaited(LeaseKey { cell: CellKey::base(&key), token: &token });
         let token = String::from_utf8_lossy(token.as_bytes()).into_owned();
         assert_eq!(&*live, format!("{base}:live:{token}:read").as_bytes());
         let chunk = String::from_utf8(layout.chunk(variant, 1, 12).into_vec()).unwrap();

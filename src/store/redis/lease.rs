@@ -28,6 +28,7 @@ use crate::store::{CellKey, LeaseKey, Write};
 const DONE: i64 = 1;
 const UNSHARED_BY_OTHERS: i64 = 2;
 const UNTOLD: i64 = 2;
+const TOLD: i64 = 3;
 const OWN: i64 = 3;
 const DONE_ON_BARE_GROUND: i64 = 4;
 const DONE_UNSEEING: i64 = 5;
@@ -117,8 +118,8 @@ impl RedisStore {
     }
 
     pub(super) async fn yield_held(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<(), StoreError> {
-        let call = Call::of(&YIELD).key(self.layout.lease(lease.cell)).argument(lease.token.as_bytes());
-        let call = self.telling(call.millis(lifetime), lease);
+        let call = Call::of(&YIELD).key(self.layout.lease(lease.cell)).key(self.layout.awaited(lease));
+        let call = self.telling(call.argument(lease.token.as_bytes()).millis(lifetime), lease);
         self.run_and_tell(call).await
     }
 
@@ -143,7 +144,7 @@ impl RedisStore {
             Release::Unshared | Release::Uncacheable => ANSWERED.to_owned(),
         };
         let mut call = Call::of(&RELEASE).key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
-        call = call.key(self.layout.failing(base));
+        call = call.key(self.layout.failing(base)).key(self.layout.awaited(lease));
         if is_told {
             call = call.key(self.layout.live(lease));
         }
@@ -188,6 +189,7 @@ impl RedisStore {
     async fn commit_at_once(&self, commit: Commit<'_>) -> Result<Option<bool>, StoreError> {
         let Commit { lease, heads, writes, last_is_there } = commit;
         let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
+        call = call.key(self.layout.awaited(lease));
         for write in writes {
             call = call.key(self.layout.cell(write.key));
         }
@@ -236,7 +238,7 @@ impl RedisStore {
         }
     }
 
-    /// The others are told of it, unless that is not granted.
+    /// Those who wait elsewhere are told of it, unless that is not granted.
     pub(super) fn telling<'a>(&self, call: Call<'a>, lease: LeaseKey<'_>) -> Call<'a> {
         let channel = match self.leases.mute.lock().is_ok_and(|mute| mute.is_on()) {
             true => Vec::new(),
@@ -252,16 +254,16 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Whether it was done, and if so, whether anybody could be told.
+    /// Whether it was done, and where somebody was to be told, whether that is granted.
     fn is_done(&self, answer: i64) -> bool {
         if let Ok(mut mute) = self.leases.mute.lock() {
             match answer {
-                DONE => drop(mute.end()),
+                TOLD => drop(mute.end()),
                 UNTOLD => drop(mute.begin()),
                 _ => {}
             }
         }
-        answer == DONE || answer == UNTOLD
+        matches!(answer, DONE | UNTOLD | TOLD)
     }
 
     /// The number that a script answers; `None` where scripts are not granted.

@@ -55,7 +55,7 @@ use self::purges::Purges;
 use self::replies::{Failure, Verdict};
 use self::seal::Seals;
 pub(crate) use self::wake::Hearing;
-use super::entry::{Cell, Chunks, Live, Told};
+use super::entry::{Attended, Cell, Chunks, Live};
 use super::near::NearCache;
 use super::{CellKey, LeaseKey, Sight, Store, Write};
 use crate::clock::{Clock, Stopwatch};
@@ -399,7 +399,7 @@ impl Store for RedisStore {
         self.tell_of_fetch(lease, live, lifetime).await
     }
 
-    async fn attend(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Option<Told>, StoreError> {
+    async fn attend(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Attended, StoreError> {
         self.hear_of_fetch(lease, lifetime).await
     }
 
