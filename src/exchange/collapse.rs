@@ -230,8 +230,10 @@ where
                     Clearance::Answer(response) => Ok(Answered::alone(*response)),
                     Clearance::Fetch(miss) => {
                         let (shared, held) = (Arc::clone(&shared), Some(Arc::clone(&flight)));
-                        let forwarding = busy::forward(shared, service, miss, parts, body, held, Some(client_left));
-                        flight.while_held(pin!(forwarding)).await
+                        // Made where it is pinned.
+                        let mut forwarding =
+                            pin!(busy::forward(shared, service, miss, parts, body, held, Some(client_left)));
+                        flight.while_held(forwarding.as_mut()).await
                     }
                 }
             });

@@ -88,7 +88,7 @@ impl Fill {
         storable: Storable,
         variant: VariantKey,
         tags: Box<[Box<str>]>,
-    ) -> Self {
+    ) -> Box<Self> {
         let response = StoredResponse {
             status: received.status,
             headers: fields_to_store(received, &storable),
@@ -123,7 +123,7 @@ impl Fill {
         }
         let (shared, flight) = (Arc::clone(shared), sent.flight.clone());
         let asked_for = (key != sent.miss.key).then(|| Box::new(sent.miss.key.clone()));
-        Self { shared, key, asked_for, search, epoch, departure: sent.departure, put, flight, imminent: None }
+        Box::new(Self { shared, key, asked_for, search, epoch, departure: sent.departure, put, flight, imminent: None })
     }
 
     pub(super) fn key(&self) -> &CacheKey {
@@ -167,7 +167,7 @@ impl Fill {
     }
 
     /// The body is stored already: the head is written anew, and returned.
-    pub(super) fn rewrite(mut self, stored: &StoredResponse) -> Arc<StoredResponse> {
+    pub(super) fn rewrite(mut self: Box<Self>, stored: &StoredResponse) -> Arc<StoredResponse> {
         let mut response = self.put.response.as_ref().clone();
         (response.body, response.trailers) = (stored.body.clone(), stored.trailers.clone());
         let response = Arc::new(response);
@@ -190,7 +190,7 @@ impl Fill {
     }
 
     /// The body did not come whole: nothing is stored.
-    pub(super) fn abandon(self, reason: Abandoned) -> CacheKey {
+    pub(super) fn abandon(self: Box<Self>, reason: Abandoned) -> CacheKey {
         self.shared.counters.abandoned.increment();
         tracing::debug!(?reason, key = ?self.key, "fill abandoned");
         self.key
@@ -203,7 +203,7 @@ impl Fill {
     }
 
     /// Stores what is complete. The rest of a fetch, which takes longer, need not have room for this.
-    pub(super) fn write(mut self) -> Pin<Box<impl Future<Output = ()>>> {
+    pub(super) fn write(mut self: Box<Self>) -> Pin<Box<impl Future<Output = ()>>> {
         boxed(|| async move {
             let chunks = self.put.response.body.chunks_to_be();
             let cells = [None, Some(self.put.variant)];

@@ -159,8 +159,7 @@ fn record(
             (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload)))
         }
     };
-    let desk = Desk::new(shared, body, keeper, sent, place);
-    Prospect::Record(outcome, Box::new(desk))
+    Prospect::Record(outcome, Desk::new(shared, body, keeper, sent, place))
 }
 
 /// Room is taken as the body comes; a body that cannot have it is not begun.

@@ -77,7 +77,7 @@ pub(super) struct Desk {
 #[derive(Debug)]
 pub(super) struct Keeper {
     recorder: Recorder,
-    fill: Fill,
+    fill: Box<Fill>,
     upload: Upload,
     /// The whole body, for a store that takes it only whole.
     kept: Vec<Bytes>,
@@ -91,7 +91,7 @@ enum Event {
 }
 
 impl Keeper {
-    pub(super) fn new(recorder: Recorder, fill: Fill, upload: Upload) -> Self {
+    pub(super) fn new(recorder: Recorder, fill: Box<Fill>, upload: Upload) -> Self {
         Self { recorder, fill, upload, kept: Vec::new() }
     }
 
@@ -162,11 +162,11 @@ impl Desk {
         keeper: Option<Keeper>,
         sent: &Sent,
         place: Option<Place>,
-    ) -> Self {
+    ) -> Box<Self> {
         if keeper.is_none() {
             body.is_not_kept();
         }
-        Self {
+        Box::new(Self {
             shared: Arc::clone(shared),
             body,
             keeper,
@@ -178,7 +178,7 @@ impl Desk {
             begun: Stopwatch::start(),
             unread: None,
             place,
-        }
+        })
     }
 
     /// The body for one who reads it, from its beginning.

@@ -154,9 +154,11 @@ impl RedisStore {
     async fn note(&self, capacity: &Capacity, names: &[&[u8]], what: &str) -> Result<(), StoreError> {
         let Some(first) = names.first() else { return Ok(()) };
         let list = self.layout.entries(capacity.lists, capacity.list_of(first));
-        let call = Call::of(&ENTRIES).key(list).number(capacity.most).millis(LIFETIME);
-        let at_once = names.len().max(AT_ONCE);
-        let call = names.iter().fold(call.argument(what).number(at_once), |call, name| call.argument(*name));
+        let mut call = Call::of(&ENTRIES, 1);
+        call.key(list).number(capacity.most).millis(LIFETIME).argument(what).number(names.len().max(AT_ONCE));
+        for name in names {
+            call.argument(name);
+        }
         let answer = self.connection.run(LaneName::Heads, Access::Script { writes: true }, &call).await;
         let Value::Array(last) = answer.map_err(|failure| failure.error)? else {
             return Err(StoreError::new(StoreErrorKind::Protocol));

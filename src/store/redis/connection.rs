@@ -114,8 +114,8 @@ impl Connection {
     }
 
     /// A script and its answer. It is sent whole where the server does not know it.
-    pub(crate) async fn run(&self, lane: LaneName, access: Access, call: &Call<'_>) -> Result<Value, Failure> {
-        match self.call(lane, access, &call.by_name()).await {
+    pub(crate) async fn run(&self, lane: LaneName, access: Access, call: &Call) -> Result<Value, Failure> {
+        match self.call(lane, access, call.by_name()).await {
             Err(Failure { verdict: Verdict::NoScript, .. }) => self.call(lane, access, &call.in_full()).await,
             answer => answer,
         }

@@ -267,7 +267,8 @@ impl RedisStore {
 
     /// What is missing inside of scripts, and how far the clocks are apart.
     async fn scripts_found(&self) -> Vec<Finding> {
-        let call = Call::of(&RIGHTS).key(self.layout.doctor_set());
+        let mut call = Call::of(&RIGHTS, 1);
+        call.key(self.layout.doctor_set());
         let asking = self.connection.run(LaneName::Heads, Access::Script { writes: false }, &call);
         // That scripts are not granted at all has been told.
         let Ok(Ok(Value::Array(parts))) = time::timeout(PATIENCE, asking).await else { return Vec::new() };

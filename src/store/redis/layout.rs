@@ -25,7 +25,6 @@ use smallvec::SmallVec;
 
 use crate::hex::write_hex;
 use crate::key::CacheKey;
-use crate::semantics::vary::VariantKey;
 use crate::store::{CellKey, LeaseKey};
 
 /// One immutable writing of a body.
@@ -46,39 +45,38 @@ impl Layout {
     }
 
     pub(crate) fn cell(&self, key: CellKey<'_>) -> Name {
-        let mut name = self.tagged(key, 1 + 2 * VariantKey::LEN);
-        if let Some(variant) = key.variant {
-            name.push(b':');
-            push_hex(&mut name, variant.as_bytes());
-        }
+        let mut name = Name::new();
+        self.begin(&mut name, key);
         name
     }
 
     /// The lease for the fetch of what a cell holds.
     pub(crate) fn lease(&self, key: CellKey<'_>) -> Name {
-        let mut name = self.cell(key);
+        let mut name = Name::new();
+        self.begin(&mut name, key);
         name.extend_from_slice(b":lease");
         name
     }
 
     /// That the service failed.
     pub(crate) fn failing(&self, key: CellKey<'_>) -> Name {
-        let mut name = self.cell(CellKey::base(key.primary));
+        let mut name = Name::new();
+        self.begin(&mut name, CellKey::base(key.primary));
         name.extend_from_slice(b":failing");
         name
     }
 
     /// What is told of the fetch under a lease.
     pub(crate) fn live(&self, lease: LeaseKey<'_>) -> Name {
-        let mut name = self.cell(lease.cell);
-        name.extend_from_slice(b":live:");
-        name.extend_from_slice(lease.token.as_bytes());
+        let mut name = Name::new();
+        self.begin_live(&mut name, lease);
         name
     }
 
     /// That somebody waits elsewhere for what is fetched under it, or reads it.
     pub(crate) fn awaited(&self, lease: LeaseKey<'_>) -> Name {
-        let mut name = self.live(lease);
+        let mut name = Name::new();
+        self.begin_live(&mut name, lease);
         name.extend_from_slice(b":read");
         name
     }
@@ -98,7 +96,8 @@ impl Layout {
     }
 
     pub(crate) fn chunk(&self, key: CellKey<'_>, generation: Generation, index: u32) -> Name {
-        let mut name = self.tagged(key, 48);
+        let mut name = Name::new();
+        self.begin(&mut name, CellKey::base(key.primary));
         name.extend_from_slice(b":b:");
         push_hex(&mut name, &generation.to_be_bytes());
         write!(name, ":{index}").expect("a vector takes all");
@@ -135,13 +134,21 @@ impl Layout {
         [self.start.as_bytes(), b"doctor}:set"].concat()
     }
 
-    fn tagged(&self, key: CellKey<'_>, more: usize) -> Name {
-        let digest = key.primary.digest();
-        let mut name = Name::with_capacity(self.start.len() + 2 * digest.len() + 1 + more);
+    /// With the name of a cell. A name is made where it stays: it is larger than most that is passed on.
+    fn begin(&self, name: &mut Name, key: CellKey<'_>) {
         name.extend_from_slice(self.start.as_bytes());
-        push_hex(&mut name, digest);
+        push_hex(name, key.primary.digest());
         name.push(b'}');
-        name
+        if let Some(variant) = key.variant {
+            name.push(b':');
+            push_hex(name, variant.as_bytes());
+        }
+    }
+
+    fn begin_live(&self, name: &mut Name, lease: LeaseKey<'_>) {
+        self.begin(name, lease.cell);
+        name.extend_from_slice(b":live:");
+        name.extend_from_slice(lease.token.as_bytes());
     }
 }
 
@@ -168,6 +175,7 @@ fn push_hex(name: &mut Name, octets: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semantics::vary::VariantKey;
 
     #[test]
     fn all_keys_of_a_primary_key_share_their_hash_tag_and_namespace() {

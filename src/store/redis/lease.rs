@@ -83,12 +83,13 @@ impl RedisStore {
         if self.leases.scripts.lock().is_ok_and(|scripts| scripts.is_on()) {
             return Ok(Leased::Without);
         }
-        let mut call = Call::of(&TAKE).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
+        let mut call = Call::of(&TAKE, if looks { 3 } else { 2 });
+        call.key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
         if looks {
-            call = call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
+            call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
         }
-        let call = call.argument(lease.token.as_bytes()).millis(lifetime).argument(lease.token.instance());
-        let call = call.argument(bearable.words()).number(now.as_millis());
+        call.argument(lease.token.as_bytes()).millis(lifetime).argument(lease.token.instance());
+        call.argument(bearable.words()).number(now.as_millis());
         match self.run_for_value(call, Access::Script { writes: true }).await? {
             Some(Value::Int(DONE)) => Ok(Leased::Granted(Ground::Unseen)),
             Some(Value::Int(DONE_ON_BARE_GROUND)) => Ok(Leased::Granted(Ground::Bare)),
@@ -111,15 +112,17 @@ impl RedisStore {
     }
 
     pub(super) async fn prolong_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
-        let call = Call::of(&RENEW).key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
-        let call = call.argument(lease.token.as_bytes());
-        let renewed = self.run(call.millis(lifetime), Access::Script { writes: false }).await?;
+        let mut call = Call::of(&RENEW, 2);
+        call.key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
+        call.argument(lease.token.as_bytes()).millis(lifetime);
+        let renewed = self.run(call, Access::Script { writes: false }).await?;
         Ok(renewed == Some(DONE))
     }
 
     pub(super) async fn yield_held(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<(), StoreError> {
-        let call = Call::of(&YIELD).key(self.layout.lease(lease.cell)).key(self.layout.awaited(lease));
-        let call = self.telling(call.argument(lease.token.as_bytes()).millis(lifetime), lease);
+        let mut call = Call::of(&YIELD, 2);
+        call.key(self.layout.lease(lease.cell)).key(self.layout.awaited(lease));
+        self.tell(call.argument(lease.token.as_bytes()).millis(lifetime), lease);
         self.run_and_tell(call).await
     }
 
@@ -143,14 +146,15 @@ impl RedisStore {
             Release::Free => String::new(),
             Release::Unshared | Release::Uncacheable => ANSWERED.to_owned(),
         };
-        let mut call = Call::of(&RELEASE).key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
-        call = call.key(self.layout.failing(base)).key(self.layout.awaited(lease));
+        let mut call = Call::of(&RELEASE, if is_told { 5 } else { 4 });
+        call.key(self.layout.lease(lease.cell)).key(self.layout.cell(base));
+        call.key(self.layout.failing(base)).key(self.layout.awaited(lease));
         if is_told {
-            call = call.key(self.layout.live(lease));
+            call.key(self.layout.live(lease));
         }
-        let call = self.telling(call.argument(lease.token.as_bytes()), lease);
-        let call = call.number(millis(unshared)).argument(marker).millis(UNCACHEABLE);
-        let call = call.argument(failing).millis(self.failure_memory);
+        self.tell(call.argument(lease.token.as_bytes()), lease);
+        call.number(millis(unshared)).argument(marker).millis(UNCACHEABLE);
+        call.argument(failing).millis(self.failure_memory);
         self.run_and_tell(call).await
     }
 
@@ -188,16 +192,17 @@ impl RedisStore {
     /// `None` where scripts are not granted.
     async fn commit_at_once(&self, commit: Commit<'_>) -> Result<Option<bool>, StoreError> {
         let Commit { lease, heads, writes, last_is_there } = commit;
-        let mut call = Call::of(&COMMIT).key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
-        call = call.key(self.layout.awaited(lease));
+        let octets = heads.iter().map(|head| head.value.len()).sum();
+        let mut call = Call::with_room(&COMMIT, 3 + writes.len(), octets);
+        call.key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell)).key(self.layout.awaited(lease));
         for write in writes {
-            call = call.key(self.layout.cell(write.key));
+            call.key(self.layout.cell(write.key));
         }
         let must_be_there = if last_is_there { "1" } else { "0" };
-        call = self.telling(call.argument(lease.token.as_bytes()), lease);
-        call = call.millis(UNSHARED).argument(must_be_there);
+        self.tell(call.argument(lease.token.as_bytes()), lease);
+        call.millis(UNSHARED).argument(must_be_there);
         for head in heads {
-            call = call.argument(&head.value[..]).millis(head.ttl);
+            call.argument(&head.value[..]).millis(head.ttl);
         }
         let answer = self.run(call, Access::Script { writes: true }).await?;
         Ok(answer.map(|answer| self.is_done(answer)))
@@ -239,15 +244,15 @@ impl RedisStore {
     }
 
     /// Those who wait elsewhere are told of it, unless that is not granted.
-    pub(super) fn telling<'a>(&self, call: Call<'a>, lease: LeaseKey<'_>) -> Call<'a> {
-        let channel = match self.leases.mute.lock().is_ok_and(|mute| mute.is_on()) {
-            true => Vec::new(),
-            false => self.layout.wake(),
+    pub(super) fn tell(&self, call: &mut Call, lease: LeaseKey<'_>) {
+        match self.leases.mute.lock().is_ok_and(|mute| mute.is_on()) {
+            true => call.argument(""),
+            false => call.argument(self.layout.wake()),
         };
-        call.argument(channel).argument(lease.cell.primary.digest())
+        call.argument(lease.cell.primary.digest());
     }
 
-    async fn run_and_tell(&self, call: Call<'_>) -> Result<(), StoreError> {
+    async fn run_and_tell(&self, call: Call) -> Result<(), StoreError> {
         if let Some(answer) = self.run(call, Access::Ending { writes: false }).await? {
             self.is_done(answer);
         }
@@ -267,7 +272,7 @@ impl RedisStore {
     }
 
     /// The number that a script answers; `None` where scripts are not granted.
-    pub(super) async fn run(&self, call: Call<'_>, access: Access) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn run(&self, call: Call, access: Access) -> Result<Option<i64>, StoreError> {
         match self.run_for_value(call, access).await? {
             Some(Value::Int(number)) => Ok(Some(number)),
             Some(_) => Err(StoreError::new(StoreErrorKind::Protocol)),
@@ -276,7 +281,7 @@ impl RedisStore {
     }
 
     /// What a script answers; `None` where scripts are not granted.
-    pub(super) async fn run_for_value(&self, call: Call<'_>, access: Access) -> Result<Option<Value>, StoreError> {
+    pub(super) async fn run_for_value(&self, call: Call, access: Access) -> Result<Option<Value>, StoreError> {
         match self.connection.run(LaneName::Heads, access, &call).await {
             Ok(value) => {
                 if let Ok(mut scripts) = self.leases.scripts.lock() {

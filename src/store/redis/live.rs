@@ -24,17 +24,18 @@ impl RedisStore {
         live: &Live,
         lifetime: Duration,
     ) -> Result<bool, StoreError> {
-        let call = Call::of(&ANNOUNCE).key(self.layout.live(lease)).key(self.layout.awaited(lease));
         let value = self.seals.seal(&self.layout.live(lease), codec::encode_live(lease.cell, live));
-        let call = call.argument(value).millis(lifetime);
-        let answer = self.run(self.telling(call, lease), Access::Script { writes: true }).await?;
+        let mut call = Call::with_room(&ANNOUNCE, 2, value.len());
+        call.key(self.layout.live(lease)).key(self.layout.awaited(lease)).argument(value).millis(lifetime);
+        self.tell(&mut call, lease);
+        let answer = self.run(call, Access::Script { writes: true }).await?;
         Ok(answer == Some(1))
     }
 
     pub(super) async fn hear_of_fetch(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Attended, StoreError> {
-        let call = Call::of(&ATTEND).key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
-        let call = call.key(self.layout.awaited(lease)).argument(lease.token.as_bytes());
-        let call = call.millis(lifetime).number(self.max_head_value);
+        let mut call = Call::of(&ATTEND, 3);
+        call.key(self.layout.lease(lease.cell)).key(self.layout.live(lease)).key(self.layout.awaited(lease));
+        call.argument(lease.token.as_bytes()).millis(lifetime).number(self.max_head_value);
         let answer = match self.run_for_value(call, Access::Script { writes: false }).await? {
             Some(Value::Array(answer)) => answer,
             Some(Value::Int(UNDERWAY)) | None => return Ok(Attended::Silence),
@@ -56,7 +57,8 @@ impl RedisStore {
     }
 
     pub(super) async fn cease_to_tell(&self, lease: LeaseKey<'_>) -> Result<bool, StoreError> {
-        let call = Call::of(&WITHDRAW).key(self.layout.live(lease)).key(self.layout.awaited(lease));
+        let mut call = Call::of(&WITHDRAW, 2);
+        call.key(self.layout.live(lease)).key(self.layout.awaited(lease));
         Ok(self.run(call, Access::Script { writes: false }).await? != Some(0))
     }
 }

@@ -329,20 +329,20 @@ impl Keeper {
     async fn page(&self, after: &str, replaced: Option<Incarnation>) -> Result<Option<Page>, StoreError> {
         let past = replaced.into_iter().chain([self.plane.stamp().incarnation]);
         let begins = replaced.map(|replaced| Making::after([], replaced).name()).unwrap_or_default();
-        let call = || {
-            let call = self.call(&CLOCK, past.clone()).argument(after);
-            call.argument(PAGE.to_string()).argument(begins.clone())
+        let call = |writes: &str| {
+            let mut call = self.call(&CLOCK, past.clone());
+            call.argument(after).argument(PAGE.to_string()).argument(&begins).argument(writes);
+            call
         };
         if replaced.is_none() && !self.only_writing.load(Ordering::Relaxed) {
-            let reading = call().argument("").only_reading();
+            let reading = call("").only_reading();
             match self.run(reading, Access::Ending { writes: false }).await? {
                 Some(Value::Nil) => {}
                 Some(answer) => return decode(answer).map(Some),
                 None => self.only_writing.store(true, Ordering::Relaxed),
             }
         }
-        let call = call().argument("w");
-        match self.run(call, Access::Ending { writes: replaced.is_some() }).await? {
+        match self.run(call("w"), Access::Ending { writes: replaced.is_some() }).await? {
             Some(answer) => decode(answer).map(Some),
             None => Ok(None),
         }
@@ -368,10 +368,10 @@ impl Keeper {
     }
 
     async fn record(&self, members: &[Member], floor: Number) -> Result<Recorded, StoreError> {
-        let mut call = self.call(&PURGE, [self.plane.stamp().incarnation]).number(self.max_records);
-        call = call.number(floor).argument(self.layout.purges());
+        let mut call = self.call(&PURGE, [self.plane.stamp().incarnation]);
+        call.number(self.max_records).number(floor).argument(self.layout.purges());
         for member in members {
-            call = call.argument(member.as_octets());
+            call.argument(member.as_octets());
         }
         match self.run(call, Access::Ending { writes: true }).await? {
             Some(answer) => Recorded::decode(answer),
@@ -380,13 +380,15 @@ impl Keeper {
     }
 
     /// The arguments that both scripts begin with.
-    fn call<'a>(&self, script: &'a Script, past: impl IntoIterator<Item = Incarnation>) -> Call<'a> {
-        let call = Call::of(script).key(self.layout.purges()).number(self.plane.top());
-        call.argument(Making::after(past, fastrand::u64(1..)).name()).millis(LIFETIME)
+    fn call(&self, script: &'static Script, past: impl IntoIterator<Item = Incarnation>) -> Call {
+        let mut call = Call::of(script, 1);
+        call.key(self.layout.purges()).number(self.plane.top());
+        call.argument(Making::after(past, fastrand::u64(1..)).name()).millis(LIFETIME);
+        call
     }
 
     /// `None` where scripts, or what they do, are not granted.
-    async fn run(&self, call: Call<'_>, access: Access) -> Result<Option<Value>, StoreError> {
+    async fn run(&self, call: Call, access: Access) -> Result<Option<Value>, StoreError> {
         match self.connection.run(LaneName::Heads, access, &call).await {
             Ok(value) => Ok(Some(value)),
             Err(failure) if is_refusal(&failure) => Ok(None),

@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Cmd;
-use smallvec::SmallVec;
+use redis::{Arg, Cmd, RedisWrite};
 
 use crate::semantics::time::millis;
 
@@ -48,73 +47,79 @@ pub(super) static RIGHTS: Script = script!("lua/rights.lua");
 /// Reads the purge clock.
 pub(super) static CLOCK: Script = script!("lua/found.lua", "lua/clock.lua");
 
-/// A script with its keys and arguments.
-#[derive(Debug)]
-pub(super) struct Call<'a> {
-    script: &'a Script,
-    /// All keys and then all arguments, in one buffer, and where each of them ends.
-    octets: Vec<u8>,
-    ends: SmallVec<[usize; FEW]>,
-    keys: usize,
+/// A script with its keys and arguments, as the command by which a server runs it that knows it.
+pub(super) struct Call {
+    script: &'static Script,
+    command: Cmd,
+    /// Keys that are to come before the first argument.
+    missing: usize,
     /// It writes nothing, and the server is told so.
     only_reads: bool,
 }
 
-/// Most calls have no more keys and arguments, nor so many octets of them, but for values.
-const FEW: usize = 16;
-const OCTETS: usize = 512;
+/// Most calls have no more parts, nor so many octets of them, but for values.
+const PARTS: usize = 16;
+const OCTETS: usize = 768;
 
-impl<'a> Call<'a> {
-    pub(super) fn of(script: &'a Script) -> Self {
-        Self { script, octets: Vec::with_capacity(OCTETS), ends: SmallVec::new(), keys: 0, only_reads: false }
+impl Call {
+    /// With so many keys.
+    pub(super) fn of(script: &'static Script, keys: usize) -> Self {
+        Self::with_room(script, keys, 0)
     }
 
-    /// One more key; before the first argument.
-    pub(super) fn key(mut self, key: impl AsRef<[u8]>) -> Self {
-        debug_assert_eq!(self.keys, self.ends.len());
-        self.keys += 1;
-        self.argument(key)
+    /// The same for so many octets of values: without room they would be moved as what follows them is added.
+    pub(super) fn with_room(script: &'static Script, keys: usize, octets: usize) -> Self {
+        let mut command = Cmd::with_capacity(PARTS, OCTETS + octets);
+        command.arg("EVALSHA").arg(script.hashed.get_hash()).arg(keys);
+        Self { script, command, missing: keys, only_reads: false }
     }
 
-    pub(super) fn argument(mut self, argument: impl AsRef<[u8]>) -> Self {
-        self.octets.extend_from_slice(argument.as_ref());
-        self.ends.push(self.octets.len());
+    /// One more key.
+    pub(super) fn key(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
+        debug_assert_ne!(self.missing, 0, "there are more keys than there were to be");
+        self.missing -= 1;
+        self.command.write_arg(key.as_ref());
         self
     }
 
-    pub(super) fn number(self, number: impl itoa::Integer) -> Self {
+    pub(super) fn argument(&mut self, argument: impl AsRef<[u8]>) -> &mut Self {
+        debug_assert_eq!(self.missing, 0, "keys come before arguments");
+        self.command.write_arg(argument.as_ref());
+        self
+    }
+
+    pub(super) fn number(&mut self, number: impl itoa::Integer) -> &mut Self {
         self.argument(itoa::Buffer::new().format(number))
     }
 
     /// A span of time that is not over at once, in ms.
-    pub(super) fn millis(self, span: Duration) -> Self {
+    pub(super) fn millis(&mut self, span: Duration) -> &mut Self {
         self.number(millis(span).max(1))
     }
 
     /// As a command that a server with a halt on writes answers as well: Redis 7.
     pub(super) fn only_reading(self) -> Self {
-        Self { only_reads: true, ..self }
+        Self { command: self.command_by("EVALSHA_RO", self.script.hashed.get_hash()), only_reads: true, ..self }
     }
 
     /// For a server that knows the script.
-    pub(super) fn by_name(&self) -> Cmd {
-        self.command(if self.only_reads { "EVALSHA_RO" } else { "EVALSHA" }, self.script.hashed.get_hash())
+    pub(super) fn by_name(&self) -> &Cmd {
+        &self.command
     }
 
     /// For one that does not.
     pub(super) fn in_full(&self) -> Cmd {
-        self.command(if self.only_reads { "EVAL_RO" } else { "EVAL" }, self.script.text)
+        self.command_by(if self.only_reads { "EVAL_RO" } else { "EVAL" }, self.script.text)
     }
 
-    fn command(&self, name: &str, script: &str) -> Cmd {
-        const NUMBER: usize = 20;
-        let octets = name.len() + script.len() + NUMBER + self.octets.len();
-        let mut command = Cmd::with_capacity(3 + self.ends.len(), octets);
-        command.arg(name).arg(script).arg(self.keys);
-        let mut start = 0;
-        for end in &self.ends {
-            command.arg(&self.octets[start..*end]);
-            start = *end;
+    /// The same, but for its name and for what tells of the script.
+    fn command_by(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script);
+        for part in self.command.args_iter().skip(2) {
+            if let Arg::Simple(part) = part {
+                command.write_arg(part);
+            }
         }
         command
     }
