@@ -26,7 +26,7 @@ pub(crate) struct Failure {
 }
 
 /// The failures for which a request has something to be sent instead. One that has nothing tries the service itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bearable {
     pub(crate) error_status: bool,
     pub(crate) disconnected: bool,
