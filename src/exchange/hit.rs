@@ -10,7 +10,7 @@ use tokio::time;
 
 use super::lookup::{Asked, Held};
 use super::open::open;
-use super::{Shared, conclude};
+use super::{Shared, Teller, conclude};
 use crate::body::CacheBody;
 use crate::body::chunks::Segment;
 use crate::body::shared::SharedReader;
@@ -25,6 +25,16 @@ use crate::semantics::reuse::Reuse;
 use crate::semantics::vary::VariantKey;
 use crate::store::CellKey;
 use crate::store::entry::{StoredBody, StoredResponse};
+
+/// By which two requests for the same may have different answers.
+const SHAPING: [header::HeaderName; 6] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+];
 
 /// The response, with the start of its body where the answer needs one, and its key if that is not the request's own;
 /// `None` where that is not to be had.
@@ -77,6 +87,56 @@ fn selection(request: &PresentedRequest<'_>, stored: &StoredResponse) -> Selecti
         Method::GET => range::select(request.headers, stored.status, &stored.headers, stored.body.len()),
         _ => Selection::Whole,
     }
+}
+
+/// The answer. What others have as well is likely to be asked for again.
+pub(super) fn answer<R>(
+    shared: &Arc<Shared>,
+    own_key: Option<&CacheKey>,
+    request: &PresentedRequest<'_>,
+    stored: Arc<StoredResponse>,
+    reuse: &Reuse,
+) -> Response<CacheBody<R>> {
+    match own_key.filter(|_| Arc::strong_count(&stored) > 1) {
+        Some(key) => tell(shared, key, request, (stored, None), reuse),
+        None => serve(shared, request, stored, reuse, Outcome::hit(reuse.ttl)),
+    }
+}
+
+/// The answer, with what is told of it. Of those that are alike in one second the first two are made, and the others copied.
+pub(super) fn tell<R>(
+    shared: &Arc<Shared>,
+    key: &CacheKey,
+    request: &PresentedRequest<'_>,
+    (stored, sent): (Arc<StoredResponse>, Option<StoredBody>),
+    reuse: &Reuse,
+) -> Response<CacheBody<R>> {
+    let outcome = Outcome::hit(reuse.ttl);
+    let is_plain = *request.method == Method::GET && !SHAPING.iter().any(|name| request.headers.contains_key(name));
+    if is_plain && let Some(headers) = shared.told.get(key, &stored, reuse) {
+        shared.counters.hits.increment();
+        shared.meter.request(&outcome);
+        outcome.record(stored.status);
+        let body = sent.unwrap_or_else(|| stored.body.clone());
+        let mut response = Response::new(CacheBody::stored(body, stored.trailers.clone()));
+        (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);
+        conclude(Outcome { is_told: true, ..outcome }, &mut response);
+        return response;
+    }
+    let again = is_plain.then(|| Arc::clone(&stored));
+    let stored = match sent {
+        Some(body) => Arc::new(StoredResponse { body, ..stored.as_ref().clone() }),
+        None => stored,
+    };
+    let mut response = serve(shared, request, stored, reuse, outcome);
+    Teller::new(Arc::clone(shared), key).tell(&mut response);
+    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
+        outcome.is_told = true;
+    }
+    if let Some(stored) = again {
+        shared.told.note(key, &stored, reuse, response.headers());
+    }
+    response
 }
 
 /// RFC 9110 §13.2.2: preconditions first, then the range.

@@ -163,7 +163,7 @@ impl Teller {
     }
 
     pub(crate) fn tell<B>(&self, response: &mut Response<B>) {
-        if let Some(outcome) = response.extensions().get::<Outcome>().cloned() {
+        if let Some(outcome) = response.extensions().get::<Outcome>().filter(|outcome| !outcome.is_told).cloned() {
             self.shared.report(self.key.as_deref(), &outcome, response);
         }
     }
@@ -254,8 +254,8 @@ where
                 hit::note_use(&shared, held_key, variant);
                 let refresh = refresh::of_hit(&shared, held_key, &parts, &reuse, &stored, now);
                 let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
-                let request = PresentedRequest::of(&parts);
-                let response = hit::serve(&shared, &request, stored, &reuse, Outcome::hit(reuse.ttl));
+                let own_key = elsewhere.is_none().then_some(&key);
+                let response = hit::answer(&shared, own_key, &PresentedRequest::of(&parts), stored, &reuse);
                 if behind.is_some() {
                     let (reason, found_under, variants) = (ForwardReason::Stale, elsewhere, Vec::new());
                     let miss = Miss { key, found_under, variant, reason, asked, stored: behind, found_at, variants };

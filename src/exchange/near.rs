@@ -2,32 +2,22 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response, header, request};
+use http::{Request, Response, header, request};
 use http_body::Body;
 use tower_service::Service;
 
 use super::lookup::Asked;
-use super::{Miss, Shared, Teller, conclude, hit, refresh};
+use super::{Miss, Shared, hit, refresh};
 use crate::body::CacheBody;
 use crate::error::BoxError;
 use crate::key::CacheKey;
-use crate::observe::{ForwardReason, Outcome};
+use crate::observe::ForwardReason;
 use crate::semantics::PresentedRequest;
 use crate::semantics::admission::is_retrieval_without_content;
 use crate::semantics::reuse::{Decision, Found, Refresh, Reuse, decide};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{StoredBody, StoredResponse};
-
-/// By which two requests for the same may have different answers.
-const SHAPING: [header::HeaderName; 6] = [
-    header::RANGE,
-    header::IF_RANGE,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_MATCH,
-    header::IF_UNMODIFIED_SINCE,
-];
 
 /// A response in memory that answers a request.
 #[derive(Debug)]
@@ -87,7 +77,7 @@ impl NearHit {
         hit::note_use(shared, &key, variant);
         let refresh = refresh::of_hit(shared, &key, &parts, &reuse, &stored, now);
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
-        let response = tell(shared, &key, &PresentedRequest::of(&parts), (stored, sent), &reuse);
+        let response = hit::tell(shared, &key, &PresentedRequest::of(&parts), (stored, sent), &reuse);
         if let Some(stored) = behind {
             let miss = Box::new(Miss {
                 found_under: None,
@@ -103,37 +93,4 @@ impl NearHit {
         }
         response
     }
-}
-
-/// The answer, with what is told of it. Of those that are alike in one second the first two are made, and the others copied.
-fn tell<R>(
-    shared: &Arc<Shared>,
-    key: &CacheKey,
-    request: &PresentedRequest<'_>,
-    (stored, sent): (Arc<StoredResponse>, Option<StoredBody>),
-    reuse: &Reuse,
-) -> Response<CacheBody<R>> {
-    let outcome = Outcome::hit(reuse.ttl);
-    let is_plain = *request.method == Method::GET && !SHAPING.iter().any(|name| request.headers.contains_key(name));
-    if is_plain && let Some(headers) = shared.told.get(key, &stored, reuse) {
-        shared.counters.hits.increment();
-        shared.meter.request(&outcome);
-        outcome.record(stored.status);
-        let body = sent.unwrap_or_else(|| stored.body.clone());
-        let mut response = Response::new(CacheBody::stored(body, stored.trailers.clone()));
-        (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);
-        conclude(outcome, &mut response);
-        return response;
-    }
-    let again = is_plain.then(|| Arc::clone(&stored));
-    let stored = match sent {
-        Some(body) => Arc::new(StoredResponse { body, ..stored.as_ref().clone() }),
-        None => stored,
-    };
-    let mut response = hit::serve(shared, request, stored, reuse, outcome);
-    Teller::new(Arc::clone(shared), key).tell(&mut response);
-    if let Some(stored) = again {
-        shared.told.note(key, &stored, reuse, response.headers());
-    }
-    response
 }

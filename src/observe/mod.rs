@@ -52,6 +52,8 @@ pub struct Outcome {
     /// The service found what is stored to be still right.
     pub(crate) validated: bool,
     pub(crate) detail: Option<&'static str>,
+    /// It has been shown.
+    pub(crate) is_told: bool,
 }
 
 /// What is left of a response's freshness in whole seconds; below zero, for how long it has been stale (RFC 9211 §2.4).
@@ -104,6 +106,7 @@ impl Outcome {
             collapsed: false,
             validated: false,
             detail: None,
+            is_told: false,
         }
     }
 
@@ -117,6 +120,7 @@ impl Outcome {
             collapsed: false,
             validated: false,
             detail: None,
+            is_told: false,
         }
     }
 
@@ -131,6 +135,7 @@ impl Outcome {
             collapsed: false,
             validated: false,
             detail: Some(detail),
+            is_told: false,
         }
     }
 

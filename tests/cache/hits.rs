@@ -29,6 +29,29 @@ on_both_stores! {
         story.origin_was_asked(1);
     }
 
+    /// What was told of one response a moment ago is not told of another, nor twice.
+    async fn hits_within_one_second_have_the_head_of_their_own_response(stage) {
+        let story = stage.story();
+        for version in ["1", "2", "3"] {
+            let page = ok("old").cache_control("max-age=600").header("etag", "\"v\"");
+            story.origin_says(page.header("x-version", version));
+            story.client_asks(get("/a").header("cache-control", "no-cache")).await.is_stored();
+            for second in 0..3 {
+                for _ in 0..4 {
+                    let answer = story.client_asks(get("/a")).await;
+                    answer.is_hit().has_header("x-version", version).has_age(second).has_ttl(600 - second as i64);
+                    answer.has_body("old");
+                    assert_eq!(answer.headers().get_all("cache-status").iter().count(), 1);
+                    let not_modified = story.client_asks(get("/a").header("if-none-match", "\"v\"")).await;
+                    not_modified.is_hit().has_status(304).has_body("");
+                    story.client_asks(get("/a").header("range", "bytes=1-")).await.has_status(206).has_body("ld");
+                    story.client_asks(head("/a")).await.is_hit().has_header("x-version", version).has_body("");
+                }
+                story.time_passes(seconds(1));
+            }
+        }
+    }
+
     async fn a_stale_response_is_fetched_again_and_replaced(stage) {
         let story = stage.story();
         story.origin_says_in_turn([ok("old").cache_control("max-age=60"), ok("new").cache_control("max-age=60")]);

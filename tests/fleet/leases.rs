@@ -28,6 +28,44 @@ async fn who_comes_while_another_process_fetches_waits_for_its_answer() {
     all_is_well_in_the_end(&stage, &[&one, &other]).await;
 }
 
+/// Where scripts are known to run, a lease that is free is taken without one.
+#[tokio::test]
+async fn one_fetch_is_enough_for_those_who_have_stored_before() {
+    let stage = Stage::redis();
+    let (one, other) = (process(&stage), process(&stage));
+    for (story, own) in [(&one, "/one"), (&other, "/other")] {
+        story.origin_says(ok("own").cache_control("max-age=60"));
+        story.client_asks(get(own)).await.is_stored();
+    }
+    let gate = Gate::closed();
+    one.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
+    let scripts = stage.server().calls("evalsha");
+    let first = client(&one, get("/a"));
+    is_asked(&one, 2).await;
+    assert_eq!((stage.server().calls("evalsha"), leases(stage.server()).len()), (scripts, 1));
+    let second = client(&other, get("/a"));
+    waits(&stage, &other).await;
+    gate.open();
+    first.await.expect("an answer").is_stored().has_body("page");
+    second.await.expect("an answer").is_not_stored().has_body("page");
+    other.origin_was_asked(1);
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_costs_no_lease() {
+    let stage = Stage::redis();
+    let one = process(&stage);
+    one.origin_says(ok("page").cache_control("max-age=60"));
+    one.client_asks(get("/before")).await.is_stored();
+    stage.server().cli(&["ACL", "SETUSER", "default", "-exists"]);
+    for number in 0..3 {
+        one.client_asks(get(&format!("/{number}"))).await.is_stored();
+        all_is_well_in_the_end(&stage, &[&one]).await;
+    }
+    assert_eq!(one.handle.stats().store_unavailable, 0);
+}
+
 #[tokio::test]
 async fn a_crowd_at_four_processes_costs_one_fetch() {
     let stage = Stage::redis();

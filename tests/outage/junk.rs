@@ -56,6 +56,26 @@ async fn a_value_with_any_octet_changed_is_never_served_changed() {
     assert_eq!(stats.store_unavailable, 0, "damage is no outage");
 }
 
+/// What is asked for often is not decoded each time, but what Redis says is read each time.
+#[tokio::test]
+async fn a_value_that_is_read_often_is_never_served_changed_either() {
+    let (server, story, key, value) = one_entry().await;
+    for at in (0..value.len()).step_by(3) {
+        assert_eq!(server.cli_bytes(&[b"SET", key.as_bytes(), &value, b"PX", b"60000"]), "OK");
+        for _ in 0..3 {
+            story.client_asks(get("/a")).await.is_hit().has_body(page("/a"));
+        }
+        let mut damaged = value.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let before = story.handle.stats().misses;
+        assert_eq!(server.cli_bytes(&[b"SET", key.as_bytes(), &damaged, b"PX", b"60000"]), "OK");
+        story.client_asks(get("/a")).await.has_status(200).has_body(page("/a"));
+        assert_eq!(story.handle.stats().misses, before + 1, "octet {at}");
+    }
+    assert_eq!(server.cli(&["DEL", &key]), "1");
+    story.client_asks(get("/a")).await.is_stored();
+}
+
 #[tokio::test]
 async fn a_damaged_value_is_a_miss_and_counted() {
     let (server, story, key, value) = one_entry().await;

@@ -19,12 +19,12 @@ use crate::store::near::{Keeping, NearCache};
 
 const CONNECTION: u64 = 1;
 
-fn key(number: usize) -> CacheKey {
+pub(super) fn key(number: usize) -> CacheKey {
     CacheKey::from_parts(["", "https", "shop.example", &format!("/products/{number}"), ""])
 }
 
 /// A response of 1 KB, as Redis has it.
-fn value(key: &CacheKey) -> Vec<u8> {
+pub(super) fn value(key: &CacheKey) -> Vec<u8> {
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("date", "Sat, 28 Nov 2026 12:00:00 GMT"),

@@ -21,6 +21,7 @@ mod pause;
 pub(crate) mod provision;
 mod purges;
 mod reader;
+mod readings;
 mod reads;
 mod repair;
 mod replicas;
@@ -52,6 +53,7 @@ use self::lease::Leases;
 use self::link::LinkSettings;
 use self::pace::Pace;
 use self::purges::Purges;
+use self::readings::Readings;
 use self::replies::{Failure, Verdict};
 use self::seal::Seals;
 pub(crate) use self::wake::Hearing;
@@ -79,6 +81,7 @@ pub(crate) struct RedisStore {
     /// No head's value is longer, so no more of one is read.
     max_head_value: usize,
     seals: Seals,
+    readings: Readings,
     /// Values of so many octets are compressed.
     #[cfg(feature = "zstd")]
     compressed_from: Option<u64>,
@@ -138,6 +141,7 @@ impl RedisStore {
             compressed_from: config.compressed_from,
             plain_get: AtomicBool::new(false),
             unchecked: AtomicBool::new(false),
+            readings: Readings::new(),
             leases: Box::new(Leases::new()),
             purges,
             capacity: config.max_entries.map(|entries| Box::new(Capacity::new(entries))),

@@ -60,7 +60,14 @@ impl RedisStore {
         let name = self.layout.cell(key);
         Ok(self.read_by(&name, self.max_head_value, sight).await?.map(|value| match value? {
             value if value.len() > self.max_head_value => Err(Rejection::Oversized),
-            value => codec::decode(key, &self.opened(&name, value, self.max_head_value)?),
+            value => match self.readings.meaning(key, &name, &value) {
+                Some(meaning) => Ok(meaning),
+                None => {
+                    let meaning = codec::decode(key, &self.opened(&name, value.clone(), self.max_head_value)?)?;
+                    self.readings.note(key, &name, &value, &meaning);
+                    Ok(meaning)
+                }
+            },
         }))
     }
 
