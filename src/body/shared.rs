@@ -142,6 +142,7 @@ impl SharedBody {
         most: u64,
         reservation: Reservation,
         backing: Option<Arc<dyn Backing>>,
+        now: Stopwatch,
     ) -> Arc<Self> {
         let state = State {
             pieces: VecDeque::new(),
@@ -155,7 +156,7 @@ impl SharedBody {
             is_awaited: false,
             is_torn: false,
             end: None,
-            idle: Stopwatch::start(),
+            idle: now,
             readers: Vec::new(),
         };
         Arc::new(Self { state: Mutex::new(state), moved: Notify::new(), exact, backing })
@@ -165,7 +166,8 @@ impl SharedBody {
     /// has come for so long.
     pub(crate) fn reader(self: &Arc<Self>, patience: Duration) -> Option<SharedReader> {
         let mut state = self.lock();
-        let hangs = state.end.is_none() && !state.is_full && state.idle.elapsed() > patience;
+        let may_hang = state.end.is_none() && !state.is_full && patience < Duration::MAX;
+        let hangs = may_hang && state.idle.elapsed() > patience;
         let is_gone = state.start > state.stored_to || (state.is_torn && state.start > 0);
         if hangs || is_gone || matches!(state.end, Some(End::Broken(..))) {
             return None;
@@ -487,7 +489,7 @@ mod tests {
     use super::*;
 
     fn body(most: u64, budget: &Budget) -> Arc<SharedBody> {
-        SharedBody::new(None, most, budget.reserve(0).unwrap(), None)
+        SharedBody::new(None, most, budget.reserve(0).unwrap(), None, Stopwatch::start())
     }
 
     fn piece(length: usize) -> Bytes {

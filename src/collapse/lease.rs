@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::failing::{Bearable, Failure};
 use crate::hex::write_hex;
-use crate::semantics::time::Timestamp;
 
 /// One process, or rather one layer in it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +39,6 @@ pub(crate) struct Claim {
     pub(crate) lifetime: Duration,
     /// The failures of the service that are no reason to try it again yet.
     pub(crate) bearable: Bearable,
-    pub(crate) now: Timestamp,
     /// Whether the key has anything at all is seen in the same step.
     pub(crate) looks: bool,
 }

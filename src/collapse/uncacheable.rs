@@ -33,10 +33,12 @@ impl UncacheableKeys {
         Self { for_all: RecentKeys::new(), for_somebody: RecentKeys::new(), barren: RecentKeys::lasting(BARREN) }
     }
 
-    pub(crate) fn has(&self, key: &CacheKey, request: &PresentedRequest<'_>, now: Timestamp) -> bool {
+    /// Most layers know of none, and then look no further.
+    pub(crate) fn has(&self, key: &CacheKey, request: &PresentedRequest<'_>, clock: &Clock) -> bool {
         let is_somebodys =
             || [header::AUTHORIZATION, header::COOKIE].iter().any(|name| request.headers.contains_key(name));
-        self.for_all.has(key, now) || (is_somebodys() && self.for_somebody.has(key, now))
+        (self.for_all.has_any() && self.for_all.has(key, clock.now()))
+            || (self.for_somebody.has_any() && is_somebodys() && self.for_somebody.has(key, clock.now()))
     }
 
     /// The key's response was refused; whether that says something of the key.
@@ -88,10 +90,14 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
+    use crate::clock::ManualClock;
 
     #[test]
     fn what_speaks_of_one_request_is_not_held_against_the_key() {
-        let (keys, key, now) = (UncacheableKeys::new(), CacheKey::from("k"), Timestamp::from_millis(1));
+        let (keys, key) = (UncacheableKeys::new(), CacheKey::from("k"));
+        let time = ManualClock::new();
+        let clock = &time.clock();
+        let now = clock.now();
         for refusal in [Refusal::Method, Refusal::RequestNoStore, Refusal::Status] {
             assert!(!keys.note(&key, refusal, now));
         }
@@ -99,12 +105,12 @@ mod tests {
         let somebodys = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
         let [nobody, somebody] =
             [&nobodys, &somebodys].map(|headers| PresentedRequest { method: &Method::GET, headers });
-        assert!(!keys.has(&key, &somebody, now));
+        assert!(!keys.has(&key, &somebody, clock));
         assert!(!keys.note(&key, Refusal::Authorization, now));
-        assert!(keys.has(&key, &somebody, now) && !keys.has(&key, &nobody, now));
+        assert!(keys.has(&key, &somebody, clock) && !keys.has(&key, &nobody, clock));
         assert!(keys.note(&key, Refusal::Private, now));
-        assert!(keys.has(&key, &nobody, now));
+        assert!(keys.has(&key, &nobody, clock));
         keys.forget(&key);
-        assert!(!keys.has(&key, &nobody, now) && !keys.has(&key, &somebody, now));
+        assert!(!keys.has(&key, &nobody, clock) && !keys.has(&key, &somebody, clock));
     }
 }

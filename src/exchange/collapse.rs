@@ -59,8 +59,8 @@ impl Landing {
     }
 
     /// Tells those who wait, if they may have it.
-    pub(super) fn offer(self, shared: &Shared, flight: &Flight) {
-        match is_for_others(&self.response.freshness, shared.clock().now(), &shared.config.rules.grace) {
+    pub(super) fn offer(self, shared: &Shared, flight: &Flight, now: Timestamp) {
+        match is_for_others(&self.response.freshness, now, &shared.config.rules.grace) {
             true => flight.land(self),
             false => flight.decline_and_store(),
         }
@@ -119,11 +119,11 @@ where
 }
 
 fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<VariantKey>) -> Turn<Landing> {
-    let (request, now) = (PresentedRequest::of(parts), shared.clock().now());
+    let request = PresentedRequest::of(parts);
     let can_be_stored = miss.reason != ForwardReason::Miss && shared.store.takes_writes(&miss.key);
     if shared.config.collapse_timeout.is_zero()
         || !may_collapse(&request, can_be_stored, &shared.config.rules)
-        || shared.uncacheable.has(&miss.key, &request, now)
+        || shared.uncacheable.has(&miss.key, &request, shared.clock())
     {
         return Turn::Alone;
     }

@@ -16,6 +16,7 @@ use super::{Shared, label};
 use crate::body::recorder::Abandoned;
 use crate::body::shared::SharedBody;
 use crate::boxed::boxed;
+use crate::clock::Stopwatch;
 use crate::collapse::imminent::ImminentWrite;
 use crate::collapse::order::{Admission, Departure};
 use crate::error::StoreError;
@@ -26,6 +27,7 @@ use crate::semantics::admission::is_query;
 use crate::semantics::collapse::is_for_others;
 use crate::semantics::fields::stored_fields;
 use crate::semantics::storing::{ReceivedHead, Storable};
+use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::{Cell, Chunks, Live, StoredBody, StoredResponse};
 use crate::store::select::{self, PutOutcome};
@@ -88,13 +90,14 @@ impl Fill {
         storable: Storable,
         variant: VariantKey,
         tags: Box<[Box<str>]>,
+        now: Stopwatch,
     ) -> Box<Self> {
         let response = StoredResponse {
             status: received.status,
             headers: fields_to_store(received, &storable),
             freshness: storable.freshness,
             request_time: received.request_time,
-            origin_latency: sent.stopwatch.elapsed(),
+            origin_latency: sent.stopwatch.elapsed_at(now),
             body: StoredBody::default(),
             trailers: None,
             label: Arc::new(Label { tags, ..label(shared, sent.departure, &sent.parts) }),
@@ -131,7 +134,7 @@ impl Fill {
     }
 
     /// Lets others have the response already, with its body as it comes or as it is stored.
-    pub(super) fn share(&self, body: Option<&Arc<SharedBody>>) {
+    pub(super) fn share(&self, body: Option<&Arc<SharedBody>>, now: Timestamp) {
         let Some(flight) = &self.flight else { return };
         let Put { response, nominated, variant, .. } = &self.put;
         let landing = Landing {
@@ -140,7 +143,7 @@ impl Fill {
             nominated: nominated.clone(),
             variant: *variant,
         };
-        landing.offer(&self.shared, flight);
+        landing.offer(&self.shared, flight, now);
     }
 
     /// The client is about to have all of it, and the store soon after.
@@ -172,7 +175,7 @@ impl Fill {
         (response.body, response.trailers) = (stored.body.clone(), stored.trailers.clone());
         let response = Arc::new(response);
         self.put.response = Arc::clone(&response);
-        self.share(None);
+        self.share(None, self.shared.clock().now());
         match self.shared.background.enter_first() {
             Some(place) => {
                 place.begin("rewrite", || async move {
@@ -266,7 +269,7 @@ impl Fill {
             return Ok(PutOutcome::OutOfDate);
         }
         let lease = self.flight.as_ref().and_then(|flight| flight.lease_key());
-        let outcome = select::put(&shared.store, key, put, lease, shared.clock().now()).await?;
+        let outcome = select::put(&shared.store, key, put, lease, shared.clock()).await?;
         if outcome == PutOutcome::Stored {
             let chunks = put.response.body.chunks_to_be();
             keys().for_each(|key| shared.order.note_stored(key, put.variant, *departure, chunks));

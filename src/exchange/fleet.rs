@@ -198,11 +198,12 @@ pub(super) async fn clear<R>(
 ) -> Clearance<R> {
     let (mut turns, mut wait) = (0, None::<Wait>);
     // Whoever has waited for another lead, or has used up its time, looks anew.
-    let mut begun = (since.elapsed() < miss.asked.time_left(shared)).then_some(miss.asked.since);
+    let now = Stopwatch::start();
+    let mut begun = (since.elapsed_at(now) < miss.asked.time_left_at(now, shared)).then_some((miss.asked.since, now));
     while let Some(look) =
         look(shared, &miss, parts, begun.take(), prospects(shared, &miss, parts, wait.is_some())).await
     {
-        if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock().now()) {
+        if shared.uncacheable.has(&miss.key, &PresentedRequest::of(parts), shared.clock()) {
             flight.decline();
             break;
         }
@@ -258,7 +259,7 @@ fn answer_with<R>(
     landing: Landing,
 ) -> Option<Box<Response<CacheBody<R>>>> {
     let answer = collapse::serve(shared, miss, parts, &landing, false);
-    landing.offer(shared, flight);
+    landing.offer(shared, flight, shared.clock().now());
     match answer {
         Followed::Answer(response) => Some(response),
         _ => None,
@@ -328,12 +329,16 @@ async fn look(
     shared: &Arc<Shared>,
     miss: &Miss,
     parts: &request::Parts,
-    begun: Option<Stopwatch>,
+    begun: Option<(Stopwatch, Stopwatch)>,
     Prospects { bearable, finds_nothing }: Prospects,
 ) -> Option<Look> {
-    let since = begun.unwrap_or_else(Stopwatch::start);
-    let limit = shared.store_deadline().saturating_sub(since.elapsed());
-    if miss.reason == ForwardReason::Miss || limit.is_zero() || !shared.store.takes_writes(&miss.key) {
+    let (since, now) = begun.unwrap_or_else(|| {
+        let now = Stopwatch::start();
+        (now, now)
+    });
+    let limit = since.after(shared.store_deadline());
+    if miss.reason == ForwardReason::Miss || limit <= now.after(Duration::ZERO) || !shared.store.takes_writes(&miss.key)
+    {
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
@@ -344,7 +349,7 @@ async fn look(
     // have to be as large.
     let look_up = || Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));
     if finds_nothing {
-        let leased = granted(time::timeout(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
+        let leased = granted(time::timeout_at(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
         let (found, asked) = match leased {
             Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
             _ => look_up().await,
@@ -352,7 +357,7 @@ async fn look(
         return Some(Look { lease, leased, found, asked });
     }
     let taking = Box::pin(lease.take(bearable, false));
-    let (leased, (found, asked)) = tokio::join!(time::timeout(limit, taking), look_up());
+    let (leased, (found, asked)) = tokio::join!(time::timeout_at(limit, taking), look_up());
     Some(Look { leased: granted(leased.ok()?)?, lease, found, asked })
 }
 

@@ -192,7 +192,7 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts,
         && shared.store.takes_writes(&sent.miss.key)
         && !has_range
         && !request_directives(&sent.request(), &shared.config.rules).no_store
-        && !shared.uncacheable.has(&sent.miss.key, &sent.request(), sent.request_time);
+        && !shared.uncacheable.has(&sent.miss.key, &sent.request(), shared.clock());
     if sent.stripped {
         precondition::strip_conditions(&mut parts.headers);
     }

@@ -51,7 +51,6 @@ pub(crate) async fn inspect(shared: &Arc<Shared>, mut parts: request::Parts) -> 
     // What cannot be read in time is not shown.
     let (responses, vary) =
         time::timeout(time_left, all(shared, &key)).await.ok().and_then(Result::ok).unwrap_or_default();
-    let now = shared.clock().now();
     let Looked { decision, asked, variant, .. } = looked;
     let (outcome, held) = match decision {
         Decision::Hit(reuse, held) => (Outcome::hit(reuse.ttl), Some(held)),
@@ -76,7 +75,7 @@ pub(crate) async fn inspect(shared: &Arc<Shared>, mut parts: request::Parts) -> 
         selected,
         responses,
         vary,
-        is_uncacheable: shared.uncacheable.has(&key, &PresentedRequest::of(&parts), now),
+        is_uncacheable: shared.uncacheable.has(&key, &PresentedRequest::of(&parts), shared.clock()),
         is_being_fetched: shared.flights.has(FlightKey::new(&key, variant)),
         key: Some(key),
         ..blank(outcome)

@@ -45,8 +45,7 @@ impl Lease {
     pub(super) async fn take(&self, bearable: Bearable, looks: bool) -> Result<Leased, StoreError> {
         // Who remembers no failure heeds none.
         let bearable = if self.shared.config.origin.failure_backoff.is_zero() { Bearable::NONE } else { bearable };
-        let (lifetime, now) = (self.shared.config.pace.lifetime(), self.shared.clock().now());
-        let claim = Claim { lifetime, bearable, now, looks };
+        let claim = Claim { lifetime: self.shared.config.pace.lifetime(), bearable, looks };
         let leased = self.shared.store.lease(self.key(), claim).await?;
         if !matches!(leased, Leased::Granted(_)) {
             self.end();

@@ -106,13 +106,18 @@ impl Asked {
 
     /// Whether the key, as it was found, has room for a variant.
     pub(super) fn has_room_for(&self, shared: &Shared, variant: VariantKey) -> bool {
-        let (now, most) = (shared.clock().now(), shared.config.max_variants);
-        self.index.as_ref().is_none_or(|index| index.has_room_for(variant, now, most))
+        let most = shared.config.max_variants;
+        self.index.as_ref().is_none_or(|index| index.has_room_for(variant, shared.clock().now(), most))
     }
 
     /// What is left of the deadline.
     pub(super) fn time_left(&self, shared: &Shared) -> Duration {
-        shared.store_deadline().saturating_sub(self.since.elapsed())
+        self.time_left_at(Stopwatch::start(), shared)
+    }
+
+    /// The same for who has started a stopwatch a moment ago.
+    pub(super) fn time_left_at(&self, now: Stopwatch, shared: &Shared) -> Duration {
+        shared.store_deadline().saturating_sub(self.since.elapsed_at(now))
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Shared, unavailable_detail};
 use crate::body::Reservation;
 use crate::body::recorder::{Limits, Recorder};
 use crate::body::shared::{SharedBody, WINDOW};
+use crate::clock::Stopwatch;
 use crate::collapse::uncacheable::BARREN;
 use crate::error::StoreErrorKind;
 use crate::observe::{ForwardReason, Outcome, Ttl};
@@ -89,8 +90,8 @@ fn dropped(shared: &Shared, outcome: Outcome, detail: &'static str) -> Outcome {
 }
 
 /// What stands between a storable response and the store.
-pub(super) fn obstacle(shared: &Shared, sent: &Sent) -> Option<&'static str> {
-    if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available() {
+pub(super) fn obstacle(shared: &Shared, sent: &Sent, now: Stopwatch) -> Option<&'static str> {
+    if sent.miss.reason == ForwardReason::Miss || !shared.store.is_available_at(now) {
         return Some(unavailable_detail(sent.miss.asked.failure));
     }
     if !shared.store.takes_writes(&sent.miss.key) {
@@ -112,7 +113,8 @@ fn record(
 ) -> Prospect {
     let variant = storable.nominated.select(&sent.parts.headers);
     let is_full = || (!sent.miss.asked.has_room_for(shared, variant)).then_some(FULL);
-    let obstacle = obstacle(shared, sent).or_else(is_full);
+    let now = Stopwatch::start();
+    let obstacle = obstacle(shared, sent, now).or_else(is_full);
     // Without the store a body is held for those who are slower than others, no more than fits the window: a longer one
     // would go at the pace of the slowest.
     let is_short = received.body_length.exactly.is_none_or(|length| length <= WINDOW);
@@ -139,11 +141,11 @@ fn record(
     let limits =
         Limits { max_length: rules.max_body_size, max_head_size: rules.max_head_size, max_fields: rules.max_fields };
     let recorder = Recorder::new(stated_length, limits);
-    let fill = Fill::new(shared, sent, received, storable, variant, tags);
+    let fill = Fill::new(shared, sent, received, storable, variant, tags, now);
     let mut upload = Upload::new(shared, fill.key());
     let backing = upload.backing().filter(|_| obstacle.is_none());
-    let body = SharedBody::new(received.body_length.exactly, shared.most_held(), reservation, backing);
-    fill.share(Some(&body));
+    let body = SharedBody::new(received.body_length.exactly, shared.most_held(), reservation, backing, now);
+    fill.share(Some(&body), received.response_time);
     let (outcome, keeper) = match obstacle {
         Some(detail) => {
             if let Some(flight) = &sent.flight {
@@ -159,7 +161,7 @@ fn record(
             (outcome.with_ttl(ttl).being_stored(), Some(Keeper::new(recorder, fill, upload)))
         }
     };
-    Prospect::Record(outcome, Desk::new(shared, body, keeper, sent, place))
+    Prospect::Record(outcome, Desk::new(shared, body, keeper, sent, place, now))
 }
 
 /// Room is taken as the body comes; a body that cannot have it is not begun.

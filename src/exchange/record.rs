@@ -162,6 +162,7 @@ impl Desk {
         keeper: Option<Keeper>,
         sent: &Sent,
         place: Option<Place>,
+        begun: Stopwatch,
     ) -> Box<Self> {
         if keeper.is_none() {
             body.is_not_kept();
@@ -175,7 +176,7 @@ impl Desk {
             for_store_alone: false,
             passed: 0,
             waited: Duration::ZERO,
-            begun: Stopwatch::start(),
+            begun,
             unread: None,
             place,
         })
@@ -256,7 +257,7 @@ impl Desk {
             Some(Err(reason)) => self.stop_keeping(reason),
             None => {}
         }
-        if self.begun.elapsed() > LONGEST {
+        if self.passed > 0 && self.begun.elapsed() > LONGEST {
             self.stop_keeping(Abandoned::TooLong);
         }
         self.passed += piece.len() as u64;

@@ -11,6 +11,7 @@ use super::lookup::{self, Asked, Held};
 use super::open::open;
 use super::{Miss, Names, Shared, conclude, hit, prospect};
 use crate::body::CacheBody;
+use crate::clock::Stopwatch;
 use crate::collapse::uncacheable::is_of_the_key;
 use crate::key::CacheKey;
 use crate::observe::{ForwardReason, Outcome};
@@ -198,14 +199,15 @@ fn rewrite(
         request_time: sent.request_time,
         response_time: shared.clock().now(),
     };
+    let now = Stopwatch::start();
     match storability(&sent.as_get(), &received, &sent.route, &shared.config.rules) {
-        Storability::Store(_) if prospect::obstacle(shared, sent).is_some() => {
+        Storability::Store(_) if prospect::obstacle(shared, sent, now).is_some() => {
             (Arc::new(StoredResponse { headers, ..stored.clone() }), false)
         }
         Storability::Store(storable) => {
             let variant = storable.nominated.select(&sent.parts.headers);
             let tags = renewed_tags(shared, stored, &headers);
-            let mut fill = Fill::new(shared, sent, &received, storable, variant, tags);
+            let mut fill = Fill::new(shared, sent, &received, storable, variant, tags, now);
             if sent.miss.is_purged(shared) {
                 // Purged since it was looked up, from a service that cannot be asked again: for this client alone.
                 fill.stays_purged(&stored.label);

@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::entry::{Cell, Chunks, IndexedVariant, StoredResponse, VaryIndex};
 use super::{CellKey, LeaseKey, Sight, Store, Write};
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::semantics::time::Timestamp;
@@ -112,7 +113,7 @@ pub(crate) async fn put(
     key: &CacheKey,
     fill: &Put,
     lease: Option<LeaseKey<'_>>,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<PutOutcome, StoreError> {
     let cell = Cell::Response(Arc::clone(&fill.response));
     let written = match (fill.seen, fill.nominated.is_empty()) {
@@ -122,7 +123,7 @@ pub(crate) async fn put(
             write_all(store, lease, &[write], fill.seen).await?
         }
         // In boxes of their own, here and below, as all that most fills have no use for.
-        _ => Box::pin(put_variant(store, key, fill, &cell, lease, now)).await?,
+        _ => Box::pin(put_variant(store, key, fill, &cell, lease, clock.now())).await?,
     };
     if written == PutOutcome::Stored {
         for chunks in fill.replaces.iter().filter(|chunks| fill.response.body.chunks_to_be() != Some(**chunks)) {

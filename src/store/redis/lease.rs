@@ -81,7 +81,7 @@ impl RedisStore {
     }
 
     pub(super) async fn take_lease(&self, lease: LeaseKey<'_>, claim: Claim) -> Result<Leased, StoreError> {
-        let Claim { lifetime, bearable, now, looks } = claim;
+        let Claim { lifetime, bearable, looks } = claim;
         if self.leases.scripts.lock().is_ok_and(|scripts| scripts.is_on()) {
             return Ok(Leased::Without);
         }
@@ -98,7 +98,7 @@ impl RedisStore {
             call.key(self.layout.cell(CellKey::base(lease.cell.primary)));
         }
         call.argument(lease.token.as_bytes()).millis(lifetime).argument(lease.token.instance());
-        call.argument(bearable.words()).number(now.as_millis());
+        call.argument(bearable.words()).number(self.clock.now().as_millis());
         match self.run_for_value(call, Access::Script { writes: true }).await? {
             Some(Value::Int(DONE)) => Ok(Leased::Granted(Ground::Unseen)),
             Some(Value::Int(DONE_ON_BARE_GROUND)) => Ok(Leased::Granted(Ground::Bare)),
