@@ -13,6 +13,7 @@ mod hit;
 pub(crate) mod inspect;
 mod invalidate;
 mod keep;
+mod keeper;
 mod lease;
 mod lookup;
 pub(crate) mod near;

@@ -7,7 +7,8 @@ use http::{header, response};
 
 use super::fill::Fill;
 use super::forward::Sent;
-use super::record::{Desk, Keeper};
+use super::keeper::Keeper;
+use super::record::Desk;
 use super::upload::Upload;
 use super::{Shared, unavailable_detail};
 use crate::body::Reservation;

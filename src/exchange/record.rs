@@ -12,20 +12,18 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use tokio::time;
 
+use super::Shared;
 use super::background::Place;
 use super::collapse::FlightGuard;
-use super::fill::Fill;
 use super::forward::Sent;
+use super::keeper::{Keeper, written};
 use super::publish::Publication;
-use super::upload::Upload;
-use super::{Shared, fill};
-use crate::body::recorder::{Abandoned, Recorder, compacted};
+use crate::body::recorder::Abandoned;
 use crate::body::shared::{Full, SharedBody};
 use crate::body::{CacheBody, frame_at_hand, next_frame};
 use crate::clock::Stopwatch;
 use crate::collapse::permits::Permit;
 use crate::error::{BoxError, StoreError};
-use crate::store::entry::StoredBody;
 
 /// The store may slow a body down to so many octets a second, and no further: then it is not stored.
 const LEAST_PACE: u64 = 8 * 1024 * 1024;
@@ -73,38 +71,11 @@ pub(super) struct Desk {
     place: Option<Place>,
 }
 
-/// The store's side of it.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    recorder: Recorder,
-    fill: Box<Fill>,
-    upload: Upload,
-    /// The whole body, for a store that takes it only whole.
-    kept: Vec<Bytes>,
-}
-
 /// What happened while the next frame was waited for.
 enum Event {
     Frame(Option<Result<Frame<Bytes>, BoxError>>),
     /// Nobody reads, and nobody else needs it.
     Deserted,
-}
-
-impl Keeper {
-    pub(super) fn new(recorder: Recorder, fill: Box<Fill>, upload: Upload) -> Self {
-        Self { recorder, fill, upload, kept: Vec::new() }
-    }
-
-    fn take(&mut self, octets: &Bytes, of: usize) -> Result<Bytes, Abandoned> {
-        self.recorder.take(octets, of, !self.upload.is_piecemeal())
-    }
-
-    fn add(&mut self, piece: &Bytes) {
-        match self.upload.is_piecemeal() {
-            true => self.upload.add(piece.clone()),
-            false => self.kept.push(piece.clone()),
-        }
-    }
 }
 
 impl<B> Recording<B>
@@ -423,10 +394,8 @@ impl Desk {
             flight.abandon(reason);
         }
         self.body.is_not_kept();
-        let Some(keeper) = self.keeper.take() else { return };
-        let key = keeper.fill.abandon(reason);
-        if let Some(chunks) = keeper.upload.leavings() {
-            fill::discard(&self.shared, key, chunks);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.abandon(&self.shared, reason);
         }
     }
 
@@ -451,18 +420,12 @@ impl Desk {
 
     /// The flight goes on until all is written: whoever comes meanwhile would find nothing in the store.
     async fn store(&mut self, length: u64, trailers: Option<Box<HeaderMap>>) {
-        let Some(Keeper { mut fill, mut upload, kept, .. }) = self.keeper.take() else { return };
-        let (is_piecemeal, limit) = (upload.is_piecemeal(), self.shared.config.store_write_timeout);
-        let stored = match is_piecemeal {
-            true => match upload.whole(length) {
-                Some(body) => Some(body),
-                None => time::timeout(limit, Box::pin(upload.finish(length))).await.ok().and_then(Result::ok),
-            },
-            false => Some(StoredBody::new(compacted(kept))),
-        };
-        match stored {
+        let Some(mut keeper) = self.keeper.take() else { return };
+        let is_piecemeal = keeper.upload.is_piecemeal();
+        match keeper.whole(length, self.shared.config.store_write_timeout).await {
             Some(body) => {
                 let is_in_chunks = body.chunks().is_some();
+                let mut fill = keeper.fill;
                 fill.complete(body, trailers);
                 fill.write().await;
                 match is_piecemeal {
@@ -476,10 +439,7 @@ impl Desk {
                 if let Some(flight) = &self.flight {
                     flight.abandon(Abandoned::SlowStore);
                 }
-                let key = fill.abandon(Abandoned::SlowStore);
-                if let Some(chunks) = upload.leavings() {
-                    fill::discard(&self.shared, key, chunks);
-                }
+                keeper.abandon(&self.shared, Abandoned::SlowStore);
             }
         }
     }
@@ -489,13 +449,5 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         self.body.fail("the response was not read to its end");
-    }
-}
-
-/// Waits for the store to confirm what it was given last.
-async fn written(keeper: &mut Option<Keeper>) -> Result<u64, StoreError> {
-    match keeper {
-        Some(keeper) => keeper.upload.written().await,
-        None => Ok(0),
     }
 }
