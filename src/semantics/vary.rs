@@ -1,5 +1,7 @@
 //! Selected representations: which requests a stored response may answer (RFC 9111 §4.1).
 
+use std::sync::LazyLock;
+
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 
@@ -69,6 +71,16 @@ impl NominatedFields {
 
     /// The variant that a request with these fields selects.
     pub(crate) fn select(&self, request: &HeaderMap) -> VariantKey {
+        if self.names.is_empty() {
+            // Most nominate nothing, and then all requests select the same.
+            static ONLY: LazyLock<VariantKey> =
+                LazyLock::new(|| NominatedFields::default().selected_by(&HeaderMap::new()));
+            return *ONLY;
+        }
+        self.selected_by(request)
+    }
+
+    fn selected_by(&self, request: &HeaderMap) -> VariantKey {
         let mut hasher = blake3::Hasher::new();
         for name in &self.names {
             part(&mut hasher, name.as_str().as_bytes());
