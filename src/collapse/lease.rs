@@ -22,6 +22,8 @@ pub(crate) struct Token([u8; TOKEN_LEN]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
     Granted(Ground),
+    /// Somebody has it, and a claim that does not look says who. For one that looks alone.
+    NotFree,
     /// Somebody else has it, under this token.
     Taken(Token),
     /// Nobody is to have it yet, or somebody tries again at this very moment: the service has failed.
@@ -39,7 +41,7 @@ pub(crate) struct Claim {
     pub(crate) lifetime: Duration,
     /// The failures of the service that are no reason to try it again yet.
     pub(crate) bearable: Bearable,
-    /// Whether the key has anything at all is seen in the same step.
+    /// Whether the key has anything at all is seen in the same round trip.
     pub(crate) looks: bool,
 }
 

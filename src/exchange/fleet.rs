@@ -81,7 +81,8 @@ struct Prospects {
     finds_nothing: bool,
 }
 
-/// Changes of the variant that is wanted, before a lead goes without a lease, and looks without a pause.
+/// Looks that follow one another at once, for another variant or because a lease has just ended; after those there is a
+/// pause, or the lead goes without a lease.
 const MOST_TURNS: usize = 4;
 
 // ===== impl Flight =====
@@ -233,7 +234,7 @@ pub(super) async fn clear<R>(
                 flight.decline();
                 break;
             }
-            Leased::Without => break,
+            Leased::Without | Leased::NotFree => break,
             Leased::Failing(failure) => return back_off(shared, miss, parts, flight, failure),
             Leased::Taken(holder) => {
                 let wait = wait.get_or_insert_with(|| Wait::new(shared, &miss.key, since));
@@ -305,7 +306,7 @@ pub(super) async fn clear_refresh(shared: &Arc<Shared>, miss: &Miss, parts: &req
             flight.hold(lease);
             true
         }
-        Leased::Without | Leased::Unshared => true,
+        Leased::Without | Leased::NotFree | Leased::Unshared => true,
         Leased::Taken(_) => false,
         Leased::Failing(failure) => {
             shared.failing.hear(&miss.key, failure, shared.clock().now());
@@ -322,8 +323,8 @@ fn prospects(shared: &Shared, miss: &Miss, parts: &request::Parts, has_waited: b
     Prospects { bearable, finds_nothing }
 }
 
-/// Tries for the lease and looks again: whoever gets the lease sees what its last holder wrote. That is one round trip, and
-/// where nothing is to be found, as for most, one command, which sees that there is nothing; something is looked for then.
+/// Tries for the lease and looks again: whoever gets the lease sees what its last holder wrote. That is one round trip, in
+/// which it is only seen whether there is anything where nothing is to be found, as for most; something is looked for then.
 /// `None` where there is no lease to be had.
 async fn look(
     shared: &Arc<Shared>,
@@ -342,9 +343,6 @@ async fn look(
         return None;
     }
     let lease = Lease::wanted(shared, miss)?;
-    let granted = |leased: Result<Leased, StoreError>| {
-        leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()
-    };
     // It ends by itself, and takes nothing of what is known of the lease with it. In boxes: whoever waits for them would
     // have to be as large.
     let look_up = || Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));
@@ -352,12 +350,28 @@ async fn look(
         let leased = granted(time::timeout_at(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
         let (found, asked) = match leased {
             Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
+            Leased::NotFree => return take_and_look(shared, since, lease, bearable, look_up()).await,
             _ => look_up().await,
         };
         return Some(Look { lease, leased, found, asked });
     }
-    let taking = Box::pin(lease.take(bearable, false));
-    let (leased, (found, asked)) = tokio::join!(time::timeout_at(limit, taking), look_up());
+    take_and_look(shared, since, lease, bearable, look_up()).await
+}
+
+fn granted(leased: Result<Leased, StoreError>) -> Option<Leased> {
+    leased.inspect_err(|error| tracing::debug!(store.error = %error, "no lease")).ok()
+}
+
+/// Both in one round trip.
+async fn take_and_look(
+    shared: &Shared,
+    since: Stopwatch,
+    lease: Lease,
+    bearable: Bearable,
+    look_up: Pin<Box<impl Future<Output = (Found<Held>, Asked)>>>,
+) -> Option<Look> {
+    let (limit, taking) = (since.after(shared.store_deadline()), Box::pin(lease.take(bearable, false)));
+    let (leased, (found, asked)) = tokio::join!(time::timeout_at(limit, taking), look_up);
     Some(Look { leased: granted(leased.ok()?)?, lease, found, asked })
 }
 

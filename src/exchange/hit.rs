@@ -89,7 +89,7 @@ fn selection(request: &PresentedRequest<'_>, stored: &StoredResponse) -> Selecti
     }
 }
 
-/// The answer. What others have as well is likely to be asked for again.
+/// The answer, and maybe told already. What others have as well is likely to be asked for again.
 pub(super) fn answer<R>(
     shared: &Arc<Shared>,
     own_key: Option<&CacheKey>,
@@ -97,10 +97,14 @@ pub(super) fn answer<R>(
     stored: Arc<StoredResponse>,
     reuse: &Reuse,
 ) -> Response<CacheBody<R>> {
-    match own_key.filter(|_| Arc::strong_count(&stored) > 1) {
-        Some(key) => tell(shared, key, request, (stored, None), reuse),
-        None => serve(shared, request, stored, reuse, Outcome::hit(reuse.ttl)),
+    let Some(key) = own_key.filter(|_| Arc::strong_count(&stored) > 1) else {
+        return serve(shared, request, stored, reuse, Outcome::hit(reuse.ttl));
+    };
+    let mut response = tell(shared, key, request, (stored, None), reuse);
+    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
+        outcome.is_told = true;
     }
+    response
 }
 
 /// The answer, with what is told of it. Of those that are alike in one second the first two are made, and the others copied.
@@ -113,14 +117,14 @@ pub(super) fn tell<R>(
 ) -> Response<CacheBody<R>> {
     let outcome = Outcome::hit(reuse.ttl);
     let is_plain = *request.method == Method::GET && !SHAPING.iter().any(|name| request.headers.contains_key(name));
-    if is_plain && let Some(headers) = shared.told.get(key, &stored, reuse) {
+    if is_plain && let Some(headers) = shared.told.get(&stored, reuse) {
         shared.counters.hits.increment();
         shared.meter.request(&outcome);
         outcome.record(stored.status);
         let body = sent.unwrap_or_else(|| stored.body.clone());
         let mut response = Response::new(CacheBody::stored(body, stored.trailers.clone()));
         (*response.status_mut(), *response.headers_mut()) = (stored.status, headers);
-        conclude(Outcome { is_told: true, ..outcome }, &mut response);
+        conclude(outcome, &mut response);
         return response;
     }
     let again = is_plain.then(|| Arc::clone(&stored));
@@ -130,11 +134,8 @@ pub(super) fn tell<R>(
     };
     let mut response = serve(shared, request, stored, reuse, outcome);
     Teller::new(Arc::clone(shared), key).tell(&mut response);
-    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
-        outcome.is_told = true;
-    }
     if let Some(stored) = again {
-        shared.told.note(key, &stored, reuse, response.headers());
+        shared.told.note(&stored, reuse, response.headers());
     }
     response
 }

@@ -41,13 +41,13 @@ impl Lease {
         Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable, is_told })
     }
 
-    /// Where it `looks`, it is seen in the same step whether the key has anything.
+    /// Where it `looks`, it is seen in the same round trip whether the key has anything.
     pub(super) async fn take(&self, bearable: Bearable, looks: bool) -> Result<Leased, StoreError> {
         // Who remembers no failure heeds none.
         let bearable = if self.shared.config.origin.failure_backoff.is_zero() { Bearable::NONE } else { bearable };
         let claim = Claim { lifetime: self.shared.config.pace.lifetime(), bearable, looks };
         let leased = self.shared.store.lease(self.key(), claim).await?;
-        if !matches!(leased, Leased::Granted(_)) {
+        if !matches!(leased, Leased::Granted(_) | Leased::NotFree) {
             self.end();
         }
         Ok(leased)

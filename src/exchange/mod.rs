@@ -164,8 +164,14 @@ impl Teller {
     }
 
     pub(crate) fn tell<B>(&self, response: &mut Response<B>) {
-        if let Some(outcome) = response.extensions().get::<Outcome>().filter(|outcome| !outcome.is_told).cloned() {
-            self.shared.report(self.key.as_deref(), &outcome, response);
+        match response.extensions_mut().get_mut::<Outcome>() {
+            // What leaves the layer says nothing of that.
+            Some(Outcome { is_told, .. }) if *is_told => *is_told = false,
+            Some(outcome) => {
+                let outcome = outcome.clone();
+                self.shared.report(self.key.as_deref(), &outcome, response);
+            }
+            None => {}
         }
     }
 }

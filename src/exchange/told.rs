@@ -1,14 +1,14 @@
-//! Heads of hits in memory as they were told a moment ago: within the same second the next has the same.
+//! Heads of hits as they were told a moment ago: within the same second the next has the same. That is for responses that
+//! stay where they are: in memory, or as Redis has just said them once more.
 
 use std::sync::{Arc, RwLock, Weak};
 
 use http::HeaderMap;
 
-use crate::key::CacheKey;
 use crate::semantics::reuse::Reuse;
 use crate::store::entry::StoredResponse;
 
-/// The last ones, each in the place that its key has among these.
+/// The last ones, each in the place that its response has among these.
 pub(crate) struct ToldHeads {
     places: Box<[RwLock<Option<Told>>]>,
 }
@@ -33,23 +33,24 @@ impl ToldHeads {
         Self { places: (0..PLACES).map(|_| RwLock::default()).collect() }
     }
 
-    fn place(&self, key: &CacheKey) -> &RwLock<Option<Told>> {
-        let [first, second, ..] = *key.digest();
-        &self.places[usize::from(u16::from_le_bytes([first, second])) % PLACES]
+    fn place(&self, response: &Arc<StoredResponse>) -> &RwLock<Option<Told>> {
+        // The lowest digits of what is so large say little.
+        let address = Arc::as_ptr(response).addr() / size_of::<StoredResponse>();
+        &self.places[(address ^ (address / PLACES)) % PLACES]
     }
 
     /// The head that is to be told; nobody is waited for.
-    pub(super) fn get(&self, key: &CacheKey, response: &Arc<StoredResponse>, reuse: &Reuse) -> Option<HeaderMap> {
-        let place = self.place(key).try_read().ok()?;
+    pub(super) fn get(&self, response: &Arc<StoredResponse>, reuse: &Reuse) -> Option<HeaderMap> {
+        let place = self.place(response).try_read().ok()?;
         place.as_ref().filter(|told| told.is_of(response, reuse))?.headers.clone()
     }
 
     /// This was told.
-    pub(super) fn note(&self, key: &CacheKey, response: &Arc<StoredResponse>, reuse: &Reuse, headers: &HeaderMap) {
+    pub(super) fn note(&self, response: &Arc<StoredResponse>, reuse: &Reuse, headers: &HeaderMap) {
         if response.body.len() > MAX_BODY || headers.len() > MAX_LINES {
             return;
         }
-        let Ok(mut place) = self.place(key).try_write() else { return };
+        let Ok(mut place) = self.place(response).try_write() else { return };
         match &mut *place {
             Some(told) if told.is_of(response, reuse) => {
                 told.headers.get_or_insert_with(|| headers.clone());

@@ -52,7 +52,7 @@ pub struct Outcome {
     /// The service found what is stored to be still right.
     pub(crate) validated: bool,
     pub(crate) detail: Option<&'static str>,
-    /// It has been shown.
+    /// It is on the response already, on its way out.
     pub(crate) is_told: bool,
 }
 

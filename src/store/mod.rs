@@ -127,8 +127,8 @@ pub(crate) trait Store: Send + Sync {
     fn discard(&self, key: CellKey<'_>, chunks: Chunks) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes a lease, if nobody has it, and the service did not fail in a way that can be borne, or may be tried again
-    /// `now`; where it `looks`, whether the key has anything at all is seen in the same step. A store of one process has
-    /// none.
+    /// `now`; where it `looks`, whether the key has anything at all is seen in the same round trip. A store of one process
+    /// has none.
     fn lease(&self, lease: LeaseKey<'_>, claim: Claim) -> impl Future<Output = Result<Leased, StoreError>> + Send;
 
     /// Tells all for a while that a key's responses are for nobody else, if nothing is stored for it.

@@ -90,9 +90,9 @@ async fn who_waits_is_told_that_it_is_over_whatever_the_end() {
     }
 }
 
-/// What the script says is what the wait goes by: a lease that was given back a moment ago tells nobody.
+/// A lease that was given back a moment ago tells nobody.
 #[tokio::test]
-async fn who_begins_to_wait_learns_at_once_that_there_is_nothing_to_wait_for() {
+async fn the_script_that_begins_a_wait_says_whether_there_is_anything_to_wait_for() {
     const SCRIPT: &str = include_str!("../../src/store/redis/lua/attend.lua");
     let server = RedisServer::start();
     let attend = || server.cli(&["EVAL", SCRIPT, "3", "{a}:lease", "{a}:told", "{a}:mark", "token", "60000", "100"]);

@@ -36,19 +36,6 @@ pub(super) fn set_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
     command
 }
 
-/// Where there is nothing.
-pub(super) fn set_nx_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
-    let mut command = command_of(6, name.len() + value.len());
-    command.arg("SET").arg(name).arg(value).arg("NX").arg("PX").arg(millis(ttl).max(1));
-    command
-}
-
-pub(super) fn exists(name: &[u8]) -> Cmd {
-    let mut command = command_of(2, name.len());
-    command.arg("EXISTS").arg(name);
-    command
-}
-
 /// The same for a value that is not put together before.
 pub(super) fn set_pieces_px(name: &[u8], head: &[u8], octets: &[Bytes], ttl: Duration) -> Cmd {
     let length: usize = octets.iter().map(Bytes::len).sum();
@@ -61,6 +48,19 @@ pub(super) fn set_pieces_px(name: &[u8], head: &[u8], octets: &[Bytes], ttl: Dur
         }
     }
     command.arg("PX").arg(millis(ttl).max(1));
+    command
+}
+
+/// A value where there is none.
+pub(super) fn set_nx_px(name: &[u8], value: &[u8], ttl: Duration) -> Cmd {
+    let mut command = command_of(6, name.len() + value.len());
+    command.arg("SET").arg(name).arg(value).arg("NX").arg("PX").arg(millis(ttl).max(1));
+    command
+}
+
+pub(super) fn exists(name: &[u8]) -> Cmd {
+    let mut command = command_of(2, name.len());
+    command.arg("EXISTS").arg(name);
     command
 }
 

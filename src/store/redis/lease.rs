@@ -1,5 +1,5 @@
-//! Leases in Redis, and what is written under them. Each step is a script, so that nothing comes between the question
-//! whether the lease is still held and what depends on it. A user who may not run scripts has no leases.
+//! Leases in Redis, and what is written under them. Each step that depends on a lease that is held is a script, so that
+//! nothing comes in between. A user who may not run scripts has no leases.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ pub(super) struct Leases {
     instance: Instance,
     /// Scripts are not granted: there are no leases for now.
     scripts: Mutex<Pause>,
-    /// They are granted, as far as that is known: the last one has run.
+    /// They are granted, as far as that is known: the last one has run. Set with those locked.
     proven: AtomicBool,
     /// Messages are not granted: nobody is told anything for now.
     mute: Mutex<Pause>,
@@ -88,9 +88,9 @@ impl RedisStore {
         if looks
             && bearable == Bearable::NONE
             && self.leases.proven.load(Ordering::Relaxed)
-            && let Some(ground) = self.take_free(lease, lifetime).await?
+            && let Some(leased) = self.take_free(lease, lifetime).await?
         {
-            return Ok(Leased::Granted(ground));
+            return Ok(leased);
         }
         let mut call = Call::of(&TAKE, if looks { 3 } else { 2 });
         call.key(self.layout.lease(lease.cell)).key(self.layout.failing(lease.cell));
@@ -120,18 +120,19 @@ impl RedisStore {
         }
     }
 
-    /// The same by plain commands, which cost the server half as much. `None` where it is not free: the script says more.
-    async fn take_free(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Option<Ground>, StoreError> {
+    /// The same by plain commands, which cost the server half as much. Something may come between them, but nothing that is
+    /// written under this lease. `None` where one of them is not granted.
+    async fn take_free(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Option<Leased>, StoreError> {
         let mut commands = Pipeline::with_capacity(2);
         commands.add_command(set_nx_px(&self.layout.lease(lease.cell), lease.token.as_bytes(), lifetime));
         commands.add_command(exists(&self.layout.cell(CellKey::base(lease.cell.primary))));
         let taking = self.connection.call_all(LaneName::Heads, Access::Script { writes: true }, &commands);
         match taking.await {
-            Ok(answers) => Ok(match answers[..] {
-                [Value::Okay, Value::Int(0)] => Some(Ground::Bare),
-                [Value::Okay, _] => Some(Ground::Unseen),
-                _ => None,
-            }),
+            Ok(answers) => Ok(Some(match answers[..] {
+                [Value::Okay, Value::Int(0)] => Leased::Granted(Ground::Bare),
+                [Value::Okay, _] => Leased::Granted(Ground::Unseen),
+                _ => Leased::NotFree,
+            })),
             Err(failure) if is_refusal(&failure) => Ok(None),
             Err(failure) => Err(failure.error),
         }
@@ -310,17 +311,21 @@ impl RedisStore {
     pub(super) async fn run_for_value(&self, call: Call, access: Access) -> Result<Option<Value>, StoreError> {
         match self.connection.run(LaneName::Heads, access, &call).await {
             Ok(value) => {
-                if !self.leases.proven.swap(true, Ordering::Relaxed)
+                if !self.leases.proven.load(Ordering::Relaxed)
                     && let Ok(mut scripts) = self.leases.scripts.lock()
                 {
+                    self.leases.proven.store(true, Ordering::Relaxed);
                     scripts.end();
                 }
                 Ok(Some(value))
             }
             Err(failure) if is_refusal(&failure) => {
-                self.leases.proven.store(false, Ordering::Relaxed);
-                if self.leases.scripts.lock().is_ok_and(|mut scripts| scripts.begin()) {
-                    tracing::debug!(store.error = %failure.error, "no scripts, and so no leases: each process fetches");
+                if let Ok(mut scripts) = self.leases.scripts.lock() {
+                    self.leases.proven.store(false, Ordering::Relaxed);
+                    if scripts.begin() {
+                        let error = failure.error;
+                        tracing::debug!(store.error = %error, "no scripts, and so no leases: each process fetches");
+                    }
                 }
                 Ok(None)
             }

@@ -1,6 +1,7 @@
 //! What is fetched under a lease is told to the other processes while it is written: its head, and how much of its body
-//! is there. They tell in turn that they wait for it or read it, so that they are
-//! told, and it is not given up under them.
+//! is there. They tell in turn that they wait for it or read it, so that they
+//! are told, and it is not given up under them. Who cannot say so, waits for another's token, or has an older version of
+//! this, is told nothing, and looks after a pause.
 
 use std::time::Duration;
 

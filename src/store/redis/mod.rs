@@ -45,7 +45,7 @@ use redis::Value;
 
 use self::capacity::Capacity;
 use self::codec::{INLINE_MAX, Rejection};
-use self::commands::{pexpire, set_px};
+use self::commands::{pexpire, set_nx_px, set_px};
 use self::connection::{Access, Connection};
 use self::lanes::LaneName;
 use self::layout::{Generation, Layout, Name};
@@ -377,8 +377,7 @@ impl Store for RedisStore {
 
     async fn mark_uncacheable(&self, key: &CacheKey) -> Result<(), StoreError> {
         let base = CellKey::base(key);
-        let mut command = set_px(&self.layout.cell(base), &self.uncacheable(key), UNCACHEABLE);
-        command.arg("NX");
+        let command = set_nx_px(&self.layout.cell(base), &self.uncacheable(key), UNCACHEABLE);
         let marked = self.connection.call(LaneName::Heads, Access::Write, &command).await;
         marked.map(|_| ()).map_err(|failure| failure.error)
     }

@@ -63,8 +63,9 @@ impl RedisStore {
             value => match self.readings.meaning(key, &name, &value) {
                 Some(meaning) => Ok(meaning),
                 None => {
-                    let meaning = codec::decode(key, &self.opened(&name, value.clone(), self.max_head_value)?)?;
-                    self.readings.note(key, &name, &value, &meaning);
+                    let opened = self.opened(&name, value.clone(), self.max_head_value)?;
+                    let meaning = codec::decode(key, &opened)?;
+                    self.readings.note(key, &name, &value, opened.len(), &meaning);
                     Ok(meaning)
                 }
             },

@@ -1,9 +1,9 @@
--- Gives a lease back without a write: 1 given back, 0 it was lost already, 2 given back, and those who wait may not
--- be told, 3 given back, and they are told.
+-- Gives a lease back without a write: 1 given back, 0 it was lost already, 2 given back, and those who wait may not be
+-- told, 3 given back, and they are told.
 -- KEYS: the lease, the cell of the key, the failure, whether somebody waits elsewhere, and what is told of the fetch, if it
--- is not to be had. ARGV: token, a channel or nothing, what to say there, for how many ms the others need not wait for each other (0: the next takes over),
--- a marker for the cell or nothing, its lifetime in ms, a failure of the service, '-' if it has answered, or nothing, the
--- failure's lifetime in ms.
+-- is not to be had. ARGV: token, a channel or nothing, what to say there, for how many ms the others need not wait for each
+-- other (0: the next takes over), a marker for the cell or nothing, its lifetime in ms, a failure of the service, '-' if it
+-- has answered, or nothing, the failure's lifetime in ms.
 local yielded = '-' .. ARGV[1]
 if KEYS[5] then redis.call('UNLINK', KEYS[5]) end
 local held = redis.call('GET', KEYS[1])

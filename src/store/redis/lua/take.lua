@@ -1,8 +1,8 @@
 -- Takes a lease that nobody has: 1 taken, 4 taken, and the cell has nothing, 5 taken, and the cell may not be looked at, its
 -- token if it is somebody else's, 2 what is fetched, or was fetched last, is for nobody else, 3 the same instance has it,
 -- which its token begins with: for a lead that is waited for no longer and goes on, or for an attempt whose answer was
--- lost. Neither is waited for, nor robbed of it. With this very token it is taken once more. In place of all these, the failure of the service, if there is one that
--- can be borne and it is not time yet to try again, or somebody is at it.
+-- lost. Neither is waited for, nor robbed of it. With this very token it is taken once more. In place of all these, the
+-- failure of the service, if there is one that can be borne and it is not time yet to try again, or somebody is at it.
 -- KEYS: the lease, the failure, and the cell, if it is to be looked at. ARGV: token, lifetime in ms, the start of all tokens
 -- of this instance, what failures begin with that can be borne, the time in ms.
 local held = redis.call('GET', KEYS[1])
