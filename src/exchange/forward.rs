@@ -191,8 +191,8 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts,
     sent.stripped = sent.miss.reason != ForwardReason::Miss
         && shared.store.takes_writes(&sent.miss.key)
         && !has_range
-        && !request_directives(&sent.request(), &shared.config.rules).no_store
-        && !shared.uncacheable.has(&sent.miss.key, &sent.request(), shared.clock());
+        && !shared.uncacheable.has(&sent.miss.key, &sent.request(), shared.clock())
+        && !request_directives(&sent.request(), &shared.config.rules).no_store;
     if sent.stripped {
         precondition::strip_conditions(&mut parts.headers);
     }
