@@ -22,7 +22,7 @@ pub(crate) struct Token([u8; TOKEN_LEN]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
     Granted(Ground),
-    /// Somebody has it, and a claim that does not look says who. For one that looks alone.
+    /// Somebody has it, and a claim that does not look says who. Only a claim that looks is answered so.
     NotFree,
     /// Somebody else has it, under this token.
     Taken(Token),

@@ -323,8 +323,9 @@ fn prospects(shared: &Shared, miss: &Miss, parts: &request::Parts, has_waited: b
     Prospects { bearable, finds_nothing }
 }
 
-/// Tries for the lease and looks again: whoever gets the lease sees what its last holder wrote. That is one round trip, in
-/// which it is only seen whether there is anything where nothing is to be found, as for most; something is looked for then.
+/// Tries for the lease and looks again: whoever gets the lease sees what its last holder wrote. That is one round trip. Where
+/// nothing is to be found, as for most, it is only seen in it whether there is anything, and whether the lease is free; if
+/// not so, there is a second.
 /// `None` where there is no lease to be had.
 async fn look(
     shared: &Arc<Shared>,
@@ -345,17 +346,21 @@ async fn look(
     let lease = Lease::wanted(shared, miss)?;
     // It ends by itself, and takes nothing of what is known of the lease with it. In boxes: whoever waits for them would
     // have to be as large.
-    let look_up = || Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));
+    let look_up = |since| Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));
     if finds_nothing {
         let leased = granted(time::timeout_at(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
         let (found, asked) = match leased {
             Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
-            Leased::NotFree => return take_and_look(shared, since, lease, bearable, look_up()).await,
-            _ => look_up().await,
+            Leased::NotFree => {
+                // Its holder is going to be waited for: there is time to ask who that is.
+                let since = Stopwatch::start();
+                return take_and_look(shared, since, lease, bearable, look_up(since)).await;
+            }
+            _ => look_up(since).await,
         };
         return Some(Look { lease, leased, found, asked });
     }
-    take_and_look(shared, since, lease, bearable, look_up()).await
+    take_and_look(shared, since, lease, bearable, look_up(since)).await
 }
 
 fn granted(leased: Result<Leased, StoreError>) -> Option<Leased> {

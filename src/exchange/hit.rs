@@ -153,7 +153,7 @@ pub(super) fn serve<R>(
     }
     let verdict = precondition::evaluate(request, stored.status, &stored.headers);
     let selection = selection(request, &stored);
-    // Out of Redis the response is ours alone; out of memory it is shared.
+    // The response is ours alone, unless it is kept in memory.
     let StoredResponse { status, mut headers, body, trailers, .. } = Arc::unwrap_or_clone(stored);
     // RFC 9111 §5.1, and §4: a response used without validation has an Age.
     headers.insert(header::AGE, digits(reuse.age.as_secs()));

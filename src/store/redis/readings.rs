@@ -2,10 +2,12 @@
 //! Redis is asked all the same; what it says is compared, octet for octet.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 
+use super::codec::CHECKSUM_AT;
 use crate::store::CellKey;
 use crate::store::entry::{Cell, StoredResponse};
 
@@ -19,7 +21,7 @@ pub(super) struct Readings {
 enum Place {
     #[default]
     Empty,
-    /// A value that was read once, by the octets that it has there. Most are not read again soon.
+    /// A value that was read once, by its checksum. Most are not read again soon.
     ReadOnce([u8; SIGN]),
     Known(Reading),
 }
@@ -28,16 +30,19 @@ struct Reading {
     name: Box<[u8]>,
     value: Bytes,
     response: Arc<StoredResponse>,
+    /// Since something else was last read in this place.
+    is_used: AtomicBool,
 }
 
 /// Values of up to `SHORT` octets have so many places, and longer ones of up to `LONG`: 6.5 MiB together. What they mean
-/// is made of the same octets; where it is kept under seal, or compressed, that is as much again at the most.
+/// lies in the same octets, but for 3 MiB of tables of fields; where values are compressed, in as many again.
 const SHORT_PLACES: usize = 512;
 const SHORT: usize = 8 * 1024;
 const LONG_PLACES: usize = 32;
 const LONG: usize = 80 * 1024;
-/// Where two values differ in all likelihood: the checksum of one that is not sealed.
-const SIGN_AT: usize = 8;
+/// A table of more fields is not kept.
+const MAX_LINES: usize = 48;
+/// Of the checksum.
 const SIGN: usize = 8;
 
 impl Readings {
@@ -56,26 +61,32 @@ impl Readings {
     /// What a value means, if that is known; nobody is waited for.
     pub(super) fn meaning(&self, key: CellKey<'_>, name: &[u8], value: &[u8]) -> Option<Cell> {
         match &*self.place(key, value.len()).try_read().ok()? {
-            Place::Known(known) if known.is(name, value) => Some(Cell::Response(Arc::clone(&known.response))),
+            Place::Known(known) if known.is(name, value) => {
+                if !known.is_used.load(Ordering::Relaxed) {
+                    known.is_used.store(true, Ordering::Relaxed);
+                }
+                Some(Cell::Response(Arc::clone(&known.response)))
+            }
             _ => None,
         }
     }
 
-    /// This is what it means, and how long it is when it is opened. It is kept when it is read for a second time.
-    pub(super) fn note(&self, key: CellKey<'_>, name: &[u8], value: &Bytes, opened: usize, meaning: &Cell) {
+    /// This is what it means, when it is opened. It is kept when it is read for a second time.
+    pub(super) fn note(&self, key: CellKey<'_>, name: &[u8], value: &Bytes, opened: &[u8], meaning: &Cell) {
         let Cell::Response(response) = meaning else { return };
-        let Some((sign, _)) = value.get(SIGN_AT..).and_then(<[u8]>::split_first_chunk) else { return };
+        let Some(sign) = opened.get(CHECKSUM_AT..).and_then(<[u8]>::first_chunk) else { return };
         let most = if value.len() <= SHORT { SHORT } else { LONG };
-        if value.len() > most || opened > most || !response.body.is_loaded() {
+        let is_small = value.len() <= most && opened.len() <= most && response.headers.len() <= MAX_LINES;
+        if !is_small || response.trailers.is_some() || !response.body.is_loaded() {
             return;
         }
         let Ok(mut place) = self.place(key, value.len()).try_write() else { return };
         *place = match &*place {
-            // Somebody else has read it at the same time.
-            Place::Known(known) if known.is(name, value) => return,
+            // Somebody else has read it at the same time; or it is read often, and stays for once.
+            Place::Known(known) if known.is(name, value) || known.is_used.swap(false, Ordering::Relaxed) => return,
             Place::ReadOnce(last) if last == sign => {
                 let (name, value, response) = (name.into(), value.clone(), Arc::clone(response));
-                Place::Known(Reading { name, value, response })
+                Place::Known(Reading { name, value, response, is_used: AtomicBool::new(false) })
             }
             _ => Place::ReadOnce(*sign),
         };
@@ -96,6 +107,8 @@ impl fmt::Debug for Readings {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::super::{codec, kept};
     use super::*;
     use crate::key::CacheKey;
@@ -107,7 +120,7 @@ mod tests {
     }
 
     fn read(readings: &Readings, key: CellKey<'_>, name: &[u8], value: &Bytes) {
-        readings.note(key, name, value, value.len(), &codec::decode(key, value).expect("a cell"));
+        readings.note(key, name, value, value, &codec::decode(key, value).expect("a cell"));
     }
 
     /// The same response with a body of so many octets.
@@ -145,8 +158,8 @@ mod tests {
         let value = Bytes::from(kept::value(&key));
         let Ok(meaning) = codec::decode(CellKey::base(&key), &value) else { panic!("a cell") };
         for _ in 0..2 {
-            readings.note(one, b"1", &value, value.len(), &meaning);
-            readings.note(other, b"2", &value, value.len(), &meaning);
+            readings.note(one, b"1", &value, &value, &meaning);
+            readings.note(other, b"2", &value, &value, &meaning);
         }
         assert!(known(&readings, one, b"1", &value) && known(&readings, other, b"2", &value));
     }
@@ -159,24 +172,37 @@ mod tests {
         read(&readings, cell, b"n", &value);
         let has_its_place = |other: &CacheKey| other.digest()[..2] == key.digest()[..2];
         let other = (2..1_000_000).map(kept::key).find(has_its_place).expect("one with the same place");
-        read(&readings, CellKey::base(&other), b"o", &Bytes::from(kept::value(&other)));
-        assert!(!known(&readings, cell, b"n", &value));
+        let (other, others) = (CellKey::base(&other), Bytes::from(kept::value(&other)));
+        assert!(known(&readings, cell, b"n", &value), "and it is used");
+        read(&readings, other, b"o", &others);
+        assert!(known(&readings, cell, b"n", &value), "that is no reason to go");
+        read(&readings, other, b"o", &others);
+        assert!(known(&readings, cell, b"n", &value), "nor is that: it was used meanwhile");
+        for _ in 0..3 {
+            read(&readings, other, b"o", &others);
+        }
+        assert!(!known(&readings, cell, b"n", &value) && known(&readings, other, b"o", &others));
     }
 
     #[test]
     fn what_is_longer_has_few_places_or_none() {
-        let (readings, key) = (Readings::new(), kept::key(1));
+        let key = kept::key(1);
         let (cell, value) = (CellKey::base(&key), Bytes::from(kept::value(&key)));
         for (length, is_kept) in [(SHORT, true), (64 * 1024, true), (LONG, false)] {
-            let value = with_body(cell, &value, length);
+            let (readings, value) = (Readings::new(), with_body(cell, &value, length));
             read(&readings, cell, b"n", &value);
             read(&readings, cell, b"n", &value);
             assert_eq!(known(&readings, cell, b"n", &value), is_kept, "{length}");
         }
-        // It is short, and becomes long when it is opened.
-        let meaning = codec::decode(cell, &value).expect("a cell");
+        // It is short, and becomes long when it is opened; or its table does.
+        let (readings, opened) = (Readings::new(), with_body(cell, &value, SHORT));
+        let Ok(Cell::Response(response)) = codec::decode(cell, &value) else { panic!("a response") };
+        let mut many = response.as_ref().clone();
+        let line = |n: usize| HeaderName::from_bytes(format!("x-{n}").as_bytes()).expect("a name");
+        many.headers.extend((0..MAX_LINES).map(|n| (line(n), HeaderValue::from_static(""))));
         for _ in 0..2 {
-            readings.note(cell, b"n", &value, SHORT + 1, &meaning);
+            readings.note(cell, b"n", &value, &opened, &Cell::Response(Arc::clone(&response)));
+            readings.note(cell, b"n", &value, &value, &Cell::Response(Arc::new(many.clone())));
         }
         assert!(!known(&readings, cell, b"n", &value));
     }

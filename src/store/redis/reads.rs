@@ -65,7 +65,7 @@ impl RedisStore {
                 None => {
                     let opened = self.opened(&name, value.clone(), self.max_head_value)?;
                     let meaning = codec::decode(key, &opened)?;
-                    self.readings.note(key, &name, &value, opened.len(), &meaning);
+                    self.readings.note(key, &name, &value, &opened, &meaning);
                     Ok(meaning)
                 }
             },

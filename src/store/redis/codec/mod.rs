@@ -50,7 +50,7 @@ use crate::store::entry::{Cell, Chunks, IndexedVariant, Live, StoredBody, Stored
 const MAGIC: &[u8; 3] = b"TRC";
 const VERSION: u8 = 2;
 const CHUNK_MAGIC: &[u8; 4] = b"TRCB";
-const CHECKSUM_AT: usize = 8;
+pub(super) const CHECKSUM_AT: usize = 8;
 const CONTENT_AT: usize = 16;
 const CHUNK_CONTENT_AT: usize = 16;
 
