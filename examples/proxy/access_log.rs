@@ -114,7 +114,7 @@ impl<B> MakeSpan<B> for RequestSpan {
         tracing::info_span!(
             target: ACCESS,
             "request",
-            client = client.map(|client| tracing::field::display(client.peer)),
+            client = client.map(|client| tracing::field::display(client.peer.address)),
             method = request.method().as_str(),
             // Escaped: what a terminal would obey must not come from the wire.
             path = %request.uri().path().escape_debug(),

@@ -1,7 +1,7 @@
 //! One client connection: the server that parses it, and the deadlines around that server.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::client_stream::ClientStream;
 use crate::framing::Framing;
 use crate::guarded_stream::GuardedStream;
 use crate::monitor::{Exchange, Monitor, Verdict};
+use crate::peer::Peer;
 use crate::request_body::{Drain, Progress, RequestBody};
 use crate::response_body::ResponseBody;
 
@@ -39,7 +40,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Request extension: the client at the other end and what is known of its request.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: Peer,
     /// By which it asked.
     pub(crate) scheme: Scheme,
     pub(crate) framing: Option<Framing>,
@@ -100,10 +101,10 @@ pub(crate) async fn serve<S, B>(
 {
     let (timeouts, scheme) = (monitor.timeouts(), stream.scheme());
     let stream = GuardedStream::new(stream, Arc::clone(&monitor), limits.max_head());
-    let watched = Arc::clone(&monitor);
+    let (watched, client) = (Arc::clone(&monitor), Peer::new(peer.ip()));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client =
-            Client { peer: peer.ip(), scheme: scheme.clone(), framing: None, monitor: Arc::downgrade(&watched) };
+            Client { peer: client.clone(), scheme: scheme.clone(), framing: None, monitor: Arc::downgrade(&watched) };
         request.extensions_mut().insert(client);
         exchange(stack.clone(), request, Arc::clone(&watched))
     });

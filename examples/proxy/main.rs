@@ -45,6 +45,7 @@ mod log_place;
 mod monitor;
 mod origin;
 mod origin_url;
+mod peer;
 mod redact;
 mod redis;
 mod reload;

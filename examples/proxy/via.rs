@@ -11,6 +11,8 @@ use crate::answer::Refusal;
 #[derive(Clone, Debug)]
 pub(crate) struct Via {
     pseudonym: String,
+    /// By the version in which a request came.
+    members: [(Version, HeaderValue); 3],
 }
 
 // ===== impl Via =====
@@ -18,7 +20,12 @@ pub(crate) struct Via {
 impl Via {
     pub(crate) fn new() -> Self {
         let random = RandomState::new().build_hasher().finish();
-        Self { pseudonym: format!("cache-{:08x}", random >> 32) }
+        let pseudonym = format!("cache-{:08x}", random >> 32);
+        let member = |version| {
+            HeaderValue::from_str(&format!("{version} {pseudonym}")).expect("a version and a token are a field value")
+        };
+        let versions = [(Version::HTTP_11, "1.1"), (Version::HTTP_2, "2.0"), (Version::HTTP_10, "1.0")];
+        Self { members: versions.map(|(version, written)| (version, member(written))), pseudonym }
     }
 
     /// Adds this proxy to `Via` (RFC 9110 §7.6.3); a request that was here before is refused.
@@ -33,14 +40,10 @@ impl Via {
         if members.any(ours) {
             return Err(Refusal::new(StatusCode::LOOP_DETECTED, "the origin sends requests back to this proxy"));
         }
-        let version = match request.version() {
-            Version::HTTP_10 => "1.0",
-            Version::HTTP_2 => "2.0",
-            _ => "1.1",
-        };
-        let member = HeaderValue::from_str(&format!("{version} {}", self.pseudonym));
-        let member = member.expect("the pseudonym is a token");
-        request.headers_mut().append(VIA, member);
+        let version = request.version();
+        let [first, ..] = &self.members;
+        let (_, member) = self.members.iter().find(|(of, _)| *of == version).unwrap_or(first);
+        request.headers_mut().append(VIA, member.clone());
         Ok(())
     }
 }

@@ -9,14 +9,16 @@
 //! the cache key. The client's address cannot: an origin whose answer depends on it must say so with `Vary`
 //! or forbid caching.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
 
 use crate::answer::Refusal;
 use crate::authority::parse_authority;
+use crate::peer::Peer;
 use crate::trusted::TrustedPeers;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -46,11 +48,12 @@ pub(super) struct Front {
     pub(super) authority: Authority,
 }
 
-/// Replaces the forwarding fields; `believed` holds the trusted peers when `peer` is one of them.
+/// Replaces the forwarding fields, and leaves exactly one `Host`, the one that the key and the origin are told; `believed`
+/// holds the trusted peers when `peer` is one of them.
 pub(super) fn rewrite(
     headers: &mut HeaderMap,
     mut front: Front,
-    peer: Option<IpAddr>,
+    peer: Option<Peer>,
     believed: Option<&TrustedPeers>,
 ) -> Result<Front, Refusal> {
     let mut chain = Vec::new();
@@ -68,13 +71,22 @@ pub(super) fn rewrite(
         chain = forwarded_chain(headers);
     }
     drop_claims(headers);
-    headers.insert(FORWARDED_HOST, value(front.authority.as_str()));
-    headers.insert(FORWARDED_PROTO, value(front.scheme.as_str()));
-    if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
-        let client = believed.map_or(peer, |trusted| client_address(&chain, peer, trusted));
-        headers.insert(REAL_IP, value(&client.to_string()));
-        chain.push(peer.to_string());
-        headers.insert(FORWARDED_FOR, value(&chain.join(", ")));
+    let host = value(front.authority.as_str());
+    headers.insert(HOST, host.clone());
+    headers.insert(FORWARDED_HOST, host);
+    headers.insert(FORWARDED_PROTO, proto(&front.scheme));
+    match (peer, believed) {
+        (Some(peer), Some(trusted)) => {
+            let client = client_address(&chain, peer.address, trusted);
+            headers.insert(REAL_IP, value(&client.to_string()));
+            chain.push(peer.address.to_string());
+            headers.insert(FORWARDED_FOR, value(&chain.join(", ")));
+        }
+        (Some(peer), None) => {
+            headers.insert(REAL_IP, peer.written.clone());
+            headers.insert(FORWARDED_FOR, peer.written);
+        }
+        (None, _) => {}
     }
     Ok(front)
 }
@@ -84,8 +96,11 @@ pub(super) fn rewrite(
 /// CGI and its heirs turn `-` into `_`, so a name with underscores is the same field to them.
 fn drop_claims(headers: &mut HeaderMap) {
     let claims = |name: &HeaderName| {
-        let name = name.as_str().replace('_', "-");
-        name.starts_with("x-forwarded") || name.starts_with("x-original-") || DROPPED.contains(&name.as_str())
+        let name = match name.as_str() {
+            name if name.contains('_') => Cow::Owned(name.replace('_', "-")),
+            name => Cow::Borrowed(name),
+        };
+        name.starts_with("x-forwarded") || name.starts_with("x-original-") || DROPPED.contains(&&*name)
     };
     let dropped: Vec<HeaderName> = headers.keys().filter(|name| claims(name)).cloned().collect();
     for name in dropped {
@@ -125,6 +140,13 @@ fn address(text: &str) -> Option<IpAddr> {
     let with_port = || text.parse::<SocketAddr>().map(|socket| socket.ip());
     let address = bare.parse::<IpAddr>().or_else(|_| with_port()).ok()?;
     Some(address.to_canonical())
+}
+
+fn proto(scheme: &Scheme) -> HeaderValue {
+    match scheme.as_str() {
+        "https" => HeaderValue::from_static("https"),
+        _ => HeaderValue::from_static("http"),
+    }
 }
 
 fn value(text: &str) -> HeaderValue {

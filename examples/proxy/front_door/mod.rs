@@ -77,7 +77,7 @@ impl Rules {
     /// The request as everything behind the front door may see it, or the answer it gets instead.
     fn admit(&self, mut request: Request<RequestBody>) -> Result<Request<RequestBody>, Refusal> {
         let client = request.extensions().get::<Client>();
-        let peer = client.map(|client| client.peer);
+        let peer = client.map(|client| client.peer.clone());
         let scheme = client.map_or(Scheme::HTTP, |client| client.scheme.clone());
         checks::framing(&request, client.and_then(|client| client.framing))?;
         checks::sizes(&request, self.max_uri_size, self.max_header_size)?;
@@ -88,10 +88,9 @@ impl Rules {
         checks::forwards_left(&mut request)?;
         self.via.enter(&mut request)?;
         self.settle_upgrade(&mut request)?;
-        let believed = peer.is_some_and(|peer| self.trusted.contains(peer));
+        let believed = peer.as_ref().is_some_and(|peer| self.trusted.contains(peer.address));
         let front = Front { scheme, authority };
         let front = forwarded::rewrite(request.headers_mut(), front, peer, believed.then_some(&self.trusted))?;
-        target::settle_host(request.headers_mut(), &front.authority);
         *request.uri_mut() = Uri::builder()
             .scheme(front.scheme)
             .authority(front.authority)

@@ -1,8 +1,8 @@
 //! Which resource a request means: one authority, one path.
 
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::HOST;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{HeaderMap, Method, Request, Version};
+use hyper::{Method, Request, Version};
 
 use super::checks;
 use crate::answer::Refusal;
@@ -61,10 +61,4 @@ pub(super) fn path<B>(request: &Request<B>) -> Result<PathAndQuery, Refusal> {
         _ => PathAndQuery::from_static("/"),
     };
     Ok(path)
-}
-
-/// Leaves exactly one `Host`, the one that the key and the origin are told.
-pub(super) fn settle_host(headers: &mut HeaderMap, authority: &Authority) {
-    let host = HeaderValue::from_str(authority.as_str());
-    headers.insert(HOST, host.expect("a checked authority is a valid field value"));
 }
