@@ -60,7 +60,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter(|name| !NEVER_REMOVED.contains(name) && !is_targeted(name))
         .collect();
     named.iter().for_each(|name| drop(headers.remove(name)));
-    // Most have few fields, and none of these: looking at each of those takes less than looking for each of these.
+    // Many have few fields, and none of these: looking at each of those takes less than looking for each of these.
     if headers.keys().any(|name| ALWAYS_REMOVED.contains(name)) {
         ALWAYS_REMOVED.iter().for_each(|name| drop(headers.remove(name)));
     }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use hyper::header::HeaderValue;
 
-/// An address, and how it is written: each request of a connection tells the origin of it.
+/// An address, that of IPv4 where it is mapped into IPv6, and how it is written: each request of a connection tells the
+/// origin of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,

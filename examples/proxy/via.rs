@@ -22,7 +22,8 @@ impl Via {
         let random = RandomState::new().build_hasher().finish();
         let pseudonym = format!("cache-{:08x}", random >> 32);
         let member = |version| {
-            HeaderValue::from_str(&format!("{version} {pseudonym}")).expect("a version and a token are a field value")
+            // Lent for ever, once for a process: copies of it count nothing that all threads would have to share.
+            HeaderValue::from_static(format!("{version} {pseudonym}").leak())
         };
         let versions = [(Version::HTTP_11, "1.1"), (Version::HTTP_2, "2.0"), (Version::HTTP_10, "1.0")];
         Self { members: versions.map(|(version, written)| (version, member(written))), pseudonym }

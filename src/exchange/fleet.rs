@@ -334,6 +334,7 @@ async fn look(
     begun: Option<(Stopwatch, Stopwatch)>,
     Prospects { bearable, finds_nothing }: Prospects,
 ) -> Option<Look> {
+    let has_begun = begun.is_some();
     let (since, now) = begun.unwrap_or_else(|| {
         let now = Stopwatch::start();
         (now, now)
@@ -352,8 +353,9 @@ async fn look(
         let (found, asked) = match leased {
             Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
             Leased::NotFree => {
-                // Its holder is going to be waited for: there is time to ask who that is.
-                let since = Stopwatch::start();
+                // Its holder, if it has one, is going to be waited for: there is time to ask, once more as long as a
+                // look-up has and no longer.
+                let since = if has_begun { Stopwatch::start() } else { since };
                 return take_and_look(shared, since, lease, bearable, look_up(since)).await;
             }
             _ => look_up(since).await,

@@ -35,13 +35,14 @@ struct Reading {
 }
 
 /// Values of up to `SHORT` octets have so many places, and longer ones of up to `LONG`: 6.5 MiB together. What they mean
-/// lies in the same octets, but for 3 MiB of tables of fields; where values are compressed, in as many again.
+/// lies in the same octets, but for labels, names and tables of fields, some 3 MiB; where values are compressed, in as many
+/// again.
 const SHORT_PLACES: usize = 512;
 const SHORT: usize = 8 * 1024;
 const LONG_PLACES: usize = 32;
 const LONG: usize = 80 * 1024;
-/// A table of more fields is not kept.
-const MAX_LINES: usize = 48;
+/// A table of more fields is not kept: with room for what a hit adds it would have twice the places.
+const MAX_LINES: usize = 46;
 /// Of the checksum.
 const SIGN: usize = 8;
 
@@ -82,18 +83,24 @@ impl Readings {
         }
         let Ok(mut place) = self.place(key, value.len()).try_write() else { return };
         *place = match &*place {
-            // Somebody else has read it at the same time; or it is read often, and stays for once.
-            Place::Known(known) if known.is(name, value) || known.is_used.swap(false, Ordering::Relaxed) => return,
-            Place::ReadOnce(last) if last == sign => {
-                let (name, value, response) = (name.into(), value.clone(), Arc::clone(response));
-                Place::Known(Reading { name, value, response, is_used: AtomicBool::new(false) })
-            }
+            // Somebody else has read it at the same time.
+            Place::Known(known) if known.is(name, value) => return,
+            // What is read often has changed: the old one is never read again.
+            Place::Known(known) if *known.name == *name => Place::Known(Reading::new(name, value, response)),
+            // It is read often, and stays for once.
+            Place::Known(known) if known.is_used.swap(false, Ordering::Relaxed) => return,
+            Place::ReadOnce(last) if last == sign => Place::Known(Reading::new(name, value, response)),
             _ => Place::ReadOnce(*sign),
         };
     }
 }
 
 impl Reading {
+    fn new(name: &[u8], value: &Bytes, response: &Arc<StoredResponse>) -> Self {
+        let (name, value, response) = (name.into(), value.clone(), Arc::clone(response));
+        Self { name, value, response, is_used: AtomicBool::new(false) }
+    }
+
     fn is(&self, name: &[u8], value: &[u8]) -> bool {
         *self.value == *value && *self.name == *name
     }
@@ -182,6 +189,18 @@ mod tests {
             read(&readings, other, b"o", &others);
         }
         assert!(!known(&readings, cell, b"n", &value) && known(&readings, other, b"o", &others));
+    }
+
+    #[test]
+    fn what_is_known_and_has_changed_is_known_at_once() {
+        let (readings, key) = (Readings::new(), kept::key(1));
+        let (cell, value) = (CellKey::base(&key), Bytes::from(kept::value(&key)));
+        read(&readings, cell, b"n", &value);
+        read(&readings, cell, b"n", &value);
+        assert!(known(&readings, cell, b"n", &value));
+        let changed = with_body(cell, &value, 7);
+        read(&readings, cell, b"n", &changed);
+        assert!(known(&readings, cell, b"n", &changed) && !known(&readings, cell, b"n", &value));
     }
 
     #[test]
