@@ -215,8 +215,11 @@ impl SharedBody {
         self.conclude(End::Whole(trailers));
     }
 
-    /// The body has broken off.
+    /// The body has broken off, unless it has come to its end.
     pub(crate) fn fail(&self, error: impl Into<BoxError>) {
+        if self.lock().end.is_some() {
+            return;
+        }
         let error = error.into();
         let words = error.to_string().into();
         self.conclude(End::Broken(Some(error), words));

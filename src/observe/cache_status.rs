@@ -1,11 +1,8 @@
 //! The `Cache-Status` response field (RFC 9211).
 
-use std::io::Write;
-
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use smallvec::SmallVec;
 
 use super::Outcome;
 use crate::error::ConfigError;
@@ -67,38 +64,67 @@ pub(crate) fn append(headers: &mut HeaderMap, name: &CacheName, key: Option<&Cac
 }
 
 fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> HeaderValue {
-    let mut text = SmallVec::<[u8; 256]>::new();
-    text.extend_from_slice(name.item.as_bytes());
+    let mut text = Text::new();
+    text.add(&name.item);
     if outcome.is_hit() {
-        text.extend_from_slice(b"; hit");
+        text.add("; hit");
     }
     if let Some(reason) = outcome.forward {
-        text.extend_from_slice(b"; fwd=");
-        text.extend_from_slice(reason.as_str().as_bytes());
+        text.add("; fwd=");
+        text.add(reason.as_str());
     }
     if let Some(status) = outcome.forward_status {
-        text.extend_from_slice(b"; fwd-status=");
-        text.extend_from_slice(StatusCode::as_str(&status).as_bytes());
+        text.add("; fwd-status=");
+        text.add(StatusCode::as_str(&status));
     }
     if let Some(ttl) = outcome.ttl {
-        text.extend_from_slice(b"; ttl=");
-        text.extend_from_slice(itoa::Buffer::new().format(ttl.as_secs()).as_bytes());
+        text.add("; ttl=");
+        text.add(itoa::Buffer::new().format(ttl.as_secs()));
     }
     if outcome.stored {
-        text.extend_from_slice(b"; stored");
+        text.add("; stored");
     }
     if outcome.collapsed {
-        text.extend_from_slice(b"; collapsed");
+        text.add("; collapsed");
     }
     if let Some(key) = key {
         // A digest: the key itself may hold a secret.
-        write!(text, "; key=\"{}\"", key.hex()).expect("memory takes any text");
+        text.add("; key=\"");
+        text.add(&key.hex().to_string());
+        text.add("\"");
     }
     if let Some(detail) = outcome.detail {
-        text.extend_from_slice(b"; detail=");
-        text.extend_from_slice(detail.as_bytes());
+        text.add("; detail=");
+        text.add(detail);
     }
-    field_value(&text)
+    field_value(text.as_bytes())
+}
+
+/// A member on its way, in one piece on the stack.
+struct Text {
+    octets: [u8; Self::ROOM],
+    length: usize,
+}
+
+impl Text {
+    /// For the longest name, quoted, and all there may be behind it.
+    const ROOM: usize = 768;
+
+    fn new() -> Self {
+        Self { octets: [0; Self::ROOM], length: 0 }
+    }
+
+    fn add(&mut self, part: &str) {
+        let end = self.length + part.len();
+        if let Some(place) = self.octets.get_mut(self.length..end) {
+            place.copy_from_slice(part.as_bytes());
+            self.length = end;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
 }
 
 /// Digits, in one allocation.

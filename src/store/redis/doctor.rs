@@ -236,7 +236,7 @@ impl RedisStore {
             let mut command = redis::cmd(name);
             match name {
                 "EVAL" | "EVAL_RO" => command.arg("return 1").arg(1).arg(&probe),
-                "PUBLISH" => command.arg(&channel),
+                "PUBLISH" => command.arg(channel),
                 _ => command.arg(&probe),
             };
             arguments.iter().for_each(|argument| {

@@ -37,11 +37,13 @@ pub(crate) type Name = SmallVec<[u8; 128]>;
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     start: Box<str>,
+    wake: Box<[u8]>,
 }
 
 impl Layout {
     pub(crate) fn new(namespace: &str) -> Self {
-        Self { start: format!("{namespace}:{{").into_boxed_str() }
+        let start = format!("{namespace}:{{").into_boxed_str();
+        Self { wake: format!("{start}wake}}").into_bytes().into_boxed_slice(), start }
     }
 
     pub(crate) fn cell(&self, key: CellKey<'_>) -> Name {
@@ -81,8 +83,8 @@ impl Layout {
         name
     }
 
-    pub(crate) fn wake(&self) -> Vec<u8> {
-        [self.start.as_bytes(), b"wake}"].concat()
+    pub(crate) fn wake(&self) -> &[u8] {
+        &self.wake
     }
 
     /// The purge clock.
@@ -136,9 +138,10 @@ impl Layout {
 
     /// With the name of a cell. A name is made where it stays: it is larger than most that is passed on.
     fn begin(&self, name: &mut Name, key: CellKey<'_>) {
+        let mut digits = [b'}'; 2 * CacheKey::DIGEST_LEN + 1];
+        write_hex(&mut digits[..2 * CacheKey::DIGEST_LEN], key.primary.digest());
         name.extend_from_slice(self.start.as_bytes());
-        push_hex(name, key.primary.digest());
-        name.push(b'}');
+        name.extend_from_slice(&digits);
         if let Some(variant) = key.variant {
             name.push(b':');
             push_hex(name, variant.as_bytes());

@@ -83,7 +83,7 @@ const HEARTBEATS: u32 = 5;
 
 impl Purges {
     pub(super) fn new(config: &CacheConfig, connection: Connection, layout: &Layout, plane: Arc<Plane>) -> Self {
-        let channels = Channels { wake: layout.wake(), purges: layout.purges(), probe: layout.purges_probe() };
+        let channels = Channels { wake: layout.wake().to_vec(), purges: layout.purges(), probe: layout.purges_probe() };
         let keeper = Keeper {
             wake: Wake::new(connection.clone(), channels, Arc::clone(&plane)),
             connection,
