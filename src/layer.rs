@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use crate::body::Budget;
+use crate::collapse::bids::Bids;
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::imminent::ImminentWrites;
@@ -92,6 +93,7 @@ impl RedisCacheLayer {
             reading,
             uncacheable: UncacheableKeys::new(),
             flights: Flights::default(),
+            bids: Bids::default(),
             slow_bodies: SlowBodies::new(),
             searches: Searches::new(),
             failing,

@@ -1,5 +1,6 @@
 //! What requests for one key know of each other.
 
+pub(crate) mod bids;
 pub(crate) mod failing;
 pub(crate) mod flight;
 pub(crate) mod imminent;

@@ -12,7 +12,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use super::collapse::FlightGuard;
+use super::flight::FlightGuard;
 use super::forward::{self, Answered};
 use super::{Miss, Shared, conclude, hit, revalidate};
 use crate::body::CacheBody;

@@ -12,7 +12,8 @@ use tokio::time;
 use tower_service::Service;
 
 use super::background::Place;
-use super::fleet::{self, Clearance, Flight};
+use super::fleet::{self, Clearance};
+use super::flight::{Flight, FlightGuard, Heart};
 use super::forward::{self, Answered};
 use super::patience::{self, Standby};
 use super::{Looked, Miss, Shared, busy, epoch, hit, look, revalidate, spare, unavailable_detail};
@@ -34,9 +35,6 @@ use crate::semantics::time::Timestamp;
 use crate::semantics::vary::{NominatedFields, VariantKey};
 use crate::store::Sight;
 use crate::store::entry::StoredResponse;
-
-/// What holds a key for the one who fetches it.
-pub(super) type FlightGuard = Arc<Flight>;
 
 /// A response that others may have before it is stored.
 #[derive(Debug)]
@@ -89,6 +87,7 @@ where
             Turn::Alone => break,
             Turn::Lead(guard) if shared.order.is_written_since(&miss.key, miss.asked.at) => {
                 drop(guard);
+                miss.bid = None;
                 // In boxes of their own, here and below, as all that most misses have no use for.
                 if let Some(response) = Box::pin(look_again(&shared, &mut service, &mut miss, &parts)).await {
                     return Ok(response);
@@ -100,6 +99,7 @@ where
                 return lead(shared, service, miss, parts, body, (Arc::new(Flight::new(guard)), place, since)).await;
             }
             Turn::Follow(follower) => {
+                miss.bid = None;
                 match Box::pin(follow(&shared, &miss, &parts, (follower, variant), since)).await {
                     Followed::Answer(response) => return Ok(*response),
                     Followed::Again => {}
@@ -109,6 +109,7 @@ where
             }
         }
     }
+    miss.bid = None;
     if let Some(standby) = Standby::of(&shared, &miss, &parts)
         && let Some(place) = shared.background.enter()
     {
@@ -119,12 +120,8 @@ where
 }
 
 fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<VariantKey>) -> Turn<Landing> {
-    let request = PresentedRequest::of(parts);
     let can_be_stored = miss.reason != ForwardReason::Miss && shared.store.takes_writes(&miss.key);
-    if shared.config.collapse_timeout.is_zero()
-        || !may_collapse(&request, can_be_stored, &shared.config.rules)
-        || shared.uncacheable.has(&miss.key, &request, shared.clock())
-    {
+    if !may_join(shared, &miss.key, parts, can_be_stored) {
         return Turn::Alone;
     }
     let key = FlightKey::new(&miss.key, variant);
@@ -136,6 +133,14 @@ fn join(shared: &Shared, miss: &Miss, parts: &request::Parts, variant: Option<Va
         }
         turn => turn,
     }
+}
+
+/// Whether what comes may be for others.
+pub(super) fn may_join(shared: &Shared, key: &CacheKey, parts: &request::Parts, can_be_stored: bool) -> bool {
+    let request = PresentedRequest::of(parts);
+    !shared.config.collapse_timeout.is_zero()
+        && may_collapse(&request, can_be_stored, &shared.config.rules)
+        && !shared.uncacheable.has(key, &request, shared.clock())
 }
 
 fn is_outdated(shared: &Shared, miss: &Miss, parts: &request::Parts, departure: Departure) -> bool {
@@ -223,6 +228,7 @@ where
         None => shared.config.unread_timeout.min(FORSAKEN),
     };
     let fetching = || async move {
+        let mut heart = Heart::default();
         let fetched = {
             // Pinned where it is: whatever it is passed to would keep room for it once more.
             let fetched = pin!(async {
@@ -233,7 +239,7 @@ where
                         // Made where it is pinned.
                         let mut forwarding =
                             pin!(busy::forward(shared, service, miss, parts, body, held, Some(client_left)));
-                        flight.while_held(forwarding.as_mut()).await
+                        heart.beats_for(&flight, forwarding.as_mut()).await
                     }
                 }
             });
@@ -248,11 +254,11 @@ where
             Err(error) => (Err(error), None),
         };
         // What nobody records is over: whoever asks next finds the key free.
-        let flight = recording.is_some().then_some(flight);
+        let held = recording.is_some().then_some((flight, heart));
         // Whoever asked may have left.
         let _ = reply.send(response);
-        if let (Some(recording), Some(flight)) = (recording, flight) {
-            flight.while_held(pin!(recording.run())).await;
+        if let (Some(recording), Some((flight, mut heart))) = (recording, held) {
+            heart.beats_for(&flight, pin!(recording.run())).await;
         }
     };
     let task = place.begin("fetch", fetching);

@@ -8,8 +8,10 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use tokio::time;
 
-use super::collapse::{FlightGuard, Landing};
+use super::collapse::Landing;
 use super::epoch::Epoch;
+use super::flight::FlightGuard;
+use super::flight::Heart;
 use super::forward::Sent;
 use super::search::{self, Search};
 use super::{Shared, label};
@@ -182,7 +184,7 @@ impl Fill {
                     let flight = self.flight.clone();
                     let writing = self.put_away();
                     match &flight {
-                        Some(flight) => flight.while_held(pin!(writing)).await,
+                        Some(flight) => Heart::default().beats_for(flight, pin!(writing)).await,
                         None => writing.await,
                     }
                 });

@@ -5,23 +5,23 @@
 //! does not answer, one without leases, a wait that is too long.
 
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode, request};
 use tokio::time;
 
-use super::collapse::{self, FlightGuard, Followed, Landing};
+use super::bid::Settled;
+use super::collapse::{self, Followed, Landing};
+use super::flight::{Flight, FlightGuard};
 use super::lease::Lease;
 use super::lookup::{self, Asked, Held};
 use super::relay::{self, Boarding};
 use super::{Miss, Shared, hit, patience, revalidate};
 use crate::body::CacheBody;
-use crate::body::recorder::Abandoned;
 use crate::clock::Stopwatch;
 use crate::collapse::failing::{Bearable, Failure};
-use crate::collapse::flight::LeadGuard;
-use crate::collapse::lease::{Ground, Leased, Pauses, Release, Token};
+use crate::collapse::lease::{Ground, Leased, Pauses, Token};
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::observe::ForwardReason;
@@ -30,16 +30,7 @@ use crate::semantics::collapse::is_for_others;
 use crate::semantics::reuse::{Decision, Found, Refresh, decide};
 use crate::semantics::staleness::Trouble;
 use crate::semantics::vary::{NominatedFields, VariantKey};
-use crate::store::select::PutOutcome;
-use crate::store::{Hearing, LeaseKey, Sight};
-
-/// What holds a key for the one who fetches it: in this process, and where there are leases in the whole fleet.
-#[derive(Debug)]
-pub(super) struct Flight {
-    /// Given back before others in this process may lead: they would find it taken.
-    lease: OnceLock<Lease>,
-    lead: LeadGuard<Landing>,
-}
+use crate::store::{Hearing, Sight};
 
 /// What a lead is to do.
 pub(super) enum Clearance<R> {
@@ -73,6 +64,15 @@ struct Look {
     asked: Asked,
 }
 
+/// A lead that has waited for nobody yet.
+struct Begun {
+    /// When the look-up began.
+    since: Stopwatch,
+    now: Stopwatch,
+    /// Somebody has the lease, or had it when this request looked.
+    is_taken: bool,
+}
+
 /// What is thought of beforehand.
 struct Prospects {
     /// The failures of others for which there is something to send instead.
@@ -85,111 +85,7 @@ struct Prospects {
 /// pause, or the lead goes without a lease.
 const MOST_TURNS: usize = 4;
 
-// ===== impl Flight =====
-
-impl Flight {
-    pub(super) fn new(lead: LeadGuard<Landing>) -> Self {
-        Self { lease: OnceLock::new(), lead }
-    }
-
-    pub(super) fn lease(&self) -> Option<&Lease> {
-        self.lease.get()
-    }
-
-    /// By which what was fetched is written.
-    pub(super) fn lease_key(&self) -> Option<LeaseKey<'_>> {
-        self.lease().map(Lease::key)
-    }
-
-    /// What has become of the write.
-    pub(super) fn has_put(&self, outcome: PutOutcome) {
-        match outcome {
-            // It has been given back with the write.
-            PutOutcome::Stored => {
-                self.lease().map(Lease::end);
-            }
-            PutOutcome::TooManyVariants => self.release(Release::Unshared),
-            PutOutcome::OutOfDate | PutOutcome::Fenced => self.release(Release::Free),
-        }
-    }
-
-    pub(super) fn land(&self, landing: Landing) {
-        self.lead.land(landing);
-    }
-
-    /// Nobody else may have what came.
-    pub(super) fn decline(&self) {
-        self.release(Release::Unshared);
-        self.lead.decline();
-    }
-
-    /// Nobody else may have what came, but it is stored.
-    pub(super) fn decline_and_store(&self) {
-        if let Some(lease) = self.lease() {
-            lease.give_way();
-        }
-        self.lead.decline();
-    }
-
-    /// Nothing came.
-    pub(super) fn fail(&self, trouble: Trouble) {
-        if let Some(lease) = self.lease() {
-            lease.release_failed(trouble);
-        }
-        self.lead.fail(trouble);
-    }
-
-    /// What has landed is not to be had by anybody who comes from now on, nor will it be stored.
-    pub(super) fn abandon(&self, reason: Abandoned) {
-        self.release(match reason {
-            Abandoned::Capped | Abandoned::NoRoom | Abandoned::SlowStore | Abandoned::TooLong => Release::Unshared,
-            Abandoned::WrongLength | Abandoned::Failed | Abandoned::ClientLeft => Release::Free,
-        });
-        self.lead.close();
-    }
-
-    /// It is for this process alone.
-    pub(super) fn keep_to_itself(&self) {
-        self.release(Release::Unshared);
-    }
-
-    pub(super) fn close(&self) {
-        self.lead.close();
-    }
-
-    pub(super) fn followers(&self) -> usize {
-        self.lead.followers()
-    }
-
-    /// Does the work, and renews the lease for as long as it takes.
-    pub(super) async fn while_held<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
-        // By reference: a future that takes another by value keeps room for it twice.
-        let Some(lease) = self.lease() else { return work.await };
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                // It may have been taken away for a change: what comes now is for those who have come by now.
-                is_held = lease.beat() => if !is_held { self.close() },
-            }
-        }
-    }
-
-    fn release(&self, release: Release) {
-        if let Some(lease) = self.lease() {
-            lease.release(release);
-        }
-    }
-
-    fn hold(&self, lease: Lease) {
-        // One that is held already stays: the other is given back.
-        let _ = self.lease.set(lease);
-    }
-}
-
-// ===== The story =====
-
-/// Takes the lease, or waits for what its holder brings.
+/// Takes the lease, unless this request has it already, or waits for what its holder brings.
 pub(super) async fn clear<R>(
     shared: &Arc<Shared>,
     mut miss: Box<Miss>,
@@ -197,10 +93,27 @@ pub(super) async fn clear<R>(
     flight: &FlightGuard,
     since: Stopwatch,
 ) -> Clearance<R> {
-    let (mut turns, mut wait) = (0, None::<Wait>);
     // Whoever has waited for another lead, or has used up its time, looks anew.
     let now = Stopwatch::start();
-    let mut begun = (since.elapsed_at(now) < miss.asked.time_left_at(now, shared)).then_some((miss.asked.since, now));
+    let is_early = since.elapsed_at(now) < miss.asked.time_left_at(now, shared);
+    let bid = miss.bid.take().filter(|_| is_early);
+    let Settled { lease, is_taken } = bid.map(|bid| bid.settle()).unwrap_or_default();
+    if let Some(lease) = lease {
+        flight.hold(lease);
+        return Clearance::Fetch(miss);
+    }
+    let begun = is_early.then_some(Begun { since: miss.asked.since, now, is_taken });
+    contend(shared, miss, parts, flight, (since, begun)).await
+}
+
+async fn contend<R>(
+    shared: &Arc<Shared>,
+    mut miss: Box<Miss>,
+    parts: &request::Parts,
+    flight: &FlightGuard,
+    (since, mut begun): (Stopwatch, Option<Begun>),
+) -> Clearance<R> {
+    let (mut turns, mut wait) = (0, None::<Wait>);
     while let Some(look) =
         look(shared, &miss, parts, begun.take(), prospects(shared, &miss, parts, wait.is_some())).await
     {
@@ -331,13 +244,13 @@ async fn look(
     shared: &Arc<Shared>,
     miss: &Miss,
     parts: &request::Parts,
-    begun: Option<(Stopwatch, Stopwatch)>,
+    begun: Option<Begun>,
     Prospects { bearable, finds_nothing }: Prospects,
 ) -> Option<Look> {
     let has_begun = begun.is_some();
-    let (since, now) = begun.unwrap_or_else(|| {
+    let Begun { since, now, is_taken } = begun.unwrap_or_else(|| {
         let now = Stopwatch::start();
-        (now, now)
+        Begun { since: now, now, is_taken: false }
     });
     let limit = since.after(shared.store_deadline());
     if miss.reason == ForwardReason::Miss || limit <= now.after(Duration::ZERO) || !shared.store.takes_writes(&miss.key)
@@ -349,7 +262,10 @@ async fn look(
     // have to be as large.
     let look_up = |since| Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));
     if finds_nothing {
-        let leased = granted(time::timeout_at(limit, pin!(lease.take(bearable, true))).await.ok()?)?;
+        let leased = match is_taken {
+            true => Leased::NotFree,
+            false => granted(time::timeout_at(limit, pin!(lease.take(bearable, true))).await.ok()?)?,
+        };
         let (found, asked) = match leased {
             Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
             Leased::NotFree => {

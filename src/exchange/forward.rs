@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::collapse::FlightGuard;
+use super::flight::FlightGuard;
 use super::prospect::{Prospect, prospect};
 use super::record::Recording;
 use super::{Miss, Shared, complete, conclude, patience, revalidate, route_rules};

@@ -33,12 +33,27 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// None where the store has none.
+    /// None where the store has none. One that another request has bid for is taken over.
     pub(super) fn wanted(shared: &Arc<Shared>, miss: &Miss) -> Option<Self> {
-        let token = shared.store.instance()?.token();
-        let (key, variant) = (miss.key.clone(), miss.variant);
+        let instance = shared.store.instance()?;
+        let bid = miss.variant.is_none().then(|| shared.bids.take_over(&miss.key)).flatten();
+        Some(Self::of(shared, &miss.key, miss.variant, bid.unwrap_or_else(|| instance.token())))
+    }
+
+    /// For whatever the key has.
+    pub(super) fn to_bid_for(shared: &Arc<Shared>, key: &CacheKey) -> Option<Self> {
+        Some(Self::of(shared, key, None, shared.store.instance()?.token()))
+    }
+
+    fn of(shared: &Arc<Shared>, key: &CacheKey, variant: Option<VariantKey>, token: Token) -> Self {
         let [is_over, is_uncacheable, is_told] = [(); 3].map(|()| AtomicBool::new(false));
-        Some(Self { shared: Arc::clone(shared), key, variant, token, is_over, is_uncacheable, is_told })
+        let (shared, key) = (Arc::clone(shared), key.clone());
+        Self { shared, key, variant, token, is_over, is_uncacheable, is_told }
+    }
+
+    /// Takes it if it is free, and asks no more. What is sent to the store from now on comes after that.
+    pub(super) async fn bid(&self) -> Result<Leased, StoreError> {
+        self.shared.store.bid(self.key(), self.shared.config.pace.lifetime()).await
     }
 
     /// Where it `looks`, it is seen in the same round trip whether the key has anything.

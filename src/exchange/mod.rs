@@ -2,12 +2,14 @@
 
 pub(crate) mod admit;
 pub(crate) mod background;
+mod bid;
 mod busy;
 mod collapse;
 mod complete;
 mod epoch;
 pub(crate) mod fill;
 mod fleet;
+mod flight;
 mod forward;
 mod hit;
 pub(crate) mod inspect;
@@ -31,6 +33,7 @@ mod spare;
 pub(crate) mod told;
 mod upload;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +43,7 @@ use tower_service::Service;
 
 use crate::body::{Budget, CacheBody};
 use crate::clock::{Clock, Stopwatch};
+use crate::collapse::bids::Bids;
 use crate::collapse::failing::FailingKeys;
 use crate::collapse::flight::Flights;
 use crate::collapse::imminent::ImminentWrites;
@@ -62,6 +66,7 @@ use crate::semantics::{PresentedRequest, RouteRules};
 use crate::store::entry::StoredResponse;
 use crate::store::{AnyStore, Sight};
 
+use self::bid::Bid;
 pub(crate) use self::invalidate::run_invalidating;
 
 /// What all requests of a layer share.
@@ -76,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) reading: Budget,
     pub(crate) uncacheable: UncacheableKeys,
     pub(crate) flights: Flights<collapse::Landing>,
+    pub(crate) bids: Bids,
     pub(crate) slow_bodies: SlowBodies,
     pub(crate) searches: search::Searches,
     pub(crate) failing: FailingKeys,
@@ -192,6 +198,8 @@ struct Miss {
     found_at: Option<Timestamp>,
     /// Responses for other values of the fields that Vary names (§4.3.1).
     variants: Vec<Arc<StoredResponse>>,
+    /// The lease, if it was asked for together with the look-up.
+    bid: Option<Box<Bid>>,
 }
 
 impl Miss {
@@ -206,6 +214,7 @@ impl Miss {
             stored: None,
             found_at: None,
             variants: Vec::new(),
+            bid: None,
         })
     }
 
@@ -250,7 +259,7 @@ where
     Q: Body + Send + 'static,
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
-    let Looked { decision, mut asked, now, variant, found_at } = look_first(&shared, &key, &parts).await;
+    let Looked { decision, mut asked, now, variant, found_at, bid } = look_first(&shared, &key, &parts).await;
     let mut found_under = None;
     let (reason, stored) = match decision {
         Decision::Unsatisfiable(_) => return Ok(unsatisfiable(&shared)),
@@ -264,9 +273,10 @@ where
                 let own_key = elsewhere.is_none().then_some(&key);
                 let response = hit::answer(&shared, own_key, &PresentedRequest::of(&parts), stored, &reuse);
                 if behind.is_some() {
-                    let (reason, found_under, variants) = (ForwardReason::Stale, elsewhere, Vec::new());
-                    let miss = Miss { key, found_under, variant, reason, asked, stored: behind, found_at, variants };
-                    refresh::begin(shared, service, Box::new(miss), parts, body, refresh);
+                    let mut miss = Miss::of_nothing(key, ForwardReason::Stale, asked);
+                    (miss.found_under, miss.variant, miss.stored, miss.found_at) =
+                        (elsewhere, variant, behind, found_at);
+                    refresh::begin(shared, service, miss, parts, body, refresh);
                 }
                 return Ok(response);
             }
@@ -282,7 +292,9 @@ where
             (reason, candidate)
         }
     };
-    let mut miss = Box::new(Miss { key, found_under, variant, reason, asked, stored, found_at, variants: Vec::new() });
+    let mut miss = Miss::of_nothing(key, reason, asked);
+    (miss.found_under, miss.variant, miss.stored, miss.found_at, miss.bid) =
+        (found_under, variant, stored, found_at, bid);
     if let Some(response) = patience::after_failure(&shared, &miss, &parts) {
         return Ok(response);
     }
@@ -335,12 +347,27 @@ struct Looked {
     now: Timestamp,
     variant: Option<VariantKey>,
     found_at: Option<Timestamp>,
+    /// Only where nothing was found.
+    bid: Option<Box<Bid>>,
 }
 
 /// Looks, and again where what was not there was being written.
 async fn look_first(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts) -> Looked {
     let written = shared.imminent.ended(key);
-    let looked = look(shared, key, parts, Sight::First, Stopwatch::start()).await;
+    let mut bid = Bid::wanted(shared, key, parts);
+    let looking = pin!(look(shared, key, parts, Sight::First, Stopwatch::start()));
+    let mut looked = Bid::before(bid.as_deref_mut(), looking).await;
+    match looked.decision {
+        Decision::Forward(ForwardReason::UriMiss, None) => {
+            shared.bids.looked(true);
+            looked.bid = bid;
+        }
+        Decision::Hit(..) | Decision::Forward(_, Some(_)) => {
+            shared.bids.looked(false);
+            drop(bid);
+        }
+        Decision::Forward(..) | Decision::Unsatisfiable(_) => drop(bid),
+    }
     if !collapse::is_written_soon(shared, key, parts, &looked, written).await {
         return looked;
     }
@@ -353,7 +380,7 @@ async fn look(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts, sigh
     let now = shared.clock().now();
     let (variant, found_at) = (lookup::variant_wanted(&found, &asked, parts), lookup::found_at(&found));
     let decision = decide(&PresentedRequest::of(parts), found, now, &shared.config.rules);
-    Looked { decision, asked, now, variant, found_at }
+    Looked { decision, asked, now, variant, found_at, bid: None }
 }
 
 /// RFC 9111 §5.2.1.7: only-if-cached, and nothing that may be used. Nothing is forwarded.

@@ -79,16 +79,8 @@ impl NearHit {
         let behind = (refresh != Refresh::NotNeeded).then(|| Arc::clone(&stored));
         let response = hit::tell(shared, &key, &PresentedRequest::of(&parts), (stored, sent), &reuse);
         if let Some(stored) = behind {
-            let miss = Box::new(Miss {
-                found_under: None,
-                key,
-                variant,
-                reason: ForwardReason::Stale,
-                asked: Asked::near(shared, variant),
-                found_at: Some(stored.freshness.response_time),
-                stored: Some(stored),
-                variants: Vec::new(),
-            });
+            let mut miss = Miss::of_nothing(key, ForwardReason::Stale, Asked::near(shared, variant));
+            (miss.variant, miss.found_at, miss.stored) = (variant, Some(stored.freshness.response_time), Some(stored));
             refresh::begin(Arc::clone(shared), ready(), miss, parts, body, refresh);
         }
         response

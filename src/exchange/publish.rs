@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::Shared;
-use super::collapse::FlightGuard;
+use super::flight::FlightGuard;
 use super::lease::Lease;
 use crate::clock::Stopwatch;
 use crate::store::Store;

@@ -14,7 +14,7 @@ use tokio::time;
 
 use super::Shared;
 use super::background::Place;
-use super::collapse::FlightGuard;
+use super::flight::FlightGuard;
 use super::forward::Sent;
 use super::keeper::{Keeper, written};
 use super::publish::Publication;

@@ -10,7 +10,8 @@ use http_body::Body;
 use tokio::time;
 use tower_service::Service;
 
-use super::fleet::{self, Flight};
+use super::fleet;
+use super::flight::{Flight, Heart};
 use super::forward::{self, Answered};
 use super::{Miss, Shared};
 use crate::collapse::failing::Attempt;
@@ -90,13 +91,14 @@ pub(super) fn begin<S, Q, R>(
         let forwarded = forward::forward(shared, service, miss, parts, body, Some(Arc::clone(&flight)), permit);
         // A service that has not answered by then is not waited for.
         let answered = time::timeout(forward::UNAWAITED_LIMIT, forwarded);
-        if let Ok(Ok(Answered { response, recording })) = flight.while_held(pin!(answered)).await {
+        let mut heart = Heart::default();
+        if let Ok(Ok(Answered { response, recording })) = heart.beats_for(&flight, pin!(answered)).await {
             drop(response);
             if let Some(recording) = recording {
-                flight.while_held(pin!(recording.run())).await;
+                heart.beats_for(&flight, pin!(recording.run())).await;
             }
         }
-        drop(flight);
+        drop((heart, flight));
     };
     place.begin("refresh", refreshing);
 }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::background::Place;
-use super::collapse::{FlightGuard, Landing};
+use super::collapse::Landing;
+use super::flight::FlightGuard;
 use super::open::{StandBy, StoredChunks};
 use super::{Miss, Shared, fleet};
 use crate::body::chunks::OpenBody;

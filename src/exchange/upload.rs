@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::time;
 
 use super::Shared;
-use super::collapse::FlightGuard;
 use super::fill::Fill;
+use super::flight::FlightGuard;
 use super::open::WrittenChunks;
 use super::publish::Publication;
 use crate::body::shared::Backing;

@@ -1,13 +1,15 @@
 //! What is read is judged by the purge clock before anybody sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 
 use super::entry::{Cell, Chunks, StoredResponse};
 use super::near::Keeping;
-use super::{AnyStore, CellKey, Sight, Store};
+use super::{AnyStore, CellKey, LeaseKey, Sight, Store};
 use crate::clock::Clock;
+use crate::collapse::lease::Leased;
 use crate::error::StoreError;
 use crate::key::CacheKey;
 use crate::observe::PurgeNews;
@@ -57,6 +59,22 @@ impl AnyStore {
         match self {
             Self::Redis(store) => store.looks_with_lease(),
             Self::Memory(_) => false,
+        }
+    }
+
+    /// Whether a lease can be [bid](Self::bid) for.
+    pub(crate) fn takes_bids(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.takes_bids(),
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// Takes a lease if it is free; who has it otherwise is not asked, nor whether the service has failed.
+    pub(crate) async fn bid(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+        match self {
+            Self::Redis(store) => store.bid(lease, lifetime).await,
+            Self::Memory(_) => Ok(Leased::Without),
         }
     }
 

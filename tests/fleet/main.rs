@@ -13,6 +13,7 @@ mod wire;
 
 mod troupe;
 
+mod bids;
 mod early;
 mod failures;
 mod fences;

@@ -138,6 +138,22 @@ impl RedisStore {
         }
     }
 
+    /// Whether a lease can be taken by a plain command, and what is asked next is answered by the same server.
+    pub(crate) fn takes_bids(&self) -> bool {
+        self.leases.proven.load(Ordering::Relaxed) && !self.reads_replicas()
+    }
+
+    /// Takes a lease that is free.
+    pub(crate) async fn bid(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
+        let command = set_nx_px(&self.layout.lease(lease.cell), lease.token.as_bytes(), lifetime);
+        match self.connection.call(LaneName::Heads, Access::Script { writes: true }, &command).await {
+            Ok(Value::Okay) => Ok(Leased::Granted(Ground::Unseen)),
+            Ok(_) => Ok(Leased::NotFree),
+            Err(failure) if is_refusal(&failure) => Ok(Leased::Without),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
     pub(super) async fn prolong_lease(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<bool, StoreError> {
         let mut call = Call::of(&RENEW, 2);
         call.key(self.layout.lease(lease.cell)).key(self.layout.live(lease));
