@@ -13,7 +13,7 @@ use crate::boxed::boxed;
 use crate::error::BoxError;
 use crate::exchange::admit::Admitted;
 use crate::exchange::near::NearHit;
-use crate::exchange::{self, Shared, Teller};
+use crate::exchange::{self, Barren, Shared, Teller};
 use crate::future::ResponseFuture;
 
 /// A service with a shared HTTP cache in front of it; made by [`RedisCacheLayer`](crate::RedisCacheLayer).
@@ -83,9 +83,9 @@ where
                 }
                 let ready = self.take_ready();
                 let teller = Teller::new(Arc::clone(&shared), &key);
-                if exchange::is_barren(&shared, &key, &parts) {
+                if let Some(barren) = Barren::find(&shared, &key, &parts) {
                     return ResponseFuture::exchange(
-                        boxed(|| exchange::run_barren(shared, ready, key, parts, body)),
+                        boxed(|| exchange::run_barren(shared, ready, key, parts, body, barren)),
                         teller,
                     );
                 }

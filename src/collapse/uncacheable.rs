@@ -57,9 +57,14 @@ impl UncacheableKeys {
         self.barren.note(key, now);
     }
 
+    /// Whether there is any [such](Self::is_barren) key.
+    pub(crate) fn may_be_barren(&self) -> bool {
+        self.barren.has_any()
+    }
+
     /// Whether the store has nothing, as far as is known, and what comes may not be stored.
-    pub(crate) fn is_barren(&self, key: &CacheKey, clock: &Clock) -> bool {
-        self.barren.has_any() && self.barren.has(key, clock.now())
+    pub(crate) fn is_barren(&self, key: &CacheKey, now: Timestamp) -> bool {
+        self.barren.has(key, now)
     }
 
     /// Another process says so.

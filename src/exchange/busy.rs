@@ -37,7 +37,7 @@ enum Turn {
 pub(super) async fn forward<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
-    miss: Box<Miss>,
+    mut miss: Box<Miss>,
     parts: request::Parts,
     body: Q,
     flight: Option<FlightGuard>,
@@ -51,7 +51,10 @@ where
     let turn = match shared.permits.try_enter() {
         Admission::Granted(permit) => Turn::Come(Admission::Granted(permit)),
         // In a box of its own, as what most do not wait for.
-        Admission::Busy => Box::pin(turn(&shared, client, flight.as_ref())).await,
+        Admission::Busy => {
+            miss.sets_out = None;
+            Box::pin(turn(&shared, client, flight.as_ref())).await
+        }
     };
     match turn {
         Turn::Come(Admission::Granted(permit)) => {

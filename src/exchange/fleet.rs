@@ -17,7 +17,7 @@ use super::flight::{Flight, FlightGuard};
 use super::lease::Lease;
 use super::lookup::{self, Asked, Held};
 use super::relay::{self, Boarding};
-use super::{Miss, Shared, hit, patience, revalidate};
+use super::{Miss, SetsOut, Shared, hit, patience, revalidate};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
 use crate::collapse::failing::{Bearable, Failure};
@@ -100,6 +100,7 @@ pub(super) async fn clear<R>(
     let Settled { lease, is_taken } = bid.map(|bid| bid.settle()).unwrap_or_default();
     if let Some(lease) = lease {
         flight.hold(lease);
+        miss.sets_out = Some(SetsOut { time: shared.clock().now(), stopwatch: now });
         return Clearance::Fetch(miss);
     }
     let begun = is_early.then_some(Begun { since: miss.asked.since, now, is_taken });

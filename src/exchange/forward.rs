@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::flight::FlightGuard;
 use super::prospect::{Prospect, prospect};
 use super::record::Recording;
-use super::{Miss, Shared, complete, conclude, patience, revalidate, route_rules};
+use super::{Miss, SetsOut, Shared, complete, conclude, patience, revalidate, route_rules};
 use crate::body::CacheBody;
 use crate::clock::Stopwatch;
 use crate::collapse::order::Departure;
@@ -54,12 +54,14 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(shared: &Shared, miss: Box<Miss>, parts: &request::Parts) -> Self {
+        let now = || SetsOut { time: shared.clock().now(), stopwatch: Stopwatch::start() };
+        let SetsOut { time, stopwatch } = miss.sets_out.unwrap_or_else(now);
         Self {
             miss,
             parts: parts.clone(),
             route: route_rules(parts),
-            request_time: shared.clock().now(),
-            stopwatch: Stopwatch::start(),
+            request_time: time,
+            stopwatch,
             departure: shared.depart(),
             stripped: false,
             validates: false,
@@ -188,7 +190,8 @@ fn prepare_request(shared: &Shared, sent: &mut Sent, parts: &mut request::Parts,
         return;
     }
     sent.miss.variants.clear();
-    sent.stripped = sent.miss.reason != ForwardReason::Miss
+    sent.stripped = precondition::has_conditions(&parts.headers)
+        && sent.miss.reason != ForwardReason::Miss
         && shared.store.takes_writes(&sent.miss.key)
         && !has_range
         && !shared.uncacheable.has(&sent.miss.key, &sent.request(), shared.clock())

@@ -200,6 +200,15 @@ struct Miss {
     variants: Vec<Arc<StoredResponse>>,
     /// The lease, if it was asked for together with the look-up.
     bid: Option<Box<Bid>>,
+    /// When it sets out for the service, if that is at once.
+    sets_out: Option<SetsOut>,
+}
+
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct SetsOut {
+    time: Timestamp,
+    stopwatch: Stopwatch,
 }
 
 impl Miss {
@@ -215,6 +224,7 @@ impl Miss {
             found_at: None,
             variants: Vec::new(),
             bid: None,
+            sets_out: None,
         })
     }
 
@@ -306,22 +316,33 @@ where
     collapse::fetch(shared, service, miss, parts, body).await
 }
 
-/// Whether nobody need look: a moment ago there was nothing, and what came might not be stored.
-pub(crate) fn is_barren(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> bool {
-    let has = |name| parts.headers.contains_key(name);
-    shared.uncacheable.is_barren(key, shared.clock())
-        && is_retrieval_without_content(&parts.method)
-        && !has(header::CACHE_CONTROL)
-        && !has(header::PRAGMA)
+/// That nobody need look: a moment ago there was nothing, and what came might not be stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Barren {
+    now: Timestamp,
 }
 
-/// Forward, and see what may be kept.
+impl Barren {
+    pub(crate) fn find(shared: &Shared, key: &CacheKey, parts: &request::Parts) -> Option<Self> {
+        if !shared.uncacheable.may_be_barren() {
+            return None;
+        }
+        let now = shared.clock().now();
+        let is_barren = shared.uncacheable.is_barren(key, now)
+            && is_retrieval_without_content(&parts.method)
+            && !parts.headers.keys().any(|name| [header::CACHE_CONTROL, header::PRAGMA].contains(name));
+        is_barren.then_some(Self { now })
+    }
+}
+
+/// Forward at once, and see what may be kept.
 pub(crate) async fn run_barren<S, Q, R>(
     shared: Arc<Shared>,
     service: S,
     key: CacheKey,
     parts: request::Parts,
     body: Q,
+    Barren { now: time }: Barren,
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
@@ -329,7 +350,10 @@ where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     shared.counters.misses.increment();
-    let miss = Miss::of_nothing(key, ForwardReason::UriMiss, lookup::Asked::near(&shared, None));
+    let asked = lookup::Asked::near(&shared, None);
+    let sets_out = SetsOut { time, stopwatch: asked.since };
+    let mut miss = Miss::of_nothing(key, ForwardReason::UriMiss, asked);
+    miss.sets_out = Some(sets_out);
     // Most wait for no turn, and need no room for that.
     let answered = match shared.permits.try_enter() {
         Admission::Granted(permit) => forward::forward(shared, service, miss, parts, body, None, permit).await,

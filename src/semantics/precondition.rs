@@ -42,6 +42,11 @@ pub(crate) fn evaluate(request: &PresentedRequest<'_>, status: StatusCode, store
     if modified { Precondition::Proceed } else { Precondition::NotModified }
 }
 
+/// Whether a request has conditions that [can be taken off](strip_conditions).
+pub(crate) fn has_conditions(fields: &HeaderMap) -> bool {
+    fields.keys().any(|name| [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].contains(name))
+}
+
 /// Takes a client's own conditions off a request, so that a whole response comes back and can be stored
 /// (RFC 9111 §4.3.2 lets a cache judge them itself).
 pub(crate) fn strip_conditions(fields: &mut HeaderMap) {
