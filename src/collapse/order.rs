@@ -2,13 +2,14 @@
 //! then the key may have been invalidated, or a younger answer stored. Numbers are taken when requests set out, so that
 //! an older answer is known and dropped. The memory is bounded and this process's own.
 
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::remembered::{MAX_KEYS, Remembered};
 use crate::key::CacheKey;
-use crate::key::digests::{Recall, recall};
+use crate::key::digests::{Recall, Seed, recall};
 use crate::purge::label::Stamp;
 use crate::semantics::vary::VariantKey;
 use crate::store::entry::Chunks;
@@ -42,7 +43,14 @@ pub(crate) struct Order {
     stored: Recall<(Digest, VariantKey), (Departure, Option<Chunks>)>,
     /// Writes of one key go one after another. Keys share them.
     turns: [Mutex<()>; TURNS],
-    written: Remembered<Departure>,
+    written: Written,
+}
+
+/// When something of a key was last written, as the place after that. Keys share these: one that was not written may
+/// seem to have been, which costs one more look.
+struct Written {
+    after: Box<[AtomicU64]>,
+    seed: Seed,
 }
 
 const TURNS: usize = 256;
@@ -53,7 +61,7 @@ impl Order {
             next: AtomicU64::new(0),
             invalidated: Remembered::new(),
             stored: recall(MAX_KEYS),
-            written: Remembered::new(),
+            written: Written::new(),
             turns: [const { Mutex::const_new(()) }; TURNS],
         }
     }
@@ -74,12 +82,12 @@ impl Order {
 
     /// What was admitted is in the store, for whoever looks from now on.
     pub(crate) fn note_written(&self, key: &CacheKey) {
-        self.written.note(key, self.event());
+        self.written.of(key).fetch_max(self.event().place + 1, Ordering::AcqRel);
     }
 
     /// Whether something came into the store that a look-up which began then may have missed.
     pub(crate) fn is_written_since(&self, key: &CacheKey, then: Departure) -> bool {
-        self.written.of(key).is_some_and(|at| then <= at)
+        then.place < self.written.of(key).load(Ordering::Acquire)
     }
 
     /// Whatever set out before now is out of date.
@@ -112,6 +120,20 @@ impl Order {
     /// It is stored, with its body in these chunks.
     pub(crate) fn note_stored(&self, key: &CacheKey, variant: VariantKey, at: Departure, chunks: Option<Chunks>) {
         self.stored.insert((*key.digest(), variant), (at, chunks));
+    }
+}
+
+impl Written {
+    /// Some hundred are written in the time of a look at the most: few of the others share a place with one of those.
+    const PLACES: usize = 8 * 1024;
+
+    fn new() -> Self {
+        Self { after: (0..Self::PLACES).map(|_| AtomicU64::new(0)).collect(), seed: Seed::default() }
+    }
+
+    fn of(&self, key: &CacheKey) -> &AtomicU64 {
+        let [low, high, ..] = self.seed.hash_one(key.digest()).to_le_bytes();
+        &self.after[usize::from(u16::from_le_bytes([low, high])) % Self::PLACES]
     }
 }
 
