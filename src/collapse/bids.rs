@@ -16,6 +16,8 @@ pub(crate) struct Bids {
     /// Look-ups that found nothing since one found something.
     in_vain: AtomicU32,
     by_key: Mutex<HashMap<[u8; CacheKey::DIGEST_LEN], Token, Seed>>,
+    /// That spares most leads the lock. Whoever has entered looks for a lead in the table of flights, and whoever is a lead
+    /// by then has been there before: one of the two sees the other.
     count: AtomicUsize,
 }
 

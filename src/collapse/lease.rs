@@ -22,7 +22,7 @@ pub(crate) struct Token([u8; TOKEN_LEN]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
     Granted(Ground),
-    /// Somebody has it, and a claim that does not look says who. Only a claim that looks is answered so.
+    /// Somebody has it, and a claim that does not look says who. Only a claim that looks is answered so, and a bid.
     NotFree,
     /// Somebody else has it, under this token.
     Taken(Token),
@@ -86,6 +86,8 @@ const ATTEMPT_LEN: usize = 32;
 /// With a point between them.
 const TOKEN_LEN: usize = INSTANCE_LEN + 1 + ATTEMPT_LEN;
 
+const BID: Duration = Duration::from_secs(1);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -142,6 +144,17 @@ impl Pace {
     /// within two heartbeats.
     pub(crate) fn lifetime(self) -> Duration {
         self.heartbeat * 2 - self.longest_pause()
+    }
+
+    /// The same for one that is asked for before it is known whether there is anything to fetch. Should its holder be cut
+    /// off from the store meanwhile, the others have little to wait for.
+    pub(crate) fn lifetime_of_bid(self) -> Duration {
+        self.lifetime().min(BID)
+    }
+
+    /// When such a one is renewed first.
+    pub(crate) fn first_beat_of_bid(self) -> Duration {
+        self.heartbeat.min(BID / 4)
     }
 
     pub(crate) fn pauses(self) -> Pauses {

@@ -2,44 +2,40 @@
 //! before it goes to the service, and not twice.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use http::{header, request};
+use http::request;
 
 use super::lease::Lease;
 use super::{Shared, collapse, search};
 use crate::collapse::flight::FlightKey;
 use crate::collapse::lease::Leased;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::key::CacheKey;
+use crate::semantics::reuse::has_directives;
 
-/// Dropped, it is given back, unless somebody else in this process has taken it over.
+/// Dropped, it is given back, unless another request in this process has taken it over.
 #[derive(Debug)]
 pub(super) struct Bid {
     shared: Arc<Shared>,
     lease: Option<Lease>,
     standing: Standing,
+    /// Others can take it over.
+    is_entered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// It is asked for, and there is no answer as yet.
+    /// Nobody has asked for it as yet, or the store has done nothing.
+    NotHeld,
+    /// It was asked for, and may be held or not.
     Unknown,
     Granted,
-    /// Somebody else has it, or nobody has asked for it.
+    /// Somebody else has it.
     NotFree,
-    /// It may be held or not.
-    Failed,
-}
-
-/// What has come of a bid: neither of these, if somebody else has taken it over, or nobody knows.
-#[derive(Default)]
-pub(super) struct Settled {
-    pub(super) lease: Option<Lease>,
-    /// Somebody has the lease.
-    pub(super) is_taken: bool,
 }
 
 impl Bid {
@@ -49,8 +45,7 @@ impl Bid {
             return None;
         }
         // One that has some may not want to be answered by a fetch at all.
-        let has_directives = parts.headers.keys().any(|name| [header::CACHE_CONTROL, header::PRAGMA].contains(name));
-        if has_directives
+        if has_directives(&parts.headers)
             || !collapse::may_join(shared, key, parts, true)
             || !search::are_none(shared, shared.clock().now())
         {
@@ -61,15 +56,24 @@ impl Bid {
             lease.end();
             return None;
         }
-        let bid = Box::new(Self { shared: Arc::clone(shared), lease: Some(lease), standing: Standing::NotFree });
-        // Whoever leads later finds the bid, and takes it over; whoever does so by now is going to ask for the lease.
-        if shared.flights.has(FlightKey::new(key, None)) {
-            return None;
-        }
-        Some(bid)
+        let bid = Self::of(shared, lease, Standing::NotHeld, true);
+        // Only now: whoever leads from here on finds the bid, and takes it over.
+        let is_led = shared.flights.has(FlightKey::new(key, None));
+        (!is_led).then_some(bid)
     }
 
-    /// Looks, and bids before, if it is to bid: whoever gets the lease sees what its last holder wrote.
+    /// What another request has bid, for the one who is to fetch for all: it may be granted or not.
+    pub(super) fn taken_over(shared: &Arc<Shared>, key: &CacheKey) -> Option<Box<Self>> {
+        let token = shared.bids.take_over(key)?;
+        Some(Self::of(shared, Lease::bid_for(shared, key, token), Standing::Unknown, false))
+    }
+
+    fn of(shared: &Arc<Shared>, lease: Lease, standing: Standing, is_entered: bool) -> Box<Self> {
+        Box::new(Self { shared: Arc::clone(shared), lease: Some(lease), standing, is_entered })
+    }
+
+    /// Looks, and bids before, if it is to bid: whoever gets the lease sees what its last holder wrote. Where a cluster has
+    /// sent one of the two elsewhere they may come the other way round, and something be fetched that is there.
     pub(super) async fn before<T>(bid: Option<&mut Self>, mut looking: Pin<&mut impl Future<Output = T>>) -> T {
         let Some((standing, lease)) = bid.and_then(|bid| Some((&mut bid.standing, bid.lease.as_ref()?))) else {
             return looking.await;
@@ -77,32 +81,47 @@ impl Bid {
         *standing = Standing::Unknown;
         // In a box of its own: most look without.
         let mut bidding = Box::pin(lease.bid());
-        poll_fn(|cx| {
-            // The answers come in this order, and that to the bid is not waited for.
-            if *standing == Standing::Unknown
-                && let Poll::Ready(leased) = bidding.as_mut().poll(cx)
-            {
-                *standing = Standing::of(leased);
+        let mut hear = |cx: &mut Context<'_>| match bidding.as_mut().poll(cx) {
+            Poll::Ready(leased) => Some(Standing::of(&leased)),
+            Poll::Pending => None,
+        };
+        let mut heard = None;
+        let looked = poll_fn(|cx| {
+            heard = heard.or_else(|| hear(cx));
+            let looked = looking.as_mut().poll(cx);
+            // The answers come in the order of the questions, both in between maybe. That to the bid is not waited for.
+            if looked.is_ready() {
+                heard = heard.or_else(|| hear(cx));
             }
-            looking.as_mut().poll(cx)
-        })
-        .await
+            looked
+        });
+        let looked = looked.await;
+        *standing = heard.unwrap_or(Standing::Unknown);
+        looked
     }
 
-    /// What is not known to be held is given back.
-    pub(super) fn settle(mut self) -> Settled {
-        let (is_own, is_granted) = (self.leave(), self.standing == Standing::Granted);
-        Settled {
-            lease: self.lease.take().filter(|_| is_own && is_granted),
-            is_taken: is_own && self.standing == Standing::NotFree,
+    /// The lease, if it is held.
+    pub(super) fn won(&mut self) -> Option<Lease> {
+        let is_held = self.standing == Standing::Granted && self.leave();
+        if is_held { self.lease.take() } else { None }
+    }
+
+    /// What there is of one that was not won: the lease that may be held, and whether it is asked at once who has it.
+    pub(super) fn rest(mut self) -> (Option<Lease>, bool) {
+        let is_own = self.leave();
+        match self.standing {
+            Standing::Unknown if is_own => (self.lease.take(), true),
+            Standing::NotFree => (None, true),
+            Standing::Unknown | Standing::Granted | Standing::NotHeld => (None, false),
         }
     }
 
     /// Whether nobody else has taken it over.
-    fn leave(&self) -> bool {
+    fn leave(&mut self) -> bool {
         let Some(lease) = &self.lease else { return false };
-        let is_own = self.shared.bids.leave(lease.key().cell.primary, lease.key().token);
-        if !is_own || self.standing == Standing::NotFree {
+        let is_entered = mem::take(&mut self.is_entered);
+        let is_own = !is_entered || self.shared.bids.leave(lease.key().cell.primary, lease.key().token);
+        if !is_own || matches!(self.standing, Standing::NotFree | Standing::NotHeld) {
             lease.end();
         }
         is_own
@@ -116,11 +135,14 @@ impl Drop for Bid {
 }
 
 impl Standing {
-    fn of(leased: Result<Leased, StoreError>) -> Self {
+    fn of(leased: &Result<Leased, StoreError>) -> Self {
         match leased {
             Ok(Leased::Granted(_)) => Self::Granted,
             Ok(Leased::NotFree) => Self::NotFree,
-            Ok(_) | Err(_) => Self::Failed,
+            Ok(_) => Self::NotHeld,
+            // It was not sent, or refused.
+            Err(error) if matches!(error.kind(), StoreErrorKind::Busy | StoreErrorKind::Full) => Self::NotHeld,
+            Err(_) => Self::Unknown,
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::time;
 use tower_service::Service;
 
 use super::background::Place;
+use super::bid::Bid;
 use super::fleet::{self, Clearance};
 use super::flight::{Flight, FlightGuard, Heart};
 use super::forward::{self, Answered};
@@ -96,6 +97,9 @@ where
             Turn::Lead(guard) => {
                 let Some(place) = shared.background.enter() else { break };
                 miss.variant = variant;
+                if miss.bid.is_none() && variant.is_none() {
+                    miss.bid = Bid::taken_over(&shared, &miss.key);
+                }
                 return lead(shared, service, miss, parts, body, (Arc::new(Flight::new(guard)), place, since)).await;
             }
             Turn::Follow(follower) => {

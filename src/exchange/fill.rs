@@ -10,8 +10,7 @@ use tokio::time;
 
 use super::collapse::Landing;
 use super::epoch::Epoch;
-use super::flight::FlightGuard;
-use super::flight::Heart;
+use super::flight::{FlightGuard, Heart};
 use super::forward::Sent;
 use super::search::{self, Search};
 use super::{Shared, label};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{Response, StatusCode, request};
 use tokio::time;
 
-use super::bid::Settled;
+use super::bid::Bid;
 use super::collapse::{self, Followed, Landing};
 use super::flight::{Flight, FlightGuard};
 use super::lease::Lease;
@@ -69,8 +69,8 @@ struct Begun {
     /// When the look-up began.
     since: Stopwatch,
     now: Stopwatch,
-    /// Somebody has the lease, or had it when this request looked.
-    is_taken: bool,
+    /// One that was not won.
+    bid: Option<Box<Bid>>,
 }
 
 /// What is thought of beforehand.
@@ -96,14 +96,13 @@ pub(super) async fn clear<R>(
     // Whoever has waited for another lead, or has used up its time, looks anew.
     let now = Stopwatch::start();
     let is_early = since.elapsed_at(now) < miss.asked.time_left_at(now, shared);
-    let bid = miss.bid.take().filter(|_| is_early);
-    let Settled { lease, is_taken } = bid.map(|bid| bid.settle()).unwrap_or_default();
-    if let Some(lease) = lease {
+    let mut bid = miss.bid.take().filter(|_| is_early);
+    if let Some(lease) = bid.as_mut().and_then(|bid| bid.won()) {
         flight.hold(lease);
         miss.sets_out = Some(SetsOut { time: shared.clock().now(), stopwatch: now });
         return Clearance::Fetch(miss);
     }
-    let begun = is_early.then_some(Begun { since: miss.asked.since, now, is_taken });
+    let begun = is_early.then_some(Begun { since: miss.asked.since, now, bid });
     contend(shared, miss, parts, flight, (since, begun)).await
 }
 
@@ -249,16 +248,20 @@ async fn look(
     Prospects { bearable, finds_nothing }: Prospects,
 ) -> Option<Look> {
     let has_begun = begun.is_some();
-    let Begun { since, now, is_taken } = begun.unwrap_or_else(|| {
+    let Begun { since, now, bid } = begun.unwrap_or_else(|| {
         let now = Stopwatch::start();
-        Begun { since: now, now, is_taken: false }
+        Begun { since: now, now, bid: None }
     });
     let limit = since.after(shared.store_deadline());
     if miss.reason == ForwardReason::Miss || limit <= now.after(Duration::ZERO) || !shared.store.takes_writes(&miss.key)
     {
         return None;
     }
-    let lease = Lease::wanted(shared, miss)?;
+    let (lease, is_taken) = bid.map(|bid| bid.rest()).unwrap_or_default();
+    let lease = match lease {
+        Some(lease) => lease,
+        None => Lease::wanted(shared, miss)?,
+    };
     // It ends by itself, and takes nothing of what is known of the lease with it. In boxes: whoever waits for them would
     // have to be as large.
     let look_up = |since| Box::pin(lookup::look_up(shared, &miss.key, parts, Sight::Again, since));

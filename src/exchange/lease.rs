@@ -30,30 +30,37 @@ pub(super) struct Lease {
     is_uncacheable: AtomicBool,
     /// Others may be reading what is fetched under it, and are to learn it if that is not to be had to its end.
     is_told: AtomicBool,
+    /// It was taken for a short time, and wants to be renewed soon.
+    is_short: AtomicBool,
 }
 
 impl Lease {
-    /// None where the store has none. One that another request has bid for is taken over.
+    /// None where the store has none.
     pub(super) fn wanted(shared: &Arc<Shared>, miss: &Miss) -> Option<Self> {
-        let instance = shared.store.instance()?;
-        let bid = miss.variant.is_none().then(|| shared.bids.take_over(&miss.key)).flatten();
-        Some(Self::of(shared, &miss.key, miss.variant, bid.unwrap_or_else(|| instance.token())))
+        Some(Self::of(shared, &miss.key, miss.variant, shared.store.instance()?.token()))
     }
 
-    /// For whatever the key has.
+    /// For whatever the key has, to be [bid](Self::bid) for.
     pub(super) fn to_bid_for(shared: &Arc<Shared>, key: &CacheKey) -> Option<Self> {
-        Some(Self::of(shared, key, None, shared.store.instance()?.token()))
+        Some(Self::bid_for(shared, key, shared.store.instance()?.token()))
+    }
+
+    /// One that was bid for under this token.
+    pub(super) fn bid_for(shared: &Arc<Shared>, key: &CacheKey, token: Token) -> Self {
+        let lease = Self::of(shared, key, None, token);
+        lease.is_short.store(true, Ordering::Release);
+        lease
     }
 
     fn of(shared: &Arc<Shared>, key: &CacheKey, variant: Option<VariantKey>, token: Token) -> Self {
-        let [is_over, is_uncacheable, is_told] = [(); 3].map(|()| AtomicBool::new(false));
+        let [is_over, is_uncacheable, is_told, is_short] = [(); 4].map(|()| AtomicBool::new(false));
         let (shared, key) = (Arc::clone(shared), key.clone());
-        Self { shared, key, variant, token, is_over, is_uncacheable, is_told }
+        Self { shared, key, variant, token, is_over, is_uncacheable, is_told, is_short }
     }
 
-    /// Takes it if it is free, and asks no more. What is sent to the store from now on comes after that.
+    /// Takes it for a short time if it is free, and asks no more.
     pub(super) async fn bid(&self) -> Result<Leased, StoreError> {
-        self.shared.store.bid(self.key(), self.shared.config.pace.lifetime()).await
+        self.shared.store.bid(self.key(), self.shared.config.pace.lifetime_of_bid()).await
     }
 
     /// Where it `looks`, it is seen in the same round trip whether the key has anything.
@@ -77,9 +84,12 @@ impl Lease {
     /// told so has lost the lease: then it is `false`. Those who read what is fetched under it have it to the end.
     pub(super) async fn beat(&self) -> bool {
         let pace = self.shared.config.pace;
-        time::sleep(pace.heartbeat).await;
+        time::sleep(if self.is_short.load(Ordering::Acquire) { pace.first_beat_of_bid() } else { pace.heartbeat })
+            .await;
+        self.is_short.store(false, Ordering::Release);
+        // Others may yet be told of what is fetched.
         if self.is_over.load(Ordering::Acquire) && !self.is_told.load(Ordering::Acquire) {
-            return std::future::pending().await;
+            return true;
         }
         let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
         // In a box: whoever works under a lease would have to have room for it.

@@ -94,7 +94,7 @@ impl Asked {
         Self::since(Departure::default(), Stopwatch::start())
     }
 
-    fn since(at: Departure, since: Stopwatch) -> Self {
+    pub(super) fn since(at: Departure, since: Stopwatch) -> Self {
         Self { index: None, seen: Kept::Alone, epoch: None, is_answered: false, failure: None, at, since }
     }
 

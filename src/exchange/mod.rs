@@ -37,7 +37,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderName, Method, Request, Response, StatusCode, request};
 use http_body::Body;
 use tower_service::Service;
 
@@ -59,7 +59,7 @@ use crate::observe::meter::Meter;
 use crate::observe::{ForwardReason, Outcome, report};
 use crate::purge::label::{Label, Site};
 use crate::semantics::admission::is_retrieval_without_content;
-use crate::semantics::reuse::{Decision, Refresh, decide, request_directives};
+use crate::semantics::reuse::{Decision, Refresh, decide, has_directives, request_directives};
 use crate::semantics::time::Timestamp;
 use crate::semantics::vary::VariantKey;
 use crate::semantics::{PresentedRequest, RouteRules};
@@ -317,9 +317,11 @@ where
 }
 
 /// That nobody need look: a moment ago there was nothing, and what came might not be stored.
+///
+/// The future that is made of it sets out now: should it be polled only later, what comes is taken for older than it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Barren {
-    now: Timestamp,
+    now: SetsOut,
 }
 
 impl Barren {
@@ -330,8 +332,8 @@ impl Barren {
         let now = shared.clock().now();
         let is_barren = shared.uncacheable.is_barren(key, now)
             && is_retrieval_without_content(&parts.method)
-            && !parts.headers.keys().any(|name| [header::CACHE_CONTROL, header::PRAGMA].contains(name));
-        is_barren.then_some(Self { now })
+            && !has_directives(&parts.headers);
+        is_barren.then(|| Self { now: SetsOut { time: now, stopwatch: Stopwatch::start() } })
     }
 }
 
@@ -342,7 +344,7 @@ pub(crate) async fn run_barren<S, Q, R>(
     key: CacheKey,
     parts: request::Parts,
     body: Q,
-    Barren { now: time }: Barren,
+    Barren { now }: Barren,
 ) -> Result<Response<CacheBody<R>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<R>>,
@@ -350,10 +352,9 @@ where
     R: Body<Error: Into<BoxError>> + Send + 'static,
 {
     shared.counters.misses.increment();
-    let asked = lookup::Asked::near(&shared, None);
-    let sets_out = SetsOut { time, stopwatch: asked.since };
+    let asked = lookup::Asked::since(shared.order.present(), now.stopwatch);
     let mut miss = Miss::of_nothing(key, ForwardReason::UriMiss, asked);
-    miss.sets_out = Some(sets_out);
+    miss.sets_out = Some(now);
     // Most wait for no turn, and need no room for that.
     let answered = match shared.permits.try_enter() {
         Admission::Granted(permit) => forward::forward(shared, service, miss, parts, body, None, permit).await,
@@ -378,7 +379,8 @@ struct Looked {
 /// Looks, and again where what was not there was being written.
 async fn look_first(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts) -> Looked {
     let written = shared.imminent.ended(key);
-    let mut bid = Bid::wanted(shared, key, parts);
+    // Where something is being written the lease is this process's own.
+    let mut bid = if written.is_none() { Bid::wanted(shared, key, parts) } else { None };
     let looking = pin!(look(shared, key, parts, Sight::First, Stopwatch::start()));
     let mut looked = Bid::before(bid.as_deref_mut(), looking).await;
     match looked.decision {

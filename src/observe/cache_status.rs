@@ -1,5 +1,7 @@
 //! The `Cache-Status` response field (RFC 9211).
 
+use std::fmt::{self, Write};
+
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -89,9 +91,7 @@ fn member(name: &CacheName, key: Option<&CacheKey>, outcome: &Outcome) -> Header
     }
     if let Some(key) = key {
         // A digest: the key itself may hold a secret.
-        text.add("; key=\"");
-        text.add(&key.hex().to_string());
-        text.add("\"");
+        write!(text, "; key=\"{}\"", key.hex()).expect("a text takes all");
     }
     if let Some(detail) = outcome.detail {
         text.add("; detail=");
@@ -114,8 +114,10 @@ impl Text {
         Self { octets: [0; Self::ROOM], length: 0 }
     }
 
+    /// What does not fit is left out, and nothing is so long.
     fn add(&mut self, part: &str) {
         let end = self.length + part.len();
+        debug_assert!(end <= Self::ROOM, "{part}");
         if let Some(place) = self.octets.get_mut(self.length..end) {
             place.copy_from_slice(part.as_bytes());
             self.length = end;
@@ -124,6 +126,13 @@ impl Text {
 
     fn as_bytes(&self) -> &[u8] {
         &self.octets[..self.length]
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.add(part);
+        Ok(())
     }
 }
 

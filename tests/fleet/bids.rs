@@ -6,10 +6,11 @@ use std::task::{Context, Waker};
 
 use http_body_util::BodyExt;
 
-use crate::support::gate::{Gate, eventually};
+use crate::support::gate::{Gate, PATIENCE, eventually};
+use crate::support::redis::RedisServer;
 use crate::support::scripted::ok;
-use crate::support::story::{Ask, Stage, Story, get};
-use crate::troupe::{all_is_well_in_the_end, client, is_asked, leases, process, waits};
+use crate::support::story::{Ask, Stage, Story, ask, get};
+use crate::troupe::{all_is_well_in_the_end, client, is_asked, leases, process, process_with, waits};
 
 /// Look-ups in vain after which it is worth it, and some.
 const MANY: usize = 20;
@@ -25,7 +26,7 @@ async fn process_in_the_cold(stage: &Stage, name: &str) -> Story {
 }
 
 /// A request that is under way, and goes on when it is polled: its answer's body.
-type Underway = Pin<Box<dyn Future<Output = Vec<u8>>>>;
+type Underway = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 
 /// One that has bid and looked, and has yet to learn what came of it.
 async fn has_bid(stage: &Stage, story: &Story, ask: Ask) -> Underway {
@@ -105,7 +106,9 @@ async fn what_is_found_after_all_gives_the_lease_back_and_ends_the_bidding() {
     let (one, other) = (process_in_the_cold(&stage, "one").await, process(&stage));
     other.origin_says(ok("page").cache_control("max-age=600"));
     other.client_asks(get("/a")).await.is_stored();
+    let sets = stage.server().calls("set");
     one.client_asks(get("/a")).await.is_hit().has_body("page");
+    assert_eq!(stage.server().calls("set"), sets + 1, "it has bid");
     eventually("the lease is given back", || leases(stage.server()).is_empty()).await;
     stage.server().cli(&["CONFIG", "RESETSTAT"]);
     one.client_asks(get("/b")).await.is_stored();
@@ -121,10 +124,11 @@ async fn a_variant_that_is_not_there_is_fetched_under_its_own_lease() {
     let page = || ok("page").cache_control("max-age=600").header("vary", "accept-language");
     other.origin_says(page());
     other.client_asks(get("/a").header("accept-language", "de")).await.is_stored();
-    let gate = Gate::closed();
+    let (gate, sets) = (Gate::closed(), stage.server().calls("set"));
     one.origin_says(page().head_after(&gate));
     let first = client(&one, get("/a").header("accept-language", "en"));
     is_asked(&one, MANY + 1).await;
+    assert!(stage.server().calls("set") > sets + 1, "it has bid, and then taken the right one");
     eventually(
         "it has no lease but that",
         || matches!(&leases(stage.server())[..], [lease] if lease.matches(':').count() == 3),
@@ -189,10 +193,110 @@ async fn a_bidder_that_leaves_gives_back_nothing_that_another_has() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_to_be_forwarded_bids_for_nothing() {
+async fn whose_answer_may_not_be_for_others_bids_for_nothing() {
     let stage = Stage::redis();
     let story = process_in_the_cold(&stage, "one").await;
-    let sets = stage.server().calls("set");
-    story.client_asks(get("/a").header("cache-control", "only-if-cached")).await.has_status(504);
-    assert_eq!((stage.server().calls("set"), leases(stage.server()).len()), (sets, 0));
+    let alone: [(&str, Ask); 6] = [
+        ("only-if-cached", get("/1").header("cache-control", "only-if-cached")),
+        ("no-cache", get("/2").header("cache-control", "no-cache")),
+        ("pragma", get("/3").header("pragma", "no-cache")),
+        ("a range", get("/4").header("range", "bytes=0-1")),
+        ("HEAD", ask("HEAD", "/5")),
+        ("POST", ask("POST", "/6")),
+    ];
+    let gate = Gate::closed();
+    story.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
+    for (what, ask) in alone {
+        let (asked, sets) = (story.origin.calls(), stage.server().calls("set"));
+        let client = client(&story, ask);
+        eventually("it is answered, or forwarded", || client.is_finished() || story.origin.calls() > asked).await;
+        assert_eq!((stage.server().calls("set"), leases(stage.server()).len()), (sets, 0), "{what}");
+    }
+    let (asked, sets) = (story.origin.calls(), stage.server().calls("set"));
+    let plain = client(&story, get("/7"));
+    is_asked(&story, asked + 1).await;
+    assert_eq!((stage.server().calls("set"), leases(stage.server()).len()), (sets + 1, 1));
+    gate.open();
+    plain.await.expect("an answer").is_stored();
+}
+
+/// Should its bidder be cut off, the others have little to wait for.
+#[tokio::test]
+async fn a_bid_is_for_a_short_time_and_a_lease_for_longer() {
+    let stage = Stage::redis();
+    let story = process_in_the_cold(&stage, "one").await;
+    let bidder = has_bid(&stage, &story, get("/a")).await;
+    let left = |server: &RedisServer| -> i64 { server.cli(&["PTTL", &leases(server)[0]]).parse().expect("a number") };
+    assert!(left(stage.server()) <= 1000);
+    let gate = Gate::closed();
+    story.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
+    let lead = tokio::spawn(bidder);
+    is_asked(&story, MANY + 1).await;
+    eventually("it is renewed", || left(stage.server()) > 1000).await;
+    gate.open();
+    assert_eq!(lead.await.expect("an answer"), b"page");
+    story.client_asks(get("/a")).await.is_hit();
+}
+
+#[tokio::test]
+async fn what_is_changed_while_it_is_fetched_is_not_stored() {
+    let stage = Stage::redis();
+    let (one, other) = (process_in_the_cold(&stage, "one").await, process(&stage));
+    let bidder = has_bid(&stage, &one, get("/a")).await;
+    other.origin_says(ok("done"));
+    other.client_asks(ask("POST", "/a")).await.has_status(200);
+    one.origin_says(ok("page").cache_control("max-age=60"));
+    assert_eq!(bidder.await, b"page");
+    one.fills_are_done().await;
+    assert_eq!((stage.server().keys("*}:lease").len(), one.handle.stats().fenced_writes), (0, 1));
+    all_is_well_in_the_end(&stage, &[&one, &other]).await;
+}
+
+/// Who bids takes no place of those who look.
+#[tokio::test]
+async fn as_many_look_ups_as_ever_are_under_way_at_once() {
+    let stage = Stage::redis();
+    let story = process_with(&stage, |config| config.store_timeout(PATIENCE * 2).store_write_timeout(PATIENCE * 2));
+    story.origin_says(ok("before").cache_control("max-age=600"));
+    for number in 0..MANY {
+        story.client_asks(get(&format!("/before/{number}"))).await.is_stored();
+    }
+    stage.server().stop();
+    let clients: Vec<_> = (0..1_000).map(|number| client(&story, get(&format!("/{number}")))).collect();
+    tokio::task::yield_now().await;
+    stage.server().cont();
+    for client in clients {
+        client.await.expect("an answer").is_forwarded_for("uri-miss");
+    }
+    all_is_well_in_the_end(&stage, &[&story]).await;
+}
+
+/// Who bids first need not lead, nor does whoever leads know what has become of the bid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn crowds_in_two_processes_on_several_threads_fetch_once() {
+    let stage = Stage::redis();
+    let stories = [process_in_the_cold(&stage, "one").await, process_in_the_cold(&stage, "other").await];
+    for round in 0..20 {
+        let gate = Gate::closed();
+        for story in &stories {
+            story.origin_says(ok("page").cache_control("max-age=600").head_after(&gate));
+        }
+        let asked = || stories.iter().map(|story| story.origin.calls()).sum::<usize>();
+        let (before, misses) = (asked(), stories.each_ref().map(|story| story.handle.stats().misses));
+        let target = format!("/crowd/{round}");
+        let clients: Vec<_> = (0..40).map(|number| client(&stories[number % 2], get(&target))).collect();
+        for (story, misses) in stories.iter().zip(misses) {
+            eventually("everybody is there", || story.handle.stats().misses == misses + 20).await;
+        }
+        eventually("somebody fetches", || asked() > before).await;
+        gate.open();
+        for client in clients {
+            client.await.expect("an answer").has_body("page");
+        }
+        assert_eq!(asked(), before + 1, "{round}");
+        for story in &stories {
+            story.fills_are_done().await;
+        }
+    }
+    all_is_well_in_the_end(&stage, &stories.each_ref()).await;
 }

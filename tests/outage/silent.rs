@@ -30,6 +30,29 @@ async fn a_stopped_redis_costs_a_few_requests_the_deadline_and_later_ones_nothin
     the_breaker_is_closed(&story).await;
 }
 
+/// What goes beside a look-up is no failure of its own, and leaves nothing for long.
+#[tokio::test]
+async fn who_asks_for_the_lease_as_well_does_not_give_up_sooner() {
+    let server = RedisServer::start();
+    let story = story_at(&server.url());
+    for number in 0..20 {
+        story.client_asks(get(&format!("/before/{number}"))).await.is_stored();
+    }
+    server.stop();
+    for number in 0..3 {
+        passes(&story, &format!("/{number}")).await.is_forwarded_for("miss");
+    }
+    let stats = story.handle.stats();
+    assert_eq!((stats.store_timeouts, stats.store_unavailable), (3, 0), "five are too many");
+    let sets = {
+        server.cont();
+        server.calls("set")
+    };
+    eventually("no lease is left", || server.keys("*:lease").is_empty()).await;
+    assert!(sets >= 20 + 3, "they were asked for: {sets}");
+    is_cached_again(&story).await;
+}
+
 #[tokio::test]
 async fn answers_that_come_too_late_are_given_to_nobody() {
     let server = RedisServer::start();

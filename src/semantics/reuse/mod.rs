@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method, header};
 
 use super::cache_control::{RequestDirectives, Seconds};
 use super::early::{self, Odds};
@@ -64,11 +64,16 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// The directives of a request, as far as the operator lets clients have a say.
 pub(crate) fn request_directives(request: &PresentedRequest<'_>, rules: &Rules) -> RequestDirectives {
-    if rules.obeys_request_directives {
+    if rules.obeys_request_directives && has_directives(request.headers) {
         RequestDirectives::parse(request.headers)
     } else {
         RequestDirectives::default()
     }
+}
+
+/// Whether a request has directives at all. Most have few fields: looking at each takes less than looking for these.
+pub(crate) fn has_directives(request: &HeaderMap) -> bool {
+    request.keys().any(|name| [header::CACHE_CONTROL, header::PRAGMA].contains(name))
 }
 
 /// Decides. But for max-stale, which cannot go past what the response forbids, a request directive can only make the

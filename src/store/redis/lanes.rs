@@ -23,6 +23,7 @@ pub(crate) struct Lane {
     link: Mutex<Option<Linked>>,
     in_flight: Semaphore,
     first: Semaphore,
+    beside: Semaphore,
     turns: Semaphore,
     pub(crate) breaker: Breaker,
 }
@@ -48,15 +49,22 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 const MAX_TURNS: usize = 4;
 /// Besides all those, of such as may not be refused.
 const MAX_FIRST: usize = 256;
+/// And of such as go beside others.
+const MAX_BESIDE: usize = 256;
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        let [in_flight, first, turns] = [MAX_IN_FLIGHT, MAX_FIRST, MAX_TURNS].map(Semaphore::new);
-        Self { link: Mutex::new(None), in_flight, first, turns, breaker: Breaker::new() }
+        let [in_flight, first, beside, turns] = [MAX_IN_FLIGHT, MAX_FIRST, MAX_BESIDE, MAX_TURNS].map(Semaphore::new);
+        Self { link: Mutex::new(None), in_flight, first, beside, turns, breaker: Breaker::new() }
     }
 
     pub(crate) fn enter(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         self.in_flight.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
+    }
+
+    /// The same for what goes beside something else: it takes no place of that.
+    pub(crate) fn enter_beside(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.beside.try_acquire().map_err(|_| StoreError::new(StoreErrorKind::Busy))
     }
 
     /// The same for what may not be left undone because much else is asked: where no place is free it waits for its like
@@ -108,6 +116,16 @@ mod tests {
         let queued = lane.queue();
         let (permit, ()) = tokio::join!(queued, async { drop(entered) });
         assert!(permit.is_ok() && lane.enter().is_ok());
+    }
+
+    #[test]
+    fn what_goes_beside_takes_no_place_of_anything_else() {
+        let lane = Lane::new();
+        let beside: Vec<_> = (0..MAX_BESIDE).map(|_| lane.enter_beside().unwrap()).collect();
+        assert_eq!(lane.enter_beside().unwrap_err().kind(), StoreErrorKind::Busy);
+        let _entered: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| lane.enter().unwrap()).collect();
+        drop(beside);
+        assert!(lane.enter_beside().is_ok());
     }
 
     #[tokio::test]

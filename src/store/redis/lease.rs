@@ -146,7 +146,7 @@ impl RedisStore {
     /// Takes a lease that is free.
     pub(crate) async fn bid(&self, lease: LeaseKey<'_>, lifetime: Duration) -> Result<Leased, StoreError> {
         let command = set_nx_px(&self.layout.lease(lease.cell), lease.token.as_bytes(), lifetime);
-        match self.connection.call(LaneName::Heads, Access::Script { writes: true }, &command).await {
+        match self.connection.call(LaneName::Heads, Access::Bid, &command).await {
             Ok(Value::Okay) => Ok(Leased::Granted(Ground::Unseen)),
             Ok(_) => Ok(Leased::NotFree),
             Err(failure) if is_refusal(&failure) => Ok(Leased::Without),

@@ -89,6 +89,9 @@ pub(crate) enum Access {
     Script {
         writes: bool,
     },
+    /// A write that goes beside a read: it takes no place of that, and says nothing of the server that the read does not
+    /// say.
+    Bid,
     /// One that ends something, or tells what has ended: it is not refused because much else is asked.
     Ending {
         writes: bool,
@@ -100,6 +103,7 @@ impl Access {
     fn kind(self) -> Self {
         match self {
             Self::Ending { writes } => Self::Script { writes },
+            Self::Bid => Self::Script { writes: true },
             other => other,
         }
     }
@@ -225,7 +229,7 @@ impl Link {
         command: &Cmd,
         _in_flight: &SemaphorePermit<'_>,
     ) -> Result<Value, Failure> {
-        let (mut linked, waiting) = self.begin(lane).await?;
+        let (mut linked, waiting) = self.begin(lane, access).await?;
         let answer = linked.connection.send_packed_command(command).await.and_then(Value::extract_error);
         waiting.answered();
         answer.inspect(|_| self.succeeded(lane, access)).map_err(|error| {
@@ -243,7 +247,7 @@ impl Link {
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let _in_flight = self.enter(lane, access).await?;
-        let (mut linked, waiting) = self.begin(lane).await?;
+        let (mut linked, waiting) = self.begin(lane, access).await?;
         let answers = linked.connection.send_packed_commands(commands, 0, commands.len()).await;
         waiting.answered();
         let answers = answers.map_err(|error| Failure::from(&error)).inspect_err(|failure| {
@@ -264,6 +268,7 @@ impl Link {
         let place = match access {
             Access::Remove | Access::Ending { .. } => lane.enter_first().await,
             Access::Read | Access::Write | Access::Script { .. } => lane.enter(),
+            Access::Bid => lane.enter_beside(),
         };
         place.map_err(Failure::ignored)
     }
@@ -275,11 +280,11 @@ impl Link {
         }
     }
 
-    async fn begin(self: &Arc<Self>, lane: LaneName) -> Result<(Linked, Waiting<'_>), Failure> {
+    async fn begin(self: &Arc<Self>, lane: LaneName, access: Access) -> Result<(Linked, Waiting<'_>), Failure> {
         let linked = self.current(lane).await.map_err(Failure::ignored)?;
         // A body is given all the time there is.
-        let patience = match (self.is_replica, lane) {
-            // Who asks it says when that was too long.
+        let patience = match (self.is_replica || access == Access::Bid, lane) {
+            // Who asks it says when that was too long, or asks something else besides.
             (true, _) => Duration::MAX,
             (false, LaneName::Heads) => self.settings.deadline().unwrap_or(self.settings.patience),
             (false, LaneName::Bodies) => self.settings.patience,
@@ -315,6 +320,7 @@ impl Link {
 
     fn judge(self: &Arc<Self>, lane: LaneName, access: Access, generation: u64, failure: &Failure) {
         match (failure.verdict, access.kind()) {
+            (Verdict::Count, _) if access == Access::Bid => {}
             (Verdict::Replace, _) => self.go_down(generation, &failure.error),
             (Verdict::NoScript | Verdict::Elsewhere, _) => self.lane(lane).breaker.succeeded(),
             // A server that does not know scripts at all.
@@ -332,7 +338,7 @@ impl Link {
                 Access::Remove | Access::Script { .. },
             )
             | (Verdict::ForeignType, _) => self.lane(lane).breaker.succeeded(),
-            (Verdict::Count, _) | (_, Access::Read | Access::Ending { .. }) => {
+            (Verdict::Count, _) | (_, Access::Read | Access::Ending { .. } | Access::Bid) => {
                 self.count_failure(lane, generation, &failure.error)
             }
         }
