@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory: String,
     pub(crate) kernel: String,
+    /// By which the kernel paces what is sent, or does not: large bodies cost more where it does.
+    pub(crate) congestion_control: String,
     pub(crate) commit: String,
     pub(crate) programs: Vec<String>,
     pub(crate) crates: Vec<String>,
@@ -42,7 +44,8 @@ impl Machine {
             processor: field("/proc/cpuinfo", "model name"),
             cores: fs::read_to_string("/proc/cpuinfo").unwrap_or_default().matches("processor\t").count(),
             memory: field("/proc/meminfo", "MemTotal"),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: whole("/proc/sys/kernel/osrelease"),
+            congestion_control: whole("/proc/sys/net/ipv4/tcp_congestion_control"),
             commit,
             programs: programs.iter().map(|(program, flag)| first_line(program, &[flag])).collect(),
             crates: CRATES.iter().map(|name| format!("{name} {}", locked(name))).collect(),
@@ -51,17 +54,22 @@ impl Machine {
 
     pub(crate) fn in_words(&self) -> String {
         format!(
-            "{}, {} cores, {} of memory, Linux {}; commit {}, {}.\n\n{}.\n\n{}.\n",
+            "{}, {} cores, {} of memory, Linux {}, TCP with {}; commit {}, {}.\n\n{}.\n\n{}.\n",
             self.processor,
             self.cores,
             self.memory,
             self.kernel,
+            self.congestion_control,
             self.commit,
             self.date,
             self.programs.join("; "),
             self.crates.join(", "),
         )
     }
+}
+
+fn whole(file: &str) -> String {
+    fs::read_to_string(file).unwrap_or_default().trim().to_owned()
 }
 
 fn field(file: &str, name: &str) -> String {
