@@ -32,7 +32,7 @@ impl Bids {
     pub(crate) fn looked(&self, has_found_nothing: bool) {
         let in_vain = self.in_vain.load(Ordering::Relaxed);
         match has_found_nothing {
-            // One that is lost between two is one more to come.
+            // One that is lost between two is one more to come; an end that is lost comes with the next that is found.
             true if in_vain < ENOUGH => self.in_vain.store(in_vain + 1, Ordering::Relaxed),
             false if in_vain > 0 => self.in_vain.store(0, Ordering::Relaxed),
             _ => {}

@@ -154,7 +154,7 @@ impl Pace {
 
     /// When such a one is renewed first.
     pub(crate) fn first_beat_of_bid(self) -> Duration {
-        self.heartbeat.min(BID / 4)
+        self.lifetime_of_bid() / 4
     }
 
     pub(crate) fn pauses(self) -> Pauses {

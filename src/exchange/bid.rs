@@ -11,6 +11,7 @@ use http::request;
 
 use super::lease::Lease;
 use super::{Shared, collapse, search};
+use crate::clock::Stopwatch;
 use crate::collapse::flight::FlightKey;
 use crate::collapse::lease::Leased;
 use crate::error::{StoreError, StoreErrorKind};
@@ -29,7 +30,7 @@ pub(super) struct Bid {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// Nobody has asked for it as yet, or the store has done nothing.
+    /// Nobody has asked for it as yet, the store has done nothing, or another request has taken it over.
     NotHeld,
     /// It was asked for, and may be held or not.
     Unknown,
@@ -40,7 +41,12 @@ enum Standing {
 
 impl Bid {
     /// `None` where it is likely that something is found, or what is fetched would not be for others, or somebody is at it.
-    pub(super) fn wanted(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts) -> Option<Box<Self>> {
+    pub(super) fn wanted(
+        shared: &Arc<Shared>,
+        key: &CacheKey,
+        parts: &request::Parts,
+        now: Stopwatch,
+    ) -> Option<Box<Self>> {
         if !shared.bids.are_worth_it() || !shared.store.takes_bids() || !shared.store.takes_writes(key) {
             return None;
         }
@@ -51,7 +57,7 @@ impl Bid {
         {
             return None;
         }
-        let lease = Lease::to_bid_for(shared, key)?;
+        let lease = Lease::to_bid_for(shared, key, now)?;
         if !shared.bids.enter(key, lease.key().token) {
             lease.end();
             return None;
@@ -65,7 +71,7 @@ impl Bid {
     /// What another request has bid, for the one who is to fetch for all: it may be granted or not.
     pub(super) fn taken_over(shared: &Arc<Shared>, key: &CacheKey) -> Option<Box<Self>> {
         let token = shared.bids.take_over(key)?;
-        Some(Self::of(shared, Lease::bid_for(shared, key, token), Standing::Unknown, false))
+        Some(Self::of(shared, Lease::of_bid(shared, key, token), Standing::Unknown, false))
     }
 
     fn of(shared: &Arc<Shared>, lease: Lease, standing: Standing, is_entered: bool) -> Box<Self> {
@@ -100,37 +106,41 @@ impl Bid {
         looked
     }
 
-    /// The lease, if it is held.
-    pub(super) fn won(&mut self) -> Option<Lease> {
-        let is_held = self.standing == Standing::Granted && self.leave();
-        if is_held { self.lease.take() } else { None }
+    /// The lease, if it is held, and for long enough to be renewed in time.
+    pub(super) fn won(&mut self, now: Stopwatch) -> Option<Lease> {
+        self.leave();
+        let is_fresh = self.lease.as_ref().is_some_and(|lease| lease.is_fresh(now));
+        if self.standing == Standing::Granted && is_fresh { self.lease.take() } else { None }
     }
 
     /// What there is of one that was not won: the lease that may be held, and whether it is asked at once who has it.
     pub(super) fn rest(mut self) -> (Option<Lease>, bool) {
-        let is_own = self.leave();
+        self.leave();
         match self.standing {
-            Standing::Unknown if is_own => (self.lease.take(), true),
+            Standing::Unknown | Standing::Granted => (self.lease.take(), true),
             Standing::NotFree => (None, true),
-            Standing::Unknown | Standing::Granted | Standing::NotHeld => (None, false),
+            Standing::NotHeld => (None, false),
         }
     }
 
-    /// Whether nobody else has taken it over.
-    fn leave(&mut self) -> bool {
-        let Some(lease) = &self.lease else { return false };
-        let is_entered = mem::take(&mut self.is_entered);
-        let is_own = !is_entered || self.shared.bids.leave(lease.key().cell.primary, lease.key().token);
-        if !is_own || matches!(self.standing, Standing::NotFree | Standing::NotHeld) {
-            lease.end();
+    /// Nobody can take it over from now on. What somebody has taken over is held no more.
+    fn leave(&mut self) {
+        if let Some(lease) = self.lease.as_ref().filter(|_| mem::take(&mut self.is_entered))
+            && !self.shared.bids.leave(lease.key().cell.primary, lease.key().token)
+        {
+            self.standing = Standing::NotHeld;
         }
-        is_own
     }
 }
 
 impl Drop for Bid {
     fn drop(&mut self) {
         self.leave();
+        if let Some(lease) = &self.lease
+            && matches!(self.standing, Standing::NotFree | Standing::NotHeld)
+        {
+            lease.end();
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn clear<R>(
     let now = Stopwatch::start();
     let is_early = since.elapsed_at(now) < miss.asked.time_left_at(now, shared);
     let mut bid = miss.bid.take().filter(|_| is_early);
-    if let Some(lease) = bid.as_mut().and_then(|bid| bid.won()) {
+    if let Some(lease) = bid.as_mut().and_then(|bid| bid.won(now)) {
         flight.hold(lease);
         miss.sets_out = Some(SetsOut { time: shared.clock().now(), stopwatch: now });
         return Clearance::Fetch(miss);

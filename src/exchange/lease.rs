@@ -1,13 +1,14 @@
 //! The right to fetch for the whole fleet: held, renewed, given back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::runtime::Handle;
 use tokio::time;
 
 use super::{Miss, Shared};
+use crate::clock::Stopwatch;
 use crate::collapse::failing::Bearable;
 use crate::collapse::lease::{Claim, Leased, Release, Token};
 use crate::error::StoreError;
@@ -30,8 +31,8 @@ pub(super) struct Lease {
     is_uncacheable: AtomicBool,
     /// Others may be reading what is fetched under it, and are to learn it if that is not to be had to its end.
     is_told: AtomicBool,
-    /// It was taken for a short time, and wants to be renewed soon.
-    is_short: AtomicBool,
+    /// When it was taken for a short time, as long as it has yet to be renewed.
+    bid_at: Mutex<Option<Stopwatch>>,
 }
 
 impl Lease {
@@ -40,22 +41,33 @@ impl Lease {
         Some(Self::of(shared, &miss.key, miss.variant, shared.store.instance()?.token()))
     }
 
-    /// For whatever the key has, to be [bid](Self::bid) for.
-    pub(super) fn to_bid_for(shared: &Arc<Shared>, key: &CacheKey) -> Option<Self> {
-        Some(Self::bid_for(shared, key, shared.store.instance()?.token()))
+    /// For whatever the key has, to be [bid](Self::bid) for now.
+    pub(super) fn to_bid_for(shared: &Arc<Shared>, key: &CacheKey, now: Stopwatch) -> Option<Self> {
+        let mut lease = Self::of(shared, key, None, shared.store.instance()?.token());
+        lease.bid_at = Mutex::new(Some(now));
+        Some(lease)
     }
 
-    /// One that was bid for under this token.
-    pub(super) fn bid_for(shared: &Arc<Shared>, key: &CacheKey, token: Token) -> Self {
-        let lease = Self::of(shared, key, None, token);
-        lease.is_short.store(true, Ordering::Release);
-        lease
+    /// One that another request has bid for, to be taken under this token.
+    pub(super) fn of_bid(shared: &Arc<Shared>, key: &CacheKey, token: Token) -> Self {
+        Self::of(shared, key, None, token)
     }
 
     fn of(shared: &Arc<Shared>, key: &CacheKey, variant: Option<VariantKey>, token: Token) -> Self {
-        let [is_over, is_uncacheable, is_told, is_short] = [(); 4].map(|()| AtomicBool::new(false));
-        let (shared, key) = (Arc::clone(shared), key.clone());
-        Self { shared, key, variant, token, is_over, is_uncacheable, is_told, is_short }
+        let [is_over, is_uncacheable, is_told] = [(); 3].map(|()| AtomicBool::new(false));
+        let (shared, key, bid_at) = (Arc::clone(shared), key.clone(), Mutex::default());
+        Self { shared, key, variant, token, is_over, is_uncacheable, is_told, bid_at }
+    }
+
+    /// Whether one that was bid for is renewed well before it is over.
+    pub(super) fn is_fresh(&self, now: Stopwatch) -> bool {
+        let limit = self.shared.config.pace.lifetime_of_bid() / 2;
+        self.bid_at().is_some_and(|at| at.elapsed_at(now) < limit)
+    }
+
+    /// No panic can leave it half changed.
+    fn bid_at(&self) -> MutexGuard<'_, Option<Stopwatch>> {
+        self.bid_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes it for a short time if it is free, and asks no more.
@@ -69,8 +81,10 @@ impl Lease {
         let bearable = if self.shared.config.origin.failure_backoff.is_zero() { Bearable::NONE } else { bearable };
         let claim = Claim { lifetime: self.shared.config.pace.lifetime(), bearable, looks };
         let leased = self.shared.store.lease(self.key(), claim).await?;
-        if !matches!(leased, Leased::Granted(_) | Leased::NotFree) {
-            self.end();
+        match leased {
+            Leased::Granted(_) => *self.bid_at() = None,
+            Leased::NotFree => {}
+            _ => _ = self.end(),
         }
         Ok(leased)
     }
@@ -83,17 +97,25 @@ impl Lease {
     /// Waits for the next heartbeat, and gives it. One that the store does not take is followed by the next: only who is
     /// told so has lost the lease: then it is `false`. Those who read what is fetched under it have it to the end.
     pub(super) async fn beat(&self) -> bool {
-        let pace = self.shared.config.pace;
-        time::sleep(if self.is_short.load(Ordering::Acquire) { pace.first_beat_of_bid() } else { pace.heartbeat })
-            .await;
-        self.is_short.store(false, Ordering::Release);
+        let (pace, bid_at) = (self.shared.config.pace, *self.bid_at());
+        match bid_at {
+            Some(at) => time::sleep_until(at.after(pace.first_beat_of_bid())).await,
+            None => time::sleep(pace.heartbeat).await,
+        }
+        *self.bid_at() = None;
         // Others may yet be told of what is fetched.
         if self.is_over.load(Ordering::Acquire) && !self.is_told.load(Ordering::Acquire) {
             return true;
         }
         let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
         // In a box: whoever works under a lease would have to have room for it.
-        let is_lost = matches!(time::timeout(pace.heartbeat, Box::pin(renewing)).await, Ok(Ok(false)));
+        let limit = bid_at.map_or(pace.heartbeat, |_| pace.first_beat_of_bid());
+        let renewed = time::timeout(limit, Box::pin(renewing)).await;
+        // One that was bid for has little time: where it is not known to be renewed, that is tried again as soon.
+        if bid_at.is_some() && !matches!(renewed, Ok(Ok(_))) {
+            *self.bid_at() = Some(Stopwatch::start());
+        }
+        let is_lost = matches!(renewed, Ok(Ok(false)));
         if is_lost && self.end() {
             tracing::debug!(key = ?self.key, "a lease is lost");
         }

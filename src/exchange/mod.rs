@@ -380,15 +380,16 @@ struct Looked {
 async fn look_first(shared: &Arc<Shared>, key: &CacheKey, parts: &request::Parts) -> Looked {
     let written = shared.imminent.ended(key);
     // Where something is being written the lease is this process's own.
-    let mut bid = if written.is_none() { Bid::wanted(shared, key, parts) } else { None };
-    let looking = pin!(look(shared, key, parts, Sight::First, Stopwatch::start()));
+    let since = Stopwatch::start();
+    let mut bid = if written.is_none() { Bid::wanted(shared, key, parts, since) } else { None };
+    let looking = pin!(look(shared, key, parts, Sight::First, since));
     let mut looked = Bid::before(bid.as_deref_mut(), looking).await;
     match looked.decision {
         Decision::Forward(ForwardReason::UriMiss, None) => {
             shared.bids.looked(true);
             looked.bid = bid;
         }
-        Decision::Hit(..) | Decision::Forward(_, Some(_)) => {
+        Decision::Hit(..) | Decision::Forward(ForwardReason::VaryMiss, _) | Decision::Forward(_, Some(_)) => {
             shared.bids.looked(false);
             drop(bid);
         }

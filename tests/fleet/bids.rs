@@ -42,6 +42,18 @@ async fn has_bid(stage: &Stage, story: &Story, ask: Ask) -> Underway {
     asking
 }
 
+/// Leases, and all else, that have ended by themselves.
+fn expired(server: &RedisServer) -> String {
+    let stats = server.cli(&["INFO", "stats"]);
+    stats.lines().find(|line| line.starts_with("expired_keys")).expect("they are counted").trim().to_owned()
+}
+
+/// After so many removals it is given back, and does not only end by itself.
+async fn is_given_back(stage: &Stage, removals: u64) {
+    eventually("the lease is given back", || stage.server().calls("unlink") > removals).await;
+    assert!(leases(stage.server()).is_empty());
+}
+
 #[tokio::test]
 async fn one_round_trip_is_enough_before_the_service_is_asked() {
     let stage = Stage::redis();
@@ -106,10 +118,10 @@ async fn what_is_found_after_all_gives_the_lease_back_and_ends_the_bidding() {
     let (one, other) = (process_in_the_cold(&stage, "one").await, process(&stage));
     other.origin_says(ok("page").cache_control("max-age=600"));
     other.client_asks(get("/a")).await.is_stored();
-    let sets = stage.server().calls("set");
+    let (sets, removals) = (stage.server().calls("set"), stage.server().calls("unlink"));
     one.client_asks(get("/a")).await.is_hit().has_body("page");
     assert_eq!(stage.server().calls("set"), sets + 1, "it has bid");
-    eventually("the lease is given back", || leases(stage.server()).is_empty()).await;
+    is_given_back(&stage, removals).await;
     stage.server().cli(&["CONFIG", "RESETSTAT"]);
     one.client_asks(get("/b")).await.is_stored();
     assert_eq!(stage.server().calls("exists"), 1);
@@ -124,7 +136,7 @@ async fn a_variant_that_is_not_there_is_fetched_under_its_own_lease() {
     let page = || ok("page").cache_control("max-age=600").header("vary", "accept-language");
     other.origin_says(page());
     other.client_asks(get("/a").header("accept-language", "de")).await.is_stored();
-    let (gate, sets) = (Gate::closed(), stage.server().calls("set"));
+    let (gate, sets, ended) = (Gate::closed(), stage.server().calls("set"), expired(stage.server()));
     one.origin_says(page().head_after(&gate));
     let first = client(&one, get("/a").header("accept-language", "en"));
     is_asked(&one, MANY + 1).await;
@@ -134,8 +146,15 @@ async fn a_variant_that_is_not_there_is_fetched_under_its_own_lease() {
         || matches!(&leases(stage.server())[..], [lease] if lease.matches(':').count() == 3),
     )
     .await;
+    assert_eq!(expired(stage.server()), ended);
+    // That there are others is something that was found: the next does not bid.
+    let sets = stage.server().calls("set");
+    let second = client(&one, get("/a").header("accept-language", "fr"));
+    is_asked(&one, MANY + 2).await;
+    assert_eq!(stage.server().calls("set"), sets + 1);
     gate.open();
     first.await.expect("an answer").is_stored();
+    second.await.expect("an answer").is_stored();
     all_is_well_in_the_end(&stage, &[&one, &other]).await;
 }
 
@@ -143,8 +162,9 @@ async fn a_variant_that_is_not_there_is_fetched_under_its_own_lease() {
 async fn a_client_that_leaves_while_it_looks_leaves_no_lease() {
     let stage = Stage::redis();
     let story = process_in_the_cold(&stage, "one").await;
+    let removals = stage.server().calls("unlink");
     drop(has_bid(&stage, &story, get("/a")).await);
-    eventually("the lease is given back", || leases(stage.server()).is_empty()).await;
+    is_given_back(&stage, removals).await;
     story.client_asks(get("/a")).await.is_stored();
     all_is_well_in_the_end(&stage, &[&story]).await;
 }
@@ -226,7 +246,10 @@ async fn a_bid_is_for_a_short_time_and_a_lease_for_longer() {
     let stage = Stage::redis();
     let story = process_in_the_cold(&stage, "one").await;
     let bidder = has_bid(&stage, &story, get("/a")).await;
-    let left = |server: &RedisServer| -> i64 { server.cli(&["PTTL", &leases(server)[0]]).parse().expect("a number") };
+    let left = |server: &RedisServer| -> i64 {
+        let lease = leases(server).pop().unwrap_or_default();
+        server.cli(&["PTTL", &lease]).parse().expect("a number")
+    };
     assert!(left(stage.server()) <= 1000);
     let gate = Gate::closed();
     story.origin_says(ok("page").cache_control("max-age=60").head_after(&gate));
@@ -242,9 +265,11 @@ async fn a_bid_is_for_a_short_time_and_a_lease_for_longer() {
 async fn what_is_changed_while_it_is_fetched_is_not_stored() {
     let stage = Stage::redis();
     let (one, other) = (process_in_the_cold(&stage, "one").await, process(&stage));
+    let ended = expired(stage.server());
     let bidder = has_bid(&stage, &one, get("/a")).await;
     other.origin_says(ok("done"));
     other.client_asks(ask("POST", "/a")).await.has_status(200);
+    assert_eq!(expired(stage.server()), ended);
     one.origin_says(ok("page").cache_control("max-age=60"));
     assert_eq!(bidder.await, b"page");
     one.fills_are_done().await;

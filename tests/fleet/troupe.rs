@@ -9,7 +9,8 @@ use crate::support::gate::{PATIENCE, eventually};
 use crate::support::redis::RedisServer;
 use crate::support::story::{Answer, Ask, Stage, Story};
 
-/// A process that waits for others longer than any story takes. Nor does its lease end by itself meanwhile.
+/// A process that waits for others longer than any story takes. Nor does its lease end by itself meanwhile, unless it has
+/// only [bid](crate::bids) for it.
 pub(crate) fn process(stage: &Stage) -> Story {
     process_with(stage, |config| config)
 }

@@ -89,8 +89,8 @@ pub(crate) enum Access {
     Script {
         writes: bool,
     },
-    /// A write that goes beside a read: it takes no place of that, and says nothing of the server that the read does not
-    /// say.
+    /// A write that goes beside a read: it takes no place of that, and that it was not answered in time is not counted
+    /// besides.
     Bid,
     /// One that ends something, or tells what has ended: it is not refused because much else is asked.
     Ending {
