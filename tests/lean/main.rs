@@ -27,7 +27,7 @@ const FIRST_HIT_COUNT: u64 = 33;
 const FIRST_HIT_OCTETS: u64 = 9_100;
 const PASS_COUNT: u64 = 15;
 const PASS_OCTETS: u64 = 3_630;
-const MISS_COUNT: u64 = 98;
+const MISS_COUNT: u64 = 88;
 const MISS_OCTETS: u64 = 32_200;
 
 fn request() -> Request<Full<Bytes>> {
