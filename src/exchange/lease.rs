@@ -102,19 +102,18 @@ impl Lease {
             Some(at) => time::sleep_until(at.after(pace.first_beat_of_bid())).await,
             None => time::sleep(pace.heartbeat).await,
         }
-        *self.bid_at() = None;
         // Others may yet be told of what is fetched.
         if self.is_over.load(Ordering::Acquire) && !self.is_told.load(Ordering::Acquire) {
+            *self.bid_at() = None;
             return true;
         }
+        let sent = Stopwatch::start();
         let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
         // In a box: whoever works under a lease would have to have room for it.
         let limit = bid_at.map_or(pace.heartbeat, |_| pace.first_beat_of_bid());
         let renewed = time::timeout(limit, Box::pin(renewing)).await;
         // One that was bid for has little time: where it is not known to be renewed, that is tried again as soon.
-        if bid_at.is_some() && !matches!(renewed, Ok(Ok(_))) {
-            *self.bid_at() = Some(Stopwatch::start());
-        }
+        *self.bid_at() = bid_at.and(if matches!(renewed, Ok(Ok(_))) { None } else { Some(sent) });
         let is_lost = matches!(renewed, Ok(Ok(false)));
         if is_lost && self.end() {
             tracing::debug!(key = ?self.key, "a lease is lost");
