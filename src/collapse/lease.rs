@@ -86,6 +86,7 @@ const ATTEMPT_LEN: usize = 32;
 /// With a point between them.
 const TOKEN_LEN: usize = INSTANCE_LEN + 1 + ATTEMPT_LEN;
 
+/// For how long a lease is asked for together with a look-up.
 const BID: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

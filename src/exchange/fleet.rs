@@ -274,7 +274,7 @@ async fn look(
             Leased::Granted(Ground::Bare) => (Found::UriMiss, Asked::nothing()),
             Leased::NotFree => {
                 // Its holder, if it has one, is going to be waited for: there is time to ask, once more as long as a
-                // look-up has and no longer.
+                // look-up has. A look that began late has what is left of its time, and goes without a lease after that.
                 let since = if has_begun { Stopwatch::start() } else { since };
                 return take_and_look(shared, since, lease, bearable, look_up(since)).await;
             }

@@ -31,8 +31,16 @@ pub(super) struct Lease {
     is_uncacheable: AtomicBool,
     /// Others may be reading what is fetched under it, and are to learn it if that is not to be had to its end.
     is_told: AtomicBool,
-    /// When it was taken for a short time, as long as it has yet to be renewed.
-    bid_at: Mutex<Option<Stopwatch>>,
+    /// Where it was taken for a short time, as long as it has yet to be renewed.
+    bid: Mutex<Option<Short>>,
+}
+
+/// A lease that was taken for a short time.
+#[derive(Clone, Copy, Debug)]
+struct Short {
+    at: Stopwatch,
+    /// When it was asked for, or its renewal was, which comes again soon after that.
+    asked: Stopwatch,
 }
 
 impl Lease {
@@ -44,7 +52,7 @@ impl Lease {
     /// For whatever the key has, to be [bid](Self::bid) for now.
     pub(super) fn to_bid_for(shared: &Arc<Shared>, key: &CacheKey, now: Stopwatch) -> Option<Self> {
         let mut lease = Self::of(shared, key, None, shared.store.instance()?.token());
-        lease.bid_at = Mutex::new(Some(now));
+        lease.bid = Mutex::new(Some(Short { at: now, asked: now }));
         Some(lease)
     }
 
@@ -55,19 +63,19 @@ impl Lease {
 
     fn of(shared: &Arc<Shared>, key: &CacheKey, variant: Option<VariantKey>, token: Token) -> Self {
         let [is_over, is_uncacheable, is_told] = [(); 3].map(|()| AtomicBool::new(false));
-        let (shared, key, bid_at) = (Arc::clone(shared), key.clone(), Mutex::default());
-        Self { shared, key, variant, token, is_over, is_uncacheable, is_told, bid_at }
+        let (shared, key, bid) = (Arc::clone(shared), key.clone(), Mutex::default());
+        Self { shared, key, variant, token, is_over, is_uncacheable, is_told, bid }
     }
 
     /// Whether one that was bid for is renewed well before it is over.
     pub(super) fn is_fresh(&self, now: Stopwatch) -> bool {
         let limit = self.shared.config.pace.lifetime_of_bid() / 2;
-        self.bid_at().is_some_and(|at| at.elapsed_at(now) < limit)
+        self.short().is_some_and(|short| short.at.elapsed_at(now) < limit)
     }
 
     /// No panic can leave it half changed.
-    fn bid_at(&self) -> MutexGuard<'_, Option<Stopwatch>> {
-        self.bid_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn short(&self) -> MutexGuard<'_, Option<Short>> {
+        self.bid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes it for a short time if it is free, and asks no more.
@@ -82,7 +90,7 @@ impl Lease {
         let claim = Claim { lifetime: self.shared.config.pace.lifetime(), bearable, looks };
         let leased = self.shared.store.lease(self.key(), claim).await?;
         match leased {
-            Leased::Granted(_) => *self.bid_at() = None,
+            Leased::Granted(_) => *self.short() = None,
             Leased::NotFree => {}
             _ => _ = self.end(),
         }
@@ -97,23 +105,26 @@ impl Lease {
     /// Waits for the next heartbeat, and gives it. One that the store does not take is followed by the next: only who is
     /// told so has lost the lease: then it is `false`. Those who read what is fetched under it have it to the end.
     pub(super) async fn beat(&self) -> bool {
-        let (pace, bid_at) = (self.shared.config.pace, *self.bid_at());
-        match bid_at {
-            Some(at) => time::sleep_until(at.after(pace.first_beat_of_bid())).await,
+        let (pace, short) = (self.shared.config.pace, *self.short());
+        match short {
+            Some(short) => time::sleep_until(short.asked.after(pace.first_beat_of_bid())).await,
             None => time::sleep(pace.heartbeat).await,
         }
         // Others may yet be told of what is fetched.
         if self.is_over.load(Ordering::Acquire) && !self.is_told.load(Ordering::Acquire) {
-            *self.bid_at() = None;
+            *self.short() = None;
             return true;
         }
-        let sent = Stopwatch::start();
+        let asked = Stopwatch::start();
         let renewing = self.shared.store.renew_lease(self.key(), pace.lifetime());
         // In a box: whoever works under a lease would have to have room for it.
-        let limit = bid_at.map_or(pace.heartbeat, |_| pace.first_beat_of_bid());
+        let limit = short.map_or(pace.heartbeat, |_| pace.first_beat_of_bid());
         let renewed = time::timeout(limit, Box::pin(renewing)).await;
-        // One that was bid for has little time: where it is not known to be renewed, that is tried again as soon.
-        *self.bid_at() = bid_at.and(if matches!(renewed, Ok(Ok(_))) { None } else { Some(sent) });
+        // One that was bid for has little time: where it is not known to be renewed, that is tried again as soon, for as
+        // long as it may be held.
+        let is_short =
+            |short: &Short| short.at.elapsed_at(asked) < pace.lifetime_of_bid() && !matches!(renewed, Ok(Ok(_)));
+        *self.short() = short.filter(is_short).map(|short| Short { asked, ..short });
         let is_lost = matches!(renewed, Ok(Ok(false)));
         if is_lost && self.end() {
             tracing::debug!(key = ?self.key, "a lease is lost");
