@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 
-use super::codec::CHECKSUM_AT;
+use super::codec::{ADDED_FIELDS, CHECKSUM_AT};
 use crate::store::CellKey;
 use crate::store::entry::{Cell, StoredResponse};
 
@@ -42,7 +42,7 @@ const SHORT: usize = 8 * 1024;
 const LONG_PLACES: usize = 32;
 const LONG: usize = 80 * 1024;
 /// A table of more fields is not kept: with room for what a hit adds it would have twice the places.
-const MAX_LINES: usize = 46;
+const MAX_LINES: usize = 48 - ADDED_FIELDS;
 /// Of the checksum.
 const SIGN: usize = 8;
 
@@ -85,7 +85,7 @@ impl Readings {
         *place = match &*place {
             // Somebody else has read it at the same time.
             Place::Known(known) if known.is(name, value) => return,
-            // What is read often has changed: the old one is never read again.
+            // What is read often has changed: the old one is hardly read again, unless by who was slow, or a replica has it.
             Place::Known(known) if *known.name == *name => Place::Known(Reading::new(name, value, response)),
             // It is read often, and stays for once.
             Place::Known(known) if known.is_used.swap(false, Ordering::Relaxed) => return,
@@ -213,16 +213,25 @@ mod tests {
             read(&readings, cell, b"n", &value);
             assert_eq!(known(&readings, cell, b"n", &value), is_kept, "{length}");
         }
-        // It is short, and becomes long when it is opened; or its table does.
+        // It is short, and becomes long when it is opened.
         let (readings, opened) = (Readings::new(), with_body(cell, &value, SHORT));
         let Ok(Cell::Response(response)) = codec::decode(cell, &value) else { panic!("a response") };
-        let mut many = response.as_ref().clone();
-        let line = |n: usize| HeaderName::from_bytes(format!("x-{n}").as_bytes()).expect("a name");
-        many.headers.extend((0..MAX_LINES).map(|n| (line(n), HeaderValue::from_static(""))));
         for _ in 0..2 {
             readings.note(cell, b"n", &value, &opened, &Cell::Response(Arc::clone(&response)));
-            readings.note(cell, b"n", &value, &value, &Cell::Response(Arc::new(many.clone())));
         }
         assert!(!known(&readings, cell, b"n", &value));
+        // Or its table is large: one with room for what a hit adds has no more places than one of so many.
+        let line = |n: usize| HeaderName::from_bytes(format!("x-{n}").as_bytes()).expect("a name");
+        for (lines, is_kept) in [(46, true), (47, false)] {
+            let (readings, mut many) = (Readings::new(), response.as_ref().clone());
+            let more = lines - many.headers.len();
+            many.headers.extend((0..more).map(|n| (line(n), HeaderValue::from_static(""))));
+            for _ in 0..2 {
+                readings.note(cell, b"n", &value, &value, &Cell::Response(Arc::new(many.clone())));
+            }
+            assert_eq!(known(&readings, cell, b"n", &value), is_kept, "{lines}");
+        }
+        let places = |lines| http::HeaderMap::<HeaderValue>::with_capacity(lines + codec::ADDED_FIELDS).capacity();
+        assert!(places(46) == places(30) && places(47) > places(46));
     }
 }

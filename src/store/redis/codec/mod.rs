@@ -64,7 +64,7 @@ const KEY_ORDER: u8 = 1;
 const EXCEPT: u8 = 2;
 
 /// Fields that a hit adds to those stored, Age and Cache-Status: without room for them the map would be made anew.
-const ADDED_FIELDS: usize = 2;
+pub(super) const ADDED_FIELDS: usize = 2;
 
 /// A body up to this size lives in its head's value.
 pub(crate) const INLINE_MAX: u64 = 64 * 1024;
