@@ -16,6 +16,9 @@ pub(crate) enum Precondition {
     NotModified,
 }
 
+/// The client's own, which a cache can judge itself.
+const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+
 /// The fields that a 304 carries (RFC 9110 §15.4.5): those that guide caches, and nothing about the content.
 const NOT_IN_304: [HeaderName; 8] = [
     header::CONTENT_ENCODING,
@@ -44,14 +47,15 @@ pub(crate) fn evaluate(request: &PresentedRequest<'_>, status: StatusCode, store
 
 /// Whether a request has conditions that [can be taken off](strip_conditions).
 pub(crate) fn has_conditions(fields: &HeaderMap) -> bool {
-    fields.keys().any(|name| [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].contains(name))
+    fields.keys().any(|name| CONDITIONS.contains(name))
 }
 
 /// Takes a client's own conditions off a request, so that a whole response comes back and can be stored
 /// (RFC 9111 §4.3.2 lets a cache judge them itself).
 pub(crate) fn strip_conditions(fields: &mut HeaderMap) {
-    fields.remove(header::IF_NONE_MATCH);
-    fields.remove(header::IF_MODIFIED_SINCE);
+    for name in &CONDITIONS {
+        fields.remove(name);
+    }
 }
 
 /// Takes from the fields of a stored response those that a 304 does not carry.

@@ -5,7 +5,7 @@ use tower_redis_cache::Stats;
 use crate::support::redis::RedisServer;
 use crate::support::scripted::ok;
 use crate::support::story::{Story, get};
-use crate::troupe::{calm_story_at, page, passes};
+use crate::troupe::{calm_story_at, has_stored, page, passes};
 
 /// A server with one small entry, its story, its key and its value.
 async fn one_entry() -> (RedisServer, Story, String, Vec<u8>) {
@@ -176,9 +176,7 @@ async fn a_damaged_part_of_a_large_body_is_a_miss() {
 async fn junk_in_every_place_at_once_harms_nobody() {
     let server = RedisServer::start();
     let story = calm_story_at(&server.url());
-    for number in 0..20 {
-        story.client_asks(get(&format!("/{number}"))).await.is_stored();
-    }
+    has_stored(&story, "", 20).await;
     for key in server.keys("*") {
         server.cli(&["SET", &key, "junk"]);
     }

@@ -9,7 +9,8 @@ use crate::support::redis::RedisServer;
 use crate::support::relay::Relay;
 use crate::support::story::{ask, get};
 use crate::troupe::{
-    Crowd, DEADLINE, is_cached_again, page, passes, story_at, story_with, the_breaker_is_closed, the_breaker_opens,
+    Crowd, DEADLINE, has_stored, is_cached_again, page, passes, story_at, story_with, the_breaker_is_closed,
+    the_breaker_opens,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,9 +36,7 @@ async fn a_stopped_redis_costs_a_few_requests_the_deadline_and_later_ones_nothin
 async fn who_asks_for_the_lease_as_well_does_not_give_up_sooner() {
     let server = RedisServer::start();
     let story = story_at(&server.url());
-    for number in 0..20 {
-        story.client_asks(get(&format!("/before/{number}"))).await.is_stored();
-    }
+    has_stored(&story, "/before", 20).await;
     let sets = server.calls("set");
     server.stop();
     for number in 0..3 {

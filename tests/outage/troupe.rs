@@ -34,6 +34,13 @@ pub(crate) fn story_with(url: &str, settings: impl FnOnce(CacheConfig) -> CacheC
     story
 }
 
+/// So many pages are stored, below a path.
+pub(crate) async fn has_stored(story: &Story, below: &str, pages: usize) {
+    for number in 0..pages {
+        story.client_asks(get(&format!("{below}/{number}"))).await.is_stored();
+    }
+}
+
 /// What the origin has at a path.
 pub(crate) fn page(path: &str) -> String {
     format!("the page at {path}")
